@@ -1,0 +1,446 @@
+package engram
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+)
+
+// awake is the loaded state of a space: its store, its log and its queue. The
+// store changes only in commit, which one writer at a time calls.
+type awake struct {
+	space    *Space
+	registry *Registry
+	identity identity
+	log      *log
+	store    *store
+	queue    *queue
+	report   RecoveryReport
+	analyzer Analyzer // the space's, for good
+
+	damage  *CorruptionError // found when waking: quarantined
+	unknown bool             // the identity is not the space's: its SPACE is damaged
+	stopped atomic.Pointer[error]
+	uses    atomic.Int64 // operations that use it: it does not fall asleep
+
+	// commits guards append, apply and publish against the beginning of a
+	// checkpoint. Order: commits > log.files.
+	commits sync.Mutex
+	buf     []byte // the frame that take made; used again when it is applied
+	frame   frame
+	offsets []int // of the records in buf
+
+	maintenance maintenance
+	scratch     sync.Pool // of *scratch
+}
+
+// take implements committed: it checks the writes against the state, gives
+// their operations their seqs and encodes them as one frame.
+func (a *awake) take(writes []*write) (groupFrame, []*write, int) {
+	a.buf = append(a.buf[:0], make([]byte, frameHeaderBytes)...)
+	a.offsets = a.offsets[:0]
+	first := a.store.seq + 1
+	t := taking{next: first, dimension: a.store.dimension}
+	kept := writes[:0:0]
+	for i, w := range writes {
+		switch again, err := a.admit(w, &t); {
+		case again: // it is checked against the state that this frame leaves
+			kept = append(kept, writes[i:]...)
+		case err != nil:
+			w.err = err
+			continue
+		case w.replayed.seq != 0:
+			continue
+		default:
+			a.number(w, &t)
+			kept = append(kept, w)
+			t.writes++
+			continue
+		}
+		break
+	}
+	if t.writes == 0 {
+		return groupFrame{}, kept, 0
+	}
+	a.frame = frame{
+		prev: a.log.lastSum, count: uint32(t.next - first), firstSeq: first,
+		epoch: a.registry.epoch, kind: kindLog,
+	}
+	a.buf = sealFrame(a.buf, a.identity.key, &a.frame)
+	return groupFrame{
+		space: a.identity.incarnation, id: a.space.ID(), firstSeq: first, count: a.frame.count, bytes: a.buf,
+		feed: &a.space.feed,
+	}, kept, t.writes
+}
+
+// taking is what the writes taken into a frame so far do to the checks of those
+// behind them.
+type taking struct {
+	next      uint64 // seq of the next operation
+	dimension int
+	writes    int
+	requests  []string
+	probe     document        // to look an id up with
+	firstID   string          // that the frame remembers, as are
+	laterIDs  map[string]bool // nil while there are none
+	closed    bool            // no further write goes into the frame
+	edges     int             // made, at most
+	memories  int64           // remembered, at most
+	bytes     int64
+}
+
+// admit decides whether w may be part of the frame. again says that it has to
+// wait for the next one.
+func (a *awake) admit(w *write, t *taking) (again bool, err error) {
+	if t.closed {
+		return true, nil
+	}
+	if err := a.refusal(w); err != nil {
+		return false, err
+	}
+	if again, err := a.admitRequest(w, t); again || err != nil || w.replayed.seq != 0 {
+		return again, err
+	}
+	dimension, err := w.fits(t)
+	if err != nil && t.writes > 0 {
+		return true, nil // the writes that it does not fit may never become durable
+	}
+	if err != nil {
+		return false, err
+	}
+	if op := &w.operations[0]; op.kind == opConfigure && op.config.Analyzer.number() != a.store.config.Analyzer.number() {
+		return false, &InvalidError{Field: "analyzer", Reason: "is fixed since the space was created"}
+	}
+	if w.operations[0].kind == opAssociate {
+		return a.admitAssociation(w, t)
+	}
+	if w.operations[0].kind == opEmbed {
+		return false, nil // whether it fits the memory shows when it is applied
+	}
+	if w.operations[0].kind != opRemember {
+		// What it changes counts for the checks of the writes behind it.
+		t.closed = t.writes == 0
+		return t.writes > 0, nil
+	}
+	if again, err := a.admitQuota(w, t); again || err != nil {
+		return again, err
+	}
+	t.dimension = dimension
+	return false, nil
+}
+
+// fits checks the seq that w expects and the dimension of its embeddings against
+// what precedes it, and returns the dimension behind it.
+func (w *write) fits(t *taking) (dimension int, err error) {
+	if last := t.next - 1; w.options.expects && w.options.expectSeq != last {
+		return 0, &ConflictError{Expected: w.options.expectSeq, Actual: last}
+	}
+	dimension = t.dimension
+	for i := range w.operations {
+		n := len(w.operations[i].memory.Embedding)
+		if n != 0 && dimension != 0 && n != dimension {
+			return 0, wrongDimension(n, dimension)
+		}
+		dimension = max(dimension, n)
+	}
+	return dimension, nil
+}
+
+func wrongDimension(got, want int) error {
+	return &InvalidError{
+		Field:  "embedding",
+		Reason: fmt.Sprintf("has dimension %d, the space has dimension %d", got, want),
+	}
+}
+
+// refusal returns why the space takes no writes, or none but to forget.
+func (a *awake) refusal(w *write) error {
+	if a.damage != nil {
+		return a.damage
+	}
+	if stopped := a.stopped.Load(); stopped != nil {
+		return *stopped
+	}
+	if !a.log.stuck() {
+		return nil
+	}
+	err := a.log.flushUnwritten()
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ErrDiskFull):
+		a.stop(err)
+		return *a.stopped.Load()
+	case w.operations[0].kind == opForget:
+		a.registry.giveUpReserve()
+		return nil // its frame has room in the journal and, if need be, in memory
+	}
+	return err
+}
+
+func (a *awake) admitRequest(w *write, t *taking) (again bool, err error) {
+	id := w.options.requestID
+	if id == "" {
+		return false, nil
+	}
+	if done, found := a.store.requests[id]; found {
+		if done.hash != w.hash {
+			return false, ErrRequestReused
+		}
+		w.replayed = done
+		return false, nil
+	}
+	for _, other := range t.requests {
+		if other == id {
+			return true, nil
+		}
+	}
+	t.requests = append(t.requests, id)
+	return false, nil
+}
+
+// admitQuota checks the quotas exactly where w is alone in its frame, and lets
+// it be alone where it could matter.
+func (a *awake) admitQuota(w *write, t *taking) (again bool, err error) {
+	t.memories += int64(len(w.operations))
+	t.bytes += int64(w.bytes)
+	c, x := a.store.config, a.store.counts
+	within := func(memories, bytes int64) bool {
+		return (c.MaxMemories == 0 || x.live+memories <= c.MaxMemories) && (c.MaxBytes == 0 || x.bytes+bytes <= c.MaxBytes)
+	}
+	if within(t.memories, t.bytes) {
+		return false, nil
+	}
+	if t.writes > 0 {
+		return true, nil
+	}
+	sizes := make(map[string]int) // of the versions that stay
+	for i := range w.operations {
+		id := w.operations[i].memory.ID
+		if id == "" {
+			id = fmt.Sprint("\x00", i) // no id contains a control character
+		}
+		sizes[id] = len(w.records[i])
+	}
+	var memories, bytes int64
+	for id, size := range sizes {
+		memories, bytes = memories+1, bytes+int64(size)
+		if old, found := a.store.sizeOf(id); found {
+			memories, bytes = memories-1, bytes-old
+		}
+	}
+	switch {
+	case within(memories, bytes):
+		return false, nil
+	case c.MaxMemories > 0 && memories > 0 && x.live+memories > c.MaxMemories:
+		return false, &QuotaError{Space: a.space.ID(), Quota: "memories", Used: x.live, Max: c.MaxMemories}
+	case c.MaxBytes > 0 && bytes > 0 && x.bytes+bytes > c.MaxBytes:
+		return false, &QuotaError{Space: a.space.ID(), Quota: "bytes", Used: x.bytes, Max: c.MaxBytes}
+	}
+	return false, nil // it does not grow the space, which was over a lowered quota before
+}
+
+// number gives w's operations their seqs and appends their records to the frame.
+func (a *awake) number(w *write, t *taking) {
+	w.seq = t.next
+	for i := range w.operations {
+		op := &w.operations[i]
+		op.seq = t.next
+		id := ""
+		if op.kind == opRemember && op.memory.ID == "" {
+			id = generatedID(op.storedAt, op.seq)
+			op.memory.ID = id
+		}
+		if op.resolve() {
+			w.records[i], id = encodeOperation(op), "" // as long as before
+		}
+		t.edges += 2 * len(op.links)
+		op.replaced = op.kind == opRemember && a.replaces(op.memory.ID, t)
+		sealOperation(w.records[i], a.identity.key, op.seq, id, op.replaced)
+		a.offsets = append(a.offsets, len(a.buf))
+		a.buf = append(a.buf, w.records[i]...)
+		t.next++
+	}
+}
+
+// replaces reports whether the space holds a memory of that id when the next
+// operation of the frame, which remembers it, is applied.
+func (a *awake) replaces(id string, t *taking) bool {
+	t.probe.id = id
+	version, _ := a.store.versionOf(&t.probe)
+	found := version != 0
+	switch {
+	case t.firstID == "":
+		t.firstID = id // most frames have no second one
+		return found
+	case t.laterIDs == nil:
+		t.laterIDs = make(map[string]bool)
+	}
+	found = found || id == t.firstID || t.laterIDs[id]
+	t.laterIDs[id] = true
+	return found
+}
+
+// commit implements committed: the frame is durable, so whatever happens to the
+// log's file now, it counts.
+func (a *awake) commit(writes []*write) {
+	a.commits.Lock()
+	defer a.commits.Unlock()
+	defer func() {
+		if p := recover(); p != nil {
+			err := fmt.Errorf("%w: panic in commit: %v", ErrUnknownOutcome, p)
+			a.stop(err)
+			for _, w := range writes {
+				w.err = err
+			}
+		}
+	}()
+	segment, offset, err := a.log.append(a.buf, &a.frame)
+	switch {
+	case errors.Is(err, ErrDiskFull):
+		a.registry.logger.Warn("disk is full, frames wait in memory and journal", zap.String("space", string(a.space.ID())))
+	case err != nil:
+		a.stop(err)
+	}
+	a.apply(writes, segment, offset)
+	a.wantVectors()
+	a.checkpointIfDue(len(a.buf))
+}
+
+// apply applies the frame, which stands at the offset of the segment.
+func (a *awake) apply(writes []*write, segment uint64, offset int64) {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	n := 0
+	for _, w := range writes {
+		for i := range w.operations {
+			op := &w.operations[i]
+			op.record = locator{segment: segment, offset: offset + int64(a.offsets[n]), length: len(w.records[i])}
+			w.forgotten += a.store.apply(op)
+			n++
+		}
+	}
+	a.log.advance(a.store.position())
+	a.store.publish()
+	a.space.feed.apply(a.store.seq, a.registry.Durability == Sync)
+}
+
+// stop refuses further writes: the space's files failed, its acknowledged
+// frames are in the journal. Reopening the registry recovers.
+func (a *awake) stop(cause error) {
+	err := fmt.Errorf("%w: %w", ErrStopped, cause)
+	if a.stopped.CompareAndSwap(nil, &err) {
+		a.space.feed.fail(err)
+		a.space.quarantined(cause)
+		a.registry.logger.Error("writes of a space are stopped",
+			zap.String("space", string(a.space.ID())), zap.Error(cause))
+	}
+}
+
+// position is the store's part of what a mark says.
+func (s *store) position() position {
+	return position{
+		mark: mark{seq: s.seq}, config: s.config, dimension: s.dimension,
+		memories: s.live, bytes: s.bytes,
+	}
+}
+
+// settle flushes the log and moves the mark, and tells the journal.
+func (a *awake) settle() (uint64, error) {
+	if a.damage != nil {
+		return 0, a.damage
+	}
+	seq, err := a.log.settle()
+	if err != nil {
+		if !errors.Is(err, ErrDiskFull) {
+			a.stop(err)
+		}
+		return seq, err
+	}
+	a.space.feed.flush(seq)
+	return seq, nil
+}
+
+// reader is one consistent read: a snapshot, and the segments it needs.
+type reader struct {
+	awake *awake
+	view  *view
+	pins  *segmentSet
+}
+
+// read begins a read. The segments are pinned before the view is taken, so that
+// whatever the view shows is in them.
+func (a *awake) read() *reader {
+	pins := a.log.pin()
+	return &reader{awake: a, view: a.store.view(), pins: pins}
+}
+
+func (r *reader) close() { r.awake.unpin(r.pins) }
+
+// unpin releases the segments; the last reader of doomed ones removes them.
+func (a *awake) unpin(pins *segmentSet) {
+	a.log.unpin(pins)
+	if err := a.log.collect(); err != nil {
+		a.registry.logger.Warn("segment could not be removed",
+			zap.String("space", string(a.space.ID())), zap.Error(err))
+	}
+}
+
+// memory reads and verifies the record of d.
+func (r *reader) memory(d uint32) (Memory, error) {
+	a := r.awake
+	loc, seq := r.view.locator(d), r.view.seqOf(d)
+	record, err := a.log.read(loc)
+	if err == nil {
+		var op operation
+		op, err = decodeOperation(record, a.identity.key, seq)
+		if err == nil && op.memory.ID == string(r.view.id(d)) {
+			op.memory.Space = a.space.ID()
+			return op.memory, nil
+		}
+	}
+	return Memory{}, a.unreadable(loc, err)
+}
+
+// unreadable judges a record that did not read back: missing or altered bytes
+// are damage, which stops the space's writes; another error says nothing about them.
+func (a *awake) unreadable(loc locator, err error) error {
+	if gone := a.space.gone(); gone != nil {
+		return gone // its files were closed or removed under the reader
+	}
+	name := segmentPath(loc.segment)
+	switch {
+	case err == nil || errors.Is(err, errNotOperation):
+		err = &CorruptionError{File: name, Offset: loc.offset, Reason: "a memory's record is damaged"}
+	case errors.Is(err, errUnknownVersion):
+		err = &VersionError{File: name, Version: formatVersion}
+	default:
+		err = damageOrError(err, name)
+	}
+	err = inSpace(a.space.ID(), err)
+	if errors.Is(err, ErrCorrupt) {
+		a.stop(err)
+	}
+	return err
+}
+
+// damaged is the error that every read of a quarantined space returns beside
+// what it could read; nil where the space is whole.
+func (a *awake) damaged() error {
+	if a.damage == nil {
+		return nil
+	}
+	return a.damage
+}
+
+// state says whether the space is quarantined.
+func (a *awake) state() SpaceState {
+	stopped := a.stopped.Load()
+	if a.damage != nil || stopped != nil && errors.Is(*stopped, ErrCorrupt) {
+		return Quarantined
+	}
+	return Awake
+}

@@ -1,0 +1,355 @@
+package engram
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math"
+	"slices"
+	"sync"
+)
+
+// maintenance is what a space does now and then to its files. One checkpoint
+// runs at a time, and nothing closes the files meanwhile.
+type maintenance struct {
+	running sync.Mutex
+	logged  int64 // bytes appended since the last checkpoint began; guarded by awake.commits
+	size    int64 // of the last checkpoint; guarded by running
+}
+
+// defaultCheckpointBytes of log are written between two checkpoints, or half as
+// many as the last checkpoint is long: waking replays no more than that, and
+// what was stored since takes several times the memory of what an image holds.
+const defaultCheckpointBytes = 1 << 20
+
+// checkpointJob is a checkpoint that has begun: its image is fixed, the rest
+// runs beside the writes. Its holder holds maintenance.running.
+type checkpointJob struct {
+	checkpoint checkpoint
+	view       *view
+	moved      map[movedRecord]locator // records that documents of the view need, where they were rewritten
+	victims    []*segment              // to be rewritten or, with nothing alive in them, dropped
+	rewritten  []segmentEntry          // what replaces them
+	first      uint64                  // number of the first segment that is written for them
+}
+
+// checkpointIfDue begins a checkpoint at the frame that crosses the limit. It
+// counts the space's own bytes only, so that its files do not depend on what
+// other spaces do; if the last checkpoint still runs, the writer waits for it.
+func (a *awake) checkpointIfDue(frameBytes int) {
+	a.maintenance.logged += int64(frameBytes)
+	limit := a.registry.seams.checkpointBytes
+	if a.maintenance.logged < limit {
+		return
+	}
+	a.maintenance.running.Lock()
+	if a.maintenance.logged < a.maintenance.size/2 || a.stopped.Load() != nil {
+		a.maintenance.running.Unlock()
+		return
+	}
+	job, err := a.beginCheckpoint(false)
+	if err != nil || job == nil {
+		a.maintenance.running.Unlock()
+		a.checkpointFailed(err)
+		return
+	}
+	a.registry.work.Add(1)
+	go func() {
+		defer a.registry.work.Done()
+		defer a.maintenance.running.Unlock()
+		a.checkpointFailed(a.finishCheckpoint(job))
+	}()
+}
+
+// checkpointFailed judges why a checkpoint was abandoned: a full disk leaves
+// the space as it was, a failure of its files stops its writes.
+func (a *awake) checkpointFailed(err error) {
+	if err != nil && !errors.Is(err, ErrDiskFull) {
+		a.stop(err)
+	}
+}
+
+// checkpoint is an explicit one: it also rewrites segments in which anything
+// was forgotten.
+func (a *awake) checkpoint() error {
+	a.commits.Lock()
+	a.maintenance.running.Lock()
+	job, err := a.beginCheckpoint(true)
+	a.commits.Unlock()
+	defer a.maintenance.running.Unlock()
+	if err == nil && job != nil {
+		err = a.finishCheckpoint(job)
+	}
+	if err == nil {
+		err = a.emptyQuarantine()
+	}
+	if err == nil {
+		return nil
+	}
+	if gone := a.space.gone(); gone != nil {
+		return gone // its files were closed or removed meanwhile
+	}
+	a.checkpointFailed(err)
+	return fmt.Errorf("checkpoint of space %q: %w", string(a.space.ID()), err)
+}
+
+// beginCheckpoint rotates the log and fixes the image. Explicit, it returns nil
+// if the present checkpoint is as good. The caller holds commits and running.
+func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
+	if err := a.refusalToMaintain(); err != nil {
+		return nil, err
+	}
+	current := a.log.settledState().checkpoint
+	if explicit && current.seq == a.store.seq && !a.store.wasteful() {
+		return nil, nil
+	}
+	if err := a.log.rotate(a.store.seq + 1); err != nil {
+		return nil, err
+	}
+	a.maintenance.logged = 0
+	v := a.store.view()
+	job := &checkpointJob{view: v, moved: make(map[movedRecord]locator), checkpoint: checkpoint{
+		identity: a.identity, start: a.log.position(),
+		config: v.config, dimension: v.dimension, requests: a.store.requestList(),
+	}}
+	outputs := 0
+	for _, s := range a.log.sealed() {
+		use := *a.store.use(s.number)
+		if s.end == segmentHeaderBytes || explicit && use.dead > 0 || use.dead > use.live {
+			job.victims = append(job.victims, s)
+			if use.live > 0 {
+				outputs++
+			}
+			continue
+		}
+		job.checkpoint.segments = append(job.checkpoint.segments, segmentEntry{
+			number: s.number, kind: s.kind, end: s.end, last: s.last, use: use,
+		})
+	}
+	job.first = a.log.reserve(outputs)
+	return job, nil
+}
+
+// refusalToMaintain returns why the space's files must be left as they are.
+func (a *awake) refusalToMaintain() error {
+	if gone := a.space.gone(); gone != nil {
+		return gone
+	}
+	if a.damage != nil {
+		return a.damage
+	}
+	if stopped := a.stopped.Load(); stopped != nil {
+		return *stopped
+	}
+	return nil
+}
+
+// finishCheckpoint rewrites the victims, writes the checkpoint, installs it and
+// only then removes what it replaced.
+func (a *awake) finishCheckpoint(job *checkpointJob) error {
+	if _, err := a.settle(); err != nil {
+		return err
+	}
+	rewritten, err := a.rewrite(job)
+	var ref checkpointRef
+	if err == nil {
+		ref, err = a.writeCheckpoint(job)
+	}
+	if err != nil {
+		return errors.Join(err, a.abandon(rewritten))
+	}
+	old, err := a.log.install(ref)
+	if err != nil {
+		return errors.Join(err, closeAll(rewritten))
+	}
+	a.log.publish(job.victims, rewritten, func() { a.move(job) })
+	a.maintenance.size = ref.size
+	if err := a.log.collect(); err != nil {
+		return err
+	}
+	if old.seq == 0 {
+		return nil
+	}
+	return errors.Join(removeIfExists(a.log.dir, old.name()), a.log.dir.Sync("."))
+}
+
+// abandon removes what a checkpoint that failed has written.
+func (a *awake) abandon(written []*segment) error {
+	errs := []error{closeAll(written), removeIfExists(a.log.dir, checkpointTemporary)}
+	for _, s := range written {
+		errs = append(errs, removeIfExists(a.log.dir, segmentPath(s.number)))
+	}
+	return errors.Join(errs...)
+}
+
+// rewrite copies the living records of each victim to a segment of kind bodies.
+// With an error it returns what it has begun.
+func (a *awake) rewrite(job *checkpointJob) ([]*segment, error) {
+	victims := make(map[uint64][]movedRecord)
+	for _, s := range job.victims {
+		victims[s.number] = nil
+	}
+	place := func(m movedRecord) locator {
+		loc, _ := job.view.recordOf(m)
+		return loc
+	}
+	job.view.records(func(m movedRecord) {
+		number := place(m).segment
+		if list, found := victims[number]; found {
+			victims[number] = append(list, m)
+		}
+	})
+	var written []*segment
+	number := job.first
+	for _, victim := range job.victims {
+		living := victims[victim.number]
+		if len(living) == 0 {
+			continue
+		}
+		slices.SortFunc(living, func(x, y movedRecord) int { return cmp.Compare(place(x).offset, place(y).offset) })
+		s, err := a.writeBodies(job, victim, number, living)
+		if s != nil {
+			written = append(written, s)
+		}
+		if err != nil {
+			return written, err
+		}
+		number++
+	}
+	return written, nil
+}
+
+// writeBodies makes the segment that replaces victim. A frame's payload is, for
+// each record, its seq and the record, unchanged: its checksum still holds.
+func (a *awake) writeBodies(job *checkpointJob, victim *segment, number uint64, living []movedRecord) (*segment, error) {
+	_, firstSeq := job.view.recordOf(living[0])
+	s, err := createSegment(a.log.dir, segmentHeader{
+		kind: kindBodies, identity: a.identity, number: number, firstSeq: firstSeq,
+		prevNumber: victim.number, prevEnd: victim.end,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.written.Store(math.MaxInt64)
+	s.end = segmentHeaderBytes
+	pins := a.log.pin()
+	defer a.unpin(pins)
+	var live int64
+	var sum uint32
+	for len(living) > 0 {
+		b := make([]byte, frameHeaderBytes, softFrameBytes)
+		f := frame{prev: sum, epoch: a.registry.epoch, kind: kindBodies}
+		for len(living) > 0 {
+			loc, seq := job.view.recordOf(living[0])
+			if f.count > 0 && len(b)+loc.length > softFrameBytes {
+				break
+			}
+			if f.count == 0 {
+				f.firstSeq = seq
+			}
+			record, err := a.log.read(loc)
+			if err == nil {
+				_, err = decodeOperation(record, a.identity.key, seq)
+			}
+			if err != nil {
+				return s, a.unreadable(loc, err)
+			}
+			b = binary.LittleEndian.AppendUint64(b, seq)
+			job.moved[living[0]] = locator{segment: number, offset: s.end + int64(len(b)), length: len(record)}
+			b = append(b, record...)
+			live += int64(len(record))
+			f.count++
+			living = living[1:]
+		}
+		b = sealFrame(b, a.identity.key, &f)
+		sum = f.checksum
+		s.last = lastFrame{offset: s.end, sum: sum}
+		if _, err := s.file.WriteAt(b, s.end); err != nil {
+			return s, diskFull(fmt.Errorf("write %s: %w", segmentPath(number), err))
+		}
+		s.end += int64(len(b))
+	}
+	if err := s.file.Sync(); err != nil {
+		return s, fmt.Errorf("flush %s: %w", segmentPath(number), err)
+	}
+	job.rewritten = append(job.rewritten, segmentEntry{
+		number: number, kind: kindBodies, end: s.end, last: s.last, use: segmentUse{live: live},
+	})
+	return s, nil
+}
+
+// writeCheckpoint writes the checkpoint under its final name, whole and flushed,
+// and reads its image in what it has written.
+func (a *awake) writeCheckpoint(job *checkpointJob) (checkpointRef, error) {
+	c := &job.checkpoint
+	c.segments = append(c.segments, job.rewritten...)
+	b, err := c.encode(job.view, job.moved)
+	if err != nil {
+		return checkpointRef{}, err
+	}
+	loaded, err := decodeCheckpoint(b, a.identity)
+	if err != nil {
+		return checkpointRef{}, err // a defect of ours: better no checkpoint than this one
+	}
+	c.image = loaded.image
+	ref := checkpointRef{
+		seq: c.start.seq, segment: c.start.segment, size: int64(len(b)), sum: crc32.Checksum(b, castagnoli),
+	}
+	dir := a.log.dir
+	if err := removeIfExists(dir, checkpointTemporary); err != nil {
+		return ref, err
+	}
+	if err := writeNewFile(dir, checkpointTemporary, b); err != nil {
+		return ref, err
+	}
+	if err := dir.Rename(checkpointTemporary, ref.name()); err != nil {
+		return ref, fmt.Errorf("rename %s: %w", ref.name(), err)
+	}
+	return ref, dir.Sync(".")
+}
+
+// install makes ref the space's checkpoint, with a mark that covers it, and
+// returns the one before.
+func (l *log) install(ref checkpointRef) (checkpointRef, error) {
+	l.files.Lock()
+	defer l.files.Unlock()
+	old := l.state.state.checkpoint
+	_, err := l.settleLocked(func(s *spaceState) { s.checkpoint = ref })
+	return old, err
+}
+
+// move puts the image in place of what it is an image of.
+func (a *awake) move(job *checkpointJob) {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	a.store.rebase(job.checkpoint.image, job.rewritten, job.victims)
+}
+
+// emptyQuarantine removes what recoveries cut from the log.
+func (a *awake) emptyQuarantine() error {
+	dir := a.log.dir
+	entries, err := dir.ReadDir(quarantineDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", quarantineDir, err)
+	}
+	for _, e := range entries {
+		if err := removeIfExists(dir, quarantineDir+"/"+e.Name()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(dir.Remove(quarantineDir), dir.Sync("."))
+}
+
+func closeAll(segments []*segment) error {
+	var errs []error
+	for _, s := range segments {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,146 @@
+package engram
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"syscall"
+
+	"github.com/engramdb/engram/internal/vfs"
+)
+
+const (
+	// spareDescriptors are held back, so that settling a space, which opens its
+	// SPACE and maybe its log, works when all others are in use.
+	spareDescriptors = 4
+	// sleepAtOnce is how many idle spaces are put to sleep when descriptors run out.
+	sleepAtOnce = 16
+)
+
+// thriftyDir is a directory that survives a full descriptor table: idle spaces
+// are put to sleep and the call is tried again. Each call that takes a name opens
+// the directory of that name first, and does nothing where it cannot: a flush
+// that was reached is never retried.
+type thriftyDir struct {
+	vfs.Dir
+	registry *Registry
+}
+
+// OpenDir implements vfs.Dir.
+func (d thriftyDir) OpenDir(name string) (vfs.Dir, error) {
+	dir, err := retryOpen(d.registry, func() (vfs.Dir, error) { return d.Dir.OpenDir(name) })
+	if err != nil {
+		return nil, err
+	}
+	return thriftyDir{dir, d.registry}, nil
+}
+
+// Create implements vfs.Dir.
+func (d thriftyDir) Create(name string) (vfs.File, error) {
+	return retryOpen(d.registry, func() (vfs.File, error) { return d.Dir.Create(name) })
+}
+
+// Open implements vfs.Dir.
+func (d thriftyDir) Open(name string, write bool) (vfs.File, error) {
+	return retryOpen(d.registry, func() (vfs.File, error) { return d.Dir.Open(name, write) })
+}
+
+// ReadDir implements vfs.Dir.
+func (d thriftyDir) ReadDir(name string) ([]fs.DirEntry, error) {
+	return retryOpen(d.registry, func() ([]fs.DirEntry, error) { return d.Dir.ReadDir(name) })
+}
+
+// Mkdir implements vfs.Dir.
+func (d thriftyDir) Mkdir(name string) error {
+	return d.retry(func() error { return d.Dir.Mkdir(name) })
+}
+
+// Rename implements vfs.Dir.
+func (d thriftyDir) Rename(oldname, newname string) error {
+	return d.retry(func() error { return d.Dir.Rename(oldname, newname) })
+}
+
+// Remove implements vfs.Dir.
+func (d thriftyDir) Remove(name string) error {
+	return d.retry(func() error { return d.Dir.Remove(name) })
+}
+
+// Sync implements vfs.Dir.
+func (d thriftyDir) Sync(name string) error {
+	return d.retry(func() error { return d.Dir.Sync(name) })
+}
+
+func (d thriftyDir) retry(call func() error) error {
+	_, err := retryOpen(d.registry, func() (struct{}, error) { return struct{}{}, call() })
+	return err
+}
+
+func retryOpen[T any](r *Registry, open func() (T, error)) (T, error) {
+	opened, err := open()
+	if outOfDescriptors(err) && r.freeDescriptors() {
+		return open()
+	}
+	return opened, err
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// freeDescriptors puts idle spaces to sleep, with the spares to do it with, and
+// reports whether there was one.
+func (r *Registry) freeDescriptors() bool {
+	r.releaseSpares()
+	defer r.holdSpares()
+	r.mu.Lock()
+	candidates := make([]*Space, 0, len(r.awake))
+	for _, a := range r.awake {
+		if a.uses.Load() == 0 {
+			candidates = append(candidates, a.space)
+		}
+	}
+	r.mu.Unlock()
+	freed := 0
+	for _, s := range candidates {
+		if freed == sleepAtOnce {
+			break
+		}
+		// The caller may hold another space's locks: never wait for this one's.
+		if s.mu.TryLock() {
+			s.sleepLocked()
+			if s.awake.Load() == nil {
+				freed++
+			}
+			s.mu.Unlock()
+		}
+	}
+	return freed > 0
+}
+
+// holdSpares opens the spares that are missing, as far as it can.
+func (r *Registry) holdSpares() {
+	root := r.root
+	if d, ok := root.(thriftyDir); ok {
+		root = d.Dir // a spare must not put anybody to sleep
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.spares) < spareDescriptors && !r.closed {
+		file, err := root.Open(path.Join(journalDir, headName), false)
+		if err != nil {
+			return
+		}
+		r.spares = append(r.spares, file)
+	}
+}
+
+func (r *Registry) releaseSpares() {
+	r.mu.Lock()
+	spares := r.spares
+	r.spares = nil
+	r.mu.Unlock()
+	for _, f := range spares {
+		// Nothing was written through it: closing loses nothing.
+		_ = f.Close()
+	}
+}

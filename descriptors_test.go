@@ -1,0 +1,139 @@
+package engram
+
+import (
+	"fmt"
+	"io/fs"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/vfs"
+)
+
+// scarceFS has only so many descriptors.
+type scarceFS struct {
+	vfs.FS
+	limit int64
+	open  atomic.Int64
+	most  atomic.Int64
+}
+
+var errScarce = &fs.PathError{Op: "open", Path: "file", Err: syscall.EMFILE}
+
+func (s *scarceFS) take() error {
+	n := s.open.Add(1)
+	if n > s.limit {
+		s.open.Add(-1)
+		return errScarce
+	}
+	for {
+		most := s.most.Load()
+		if n <= most || s.most.CompareAndSwap(most, n) {
+			return nil
+		}
+	}
+}
+
+func (s *scarceFS) OpenDir(path string, create bool) (vfs.Dir, error) {
+	dir, err := s.FS.OpenDir(path, create)
+	if err != nil {
+		return nil, err
+	}
+	return &scarceDir{dir, s}, s.take()
+}
+
+type scarceDir struct {
+	vfs.Dir
+	fs *scarceFS
+}
+
+func (d *scarceDir) OpenDir(name string) (vfs.Dir, error) {
+	if err := d.fs.take(); err != nil {
+		return nil, err
+	}
+	dir, err := d.Dir.OpenDir(name)
+	if err != nil {
+		d.fs.open.Add(-1)
+		return nil, err
+	}
+	return &scarceDir{dir, d.fs}, nil
+}
+
+func (d *scarceDir) file(open func() (vfs.File, error)) (vfs.File, error) {
+	if err := d.fs.take(); err != nil {
+		return nil, err
+	}
+	f, err := open()
+	if err != nil {
+		d.fs.open.Add(-1)
+		return nil, err
+	}
+	return &scarceFile{f, d.fs}, nil
+}
+
+func (d *scarceDir) Create(name string) (vfs.File, error) {
+	return d.file(func() (vfs.File, error) { return d.Dir.Create(name) })
+}
+
+func (d *scarceDir) Open(name string, write bool) (vfs.File, error) {
+	return d.file(func() (vfs.File, error) { return d.Dir.Open(name, write) })
+}
+
+func (d *scarceDir) Close() error {
+	d.fs.open.Add(-1)
+	return d.Dir.Close()
+}
+
+type scarceFile struct {
+	vfs.File
+	fs *scarceFS
+}
+
+func (f *scarceFile) Close() error {
+	f.fs.open.Add(-1)
+	return f.File.Close()
+}
+
+// TestManySpacesFewDescriptors uses many more spaces than there are descriptors:
+// idle ones fall asleep, no call fails, and every answer is right.
+func TestManySpacesFewDescriptors(t *testing.T) {
+	const spaces, limit = 200, 64
+	scarce := &scarceFS{FS: newMemoryFS(), limit: limit}
+	r := openMemory(t, scarce, Options{})
+	for round := range 2 {
+		for i := range spaces {
+			id := SpaceID(fmt.Sprintf("space-%03d", i))
+			s, err := r.GetOrCreate(background, id, SpaceConfig{})
+			require.NoError(t, err)
+			_, err = s.Remember(background, Memory{ID: fmt.Sprint("m", round), Content: string(id)})
+			require.NoError(t, err)
+		}
+	}
+	for i := range spaces {
+		id := SpaceID(fmt.Sprintf("space-%03d", i))
+		m, err := get(t, r, id).Lookup(background, "m0")
+		require.NoError(t, err)
+		require.Equal(t, string(id), m.Content)
+	}
+	require.Less(t, r.Stats().Awake, spaces)
+	require.NoError(t, r.Close())
+	require.Greater(t, scarce.most.Load(), int64(limit/2))
+	require.Zero(t, scarce.open.Load(), "descriptors that were never closed")
+}
+
+func TestOutOfDescriptorsWithNobodyToSleep(t *testing.T) {
+	scarce := &scarceFS{FS: newMemoryFS(), limit: 64}
+	r := openMemory(t, scarce, Options{})
+	s := create(t, r, "alpha")
+	asleep(t, s)
+	r.releaseSpares()
+	scarce.limit = scarce.open.Load()
+	_, err := s.Lookup(background, "m")
+	require.ErrorIs(t, err, syscall.EMFILE)
+	scarce.limit += 10
+	_, err = s.Lookup(background, "m")
+	require.ErrorIs(t, err, ErrMemoryNotFound, "the failure was no verdict on the space")
+	require.NoError(t, r.Close())
+}

@@ -1,0 +1,236 @@
+package engram
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Embedder makes vectors of texts, so that memories can be recalled by what they
+// mean and not only by their words. It is given to a registry, for all its
+// spaces, by [Options.Embedder]; server/embed has clients of two common services.
+//
+// Its methods may be called concurrently. They return soon after ctx is done,
+// with an error: Close of the registry ends calls that way, and waits for them.
+type Embedder interface {
+	// ID names the model and everything else that its vectors depend on, 1 to
+	// MaxEmbedderIDBytes of UTF-8 without control characters: vectors under
+	// different ids are never compared. It is stored in each space that has
+	// vectors of it, and does not change.
+	ID() string
+	// Dimension of its vectors, MinDimension to MaxDimension. It does not change.
+	Dimension() int
+	// EmbedDocuments returns a vector for each of the texts of memories, in their
+	// order: finite and not zero. It may keep neither of the slices.
+	EmbedDocuments(ctx context.Context, texts []string) ([][]float32, error)
+	// EmbedQuery returns the vector of a cue's text.
+	EmbedQuery(ctx context.Context, text string) ([]float32, error)
+}
+
+// MaxEmbedderIDBytes bounds the id of an [Embedder].
+const MaxEmbedderIDBytes = 128
+
+// Degradation says why a cue's text was not, or not fully, compared by meaning.
+type Degradation string
+
+// The degradations of a recall.
+const (
+	// The embedder failed, or took too long: the answer is from the text alone.
+	DegradedEmbedder Degradation = "embedder_failed"
+	// Some memories have no vector yet, so theirs is from the text alone.
+	DegradedMissing Degradation = "vectors_missing"
+	// The space's vectors were given by callers. Nobody knows what made them, so
+	// they are not compared with the embedder's: the answer is from the text alone.
+	DegradedForeign Degradation = "vectors_foreign"
+)
+
+// embedding is how an embedder is asked.
+const (
+	embedTexts       = 64        // at most in a call
+	embedBytes       = 256 << 10 // of text in a call, unless one alone is longer
+	embedTime        = time.Minute
+	queryTime        = 2 * time.Second // a recall waits no longer for the vector of its cue
+	embedPause       = time.Second     // after a call that failed; doubled with each more
+	maxEmbedPause    = time.Minute
+	embedPauseDouble = 2
+)
+
+func validateEmbedderID(id string) error {
+	if id == "" {
+		return &InvalidError{Field: "embedder", Reason: "has an empty id"}
+	}
+	if len(id) > MaxEmbedderIDBytes {
+		return &LimitError{What: "embedder id bytes", Got: int64(len(id)), Max: MaxEmbedderIDBytes}
+	}
+	return validateName("embedder", id)
+}
+
+func validateEmbedder(e Embedder) error {
+	if e == nil {
+		return nil
+	}
+	if n := e.Dimension(); n < MinDimension || n > MaxDimension {
+		return &LimitError{What: "dimension of the embedder", Got: int64(n), Max: MaxDimension}
+	}
+	return validateEmbedderID(e.ID())
+}
+
+// fits returns an *EmbedderError where the space's vectors are another embedder's.
+func (v *view) fits(e Embedder, space SpaceID) error {
+	if v.generation == 0 || v.embedder == e.ID() && v.dimension == e.Dimension() {
+		return nil
+	}
+	return &EmbedderError{
+		Space: space, Stored: v.embedder, StoredDimension: v.dimension, Given: e.ID(), GivenDimension: e.Dimension(),
+	}
+}
+
+// askedVector is the vector that an embedder made of a cue's text, or why there
+// is none.
+type askedVector struct {
+	vector   []float32
+	degraded Degradation
+}
+
+// ask has the embedder make the cue's vector, where the space has such as it can
+// be compared with. A failure of the embedder is no error.
+func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
+	e := s.registry.Embedder
+	if e == nil || cue.Text == "" && len(cue.Embedding) == 0 {
+		return askedVector{}, nil
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return askedVector{}, err
+	}
+	v := a.store.view()
+	a.uses.Add(-1)
+	if err := v.fits(e, s.ID()); err != nil {
+		return askedVector{}, err
+	}
+	switch {
+	case len(cue.Embedding) > 0:
+		return askedVector{}, nil
+	case v.generation == 0 && v.dimension > 0:
+		return askedVector{degraded: DegradedForeign}, nil
+	case v.vectors == 0 && v.live > 0:
+		return askedVector{degraded: DegradedMissing}, nil
+	case v.vectors == 0:
+		return askedVector{}, nil
+	}
+	limited, cancel := s.registry.embedding.context(ctx, queryTime)
+	defer cancel()
+	vector, err := e.EmbedQuery(limited, cue.Text)
+	if err == nil {
+		err = checkVector(vector, v.dimension)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return askedVector{}, ctx.Err()
+	case err != nil:
+		return askedVector{degraded: DegradedEmbedder}, nil
+	case v.unembedded() > 0:
+		return askedVector{vector: vector, degraded: DegradedMissing}, nil
+	}
+	return askedVector{vector: vector}, nil
+}
+
+// checkVector checks a vector that an embedder has made.
+func checkVector(v []float32, dimension int) error {
+	if len(v) != dimension {
+		return wrongDimension(len(v), dimension)
+	}
+	return validateEmbedding(v)
+}
+
+// textsWithoutVector are memories that have none, with their contents.
+type textsWithoutVector struct {
+	ids      []string
+	versions []uint64
+	texts    []string
+	view     *view
+}
+
+// withoutVector reads the contents of up to n memories that have no vector.
+func (s *Space) withoutVector(ctx context.Context, n int, skip map[uint64]bool) (textsWithoutVector, error) {
+	a, err := s.use(ctx)
+	if err != nil {
+		return textsWithoutVector{}, err
+	}
+	defer a.uses.Add(-1)
+	r := a.read()
+	defer r.close()
+	t := textsWithoutVector{view: r.view}
+	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {
+		return t, err
+	}
+	bytes := 0
+	for _, d := range r.view.missingVectors(n, skip) {
+		m, err := r.memory(d)
+		if err != nil {
+			return t, err
+		}
+		if bytes += len(m.Content); bytes > embedBytes && len(t.texts) > 0 {
+			break
+		}
+		t.ids, t.versions, t.texts = append(t.ids, m.ID), append(t.versions, m.Seq), append(t.texts, m.Content)
+	}
+	return t, nil
+}
+
+func errorOf(damage error, stopped *error) error {
+	if damage == nil && stopped != nil {
+		return *stopped
+	}
+	return damage
+}
+
+// adopt says, as one logged operation, that the space's vectors are e's.
+func (s *Space) adopt(ctx context.Context, e Embedder) error {
+	op := operation{
+		kind: opEmbedder, generation: 1, embedder: e.ID(), dimension: e.Dimension(),
+		storedAt: s.registry.Clock.Now().UnixNano(),
+	}
+	_, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
+	return err
+}
+
+// embed has e make the vectors of those memories, and commits them as one write.
+func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) error {
+	limited, cancel := s.registry.embedding.context(ctx, embedTime)
+	vectors, err := e.EmbedDocuments(limited, t.texts)
+	cancel()
+	if err != nil {
+		return &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
+	}
+	if len(vectors) != len(t.texts) {
+		return &embedderFailure{fmt.Errorf("embedder %q gave %d vectors for %d texts", e.ID(), len(vectors), len(t.texts))}
+	}
+	now := s.registry.Clock.Now().UnixNano()
+	var operations []operation
+	for i, v := range vectors {
+		if err := checkVector(v, t.view.dimension); err != nil {
+			return &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
+		}
+		operations = append(operations, operation{
+			kind: opEmbed, storedAt: now, version: t.versions[i], generation: t.view.generation,
+			memory: Memory{ID: t.ids[i], Embedding: v},
+		})
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range operations {
+		operations[i].codes = a.store.rotations.encode(operations[i].memory.Embedding)
+	}
+	a.uses.Add(-1)
+	_, err = s.write(ctx, operations, payloadHash{}, writeOptions{})
+	return err
+}
+
+// embedderFailure is an error of the embedder, not of the space.
+type embedderFailure struct{ error }
+
+// Unwrap returns what the embedder said.
+func (e *embedderFailure) Unwrap() error { return e.error }

@@ -1,0 +1,122 @@
+package rabitq
+
+import (
+	"math"
+	"slices"
+)
+
+// top keeps the best of the rows it is offered: as many as the limit, those with
+// the highest scores, and all others that score like the last of them. Which of
+// equal rows are the better ones is not for their numbers to say, which change
+// with the place of the codes. It gathers more than it keeps and throws the worse
+// ones out once in a while, which costs a few steps for each row offered where a
+// heap costs the logarithm of their number.
+type top struct {
+	limit int
+	room  int // how many are gathered before the worse ones go
+	keys  []uint64
+}
+
+// key orders by score, and by row where scores are equal. The best is greatest.
+func key(score float32, row uint32) uint64 {
+	bits := math.Float32bits(score + 0) // +0 and -0 are one score
+	if bits&signBit != 0 {
+		bits = ^bits
+	} else {
+		bits |= signBit
+	}
+	return uint64(bits)<<32 | uint64(^row)
+}
+
+func keyRow(key uint64) uint32 { return ^uint32(key) }
+
+func keyScore(key uint64) float32 {
+	bits := uint32(key >> 32)
+	if bits&signBit != 0 {
+		bits &^= signBit
+	} else {
+		bits = ^bits
+	}
+	return math.Float32frombits(bits)
+}
+
+// reset empties t, to keep limit rows.
+func (t *top) reset(limit int) {
+	t.limit, t.room = limit, 2*limit+256
+	t.keys = slices.Grow(t.keys[:0], t.room)
+}
+
+// offer gathers a row. It returns the score that another must reach to be
+// offered: one below the floor is not among the best.
+func (t *top) offer(score float32, row uint32, floor float32) float32 {
+	t.keys = append(t.keys, key(score, row))
+	if len(t.keys) < t.room {
+		return floor
+	}
+	t.cut()
+	t.room = max(t.room, 2*len(t.keys))
+	if t.limit == 0 {
+		return float32(math.Inf(1))
+	}
+	return keyScore(slices.Min(t.keys))
+}
+
+// cut leaves the best, in no order.
+func (t *top) cut() {
+	if len(t.keys) <= t.limit {
+		return
+	}
+	selectGreatest(t.keys, t.limit)
+	kept := t.keys[:t.limit]
+	if t.limit > 0 {
+		last := slices.Min(kept) >> 32
+		for _, key := range t.keys[t.limit:] {
+			if key>>32 == last {
+				kept = append(kept, key)
+			}
+		}
+	}
+	t.keys = kept
+}
+
+// sorted leaves the best, the best first.
+func (t *top) sorted() []uint64 {
+	t.cut()
+	slices.Sort(t.keys)
+	slices.Reverse(t.keys)
+	return t.keys
+}
+
+// selectGreatest moves the count greatest keys to the front (Hoare's quickselect
+// with the median of three). Keys that resist are sorted.
+func selectGreatest(keys []uint64, count int) {
+	low, high := 0, len(keys) // where the boundary lies: low <= count <= high
+	for patience := 64; patience > 0 && high-low > 16; patience-- {
+		a, b, c := keys[low], keys[low+(high-low)/2], keys[high-1]
+		pivot := max(min(a, b), min(max(a, b), c))
+		i, j := low, high-1
+		for i <= j {
+			for keys[i] > pivot {
+				i++
+			}
+			for keys[j] < pivot {
+				j--
+			}
+			if i <= j {
+				keys[i], keys[j] = keys[j], keys[i]
+				i++
+				j--
+			}
+		}
+		switch { // [low, j] are not below the pivot, [i, high) not above it
+		case count <= j+1:
+			high = j + 1
+		case count >= i:
+			low = i
+		default:
+			return
+		}
+	}
+	slices.Sort(keys[low:high])
+	slices.Reverse(keys[low:high])
+}

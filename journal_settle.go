@@ -1,0 +1,356 @@
+package engram
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// This file is how the journal lets go of frames: it settles the spaces that a
+// generation names, carries forward what cannot be settled, and frees the file.
+
+const (
+	settleParallel = 64
+	// settleHang is how long one space may take to settle before its frames are
+	// carried forward, so that one sick disk does not stop the others' writes.
+	settleHang = time.Second
+	// idleZero is how long nothing is written before freed files are zeroed.
+	idleZero = time.Second
+)
+
+// settler is what the journal asks to take a space's frames over: it returns
+// the seq that the space's flushed mark has reached. errHomeless says that no
+// space of that incarnation exists, errDropped that it was deleted.
+type settler interface {
+	settleSpace(space incarnation, id SpaceID) (uint64, error)
+}
+
+var (
+	errHomeless = &CorruptionError{File: journalDir, Offset: -1, Reason: "holds operations of a space that is not there"}
+	errDropped  = errors.New("space was deleted")
+	errHangs    = errors.New("its log hangs")
+)
+
+// startSettlerLocked sees to it that a goroutine settles the old generations.
+func (j *journal) startSettlerLocked() {
+	if j.settling || len(j.old) == 0 || j.failed != nil || j.closed {
+		return
+	}
+	j.settling = true
+	j.work.Add(1)
+	go func() {
+		defer j.work.Done()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for len(j.old) > 0 && j.failed == nil && j.settleOldestLocked() {
+		}
+		j.settling = false
+		j.changed.Broadcast()
+	}()
+}
+
+// settleOldestLocked settles the spaces of the oldest generation, carries
+// forward what cannot be settled and releases the file. It gives up mu while
+// spaces settle and returns whether the generation ended.
+func (j *journal) settleOldestLocked() bool {
+	g := j.old[0]
+	owners := make(map[incarnation]SpaceID, len(g.owed))
+	for space, o := range g.owed {
+		if j.hanging[space] {
+			continue // it has not come back from the last time
+		}
+		j.hanging[space] = true // until it returns
+		owners[space] = o.id
+	}
+	j.mu.Unlock()
+	settled := j.settleAll(owners)
+	j.mu.Lock()
+	for _, r := range settled {
+		if errors.Is(r.err, errDropped) {
+			j.dropLocked(r.space)
+			continue
+		}
+		j.settledLocked(r.space, r.seq)
+		if o := g.owed[r.space]; o != nil && r.err != nil {
+			j.carried[r.space] = fmt.Errorf("space %q: %w", string(o.id), r.err)
+		}
+	}
+	for space, o := range g.owed {
+		if j.hanging[space] {
+			j.carried[space] = fmt.Errorf("space %q: %w", string(o.id), errHangs)
+		}
+	}
+	if err := j.carryLocked(g); err != nil {
+		j.stuck = fmt.Errorf("journal frames could not be carried forward: %w", err)
+		j.logger.Error("journal is stuck", zap.Error(err))
+		return false
+	}
+	return j.releaseLocked(g) == nil
+}
+
+// settlement is what became of settling one space.
+type settlement struct {
+	space incarnation
+	seq   uint64
+	err   error
+}
+
+// settleAll settles the spaces, 64 at a time, and returns what is known when all
+// have, or when none has for settleHang. Who hangs is not joined by close: its
+// files are closed under it.
+func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
+	slots := make(chan struct{}, settleParallel)
+	results := make(chan settlement, len(owners))
+	hang := make(chan struct{})
+	go func() {
+		for space, id := range owners {
+			select {
+			case slots <- struct{}{}:
+			case <-hang:
+				j.returned(space)
+				continue
+			}
+			go func() {
+				seq, err := j.spaces.settleSpace(space, id)
+				j.returned(space)
+				results <- settlement{space, seq, err}
+				<-slots
+			}()
+		}
+	}()
+	var settled []settlement
+	stop := afterFunc(settleHang, func() { close(hang) })
+	for len(settled) < len(owners) {
+		select {
+		case r := <-results:
+			settled = append(settled, r)
+			if stop() {
+				stop = afterFunc(settleHang, func() { close(hang) })
+			}
+		case <-hang:
+			return settled
+		}
+	}
+	stop()
+	return settled
+}
+
+// returned says that settling the space has ended.
+func (j *journal) returned(space incarnation) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.hanging, space)
+}
+
+// settled says that the space's mark, flushed by this process, covers seq.
+func (j *journal) settled(space incarnation, seq uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.settledLocked(space, seq)
+}
+
+func (j *journal) settledLocked(space incarnation, seq uint64) {
+	left := false
+	for _, g := range j.generationsLocked() {
+		o := g.owed[space]
+		switch {
+		case o == nil:
+		case o.lastSeq <= seq:
+			delete(g.owed, space)
+		default:
+			left = true
+		}
+	}
+	if !left {
+		delete(j.frames, space)
+		delete(j.carried, space)
+	}
+}
+
+// dropLocked forgets the frames of a deleted space.
+func (j *journal) dropLocked(space incarnation) {
+	for _, g := range j.generationsLocked() {
+		delete(g.owed, space)
+	}
+	delete(j.frames, space)
+	delete(j.carried, space)
+}
+
+// carryLocked writes the frames that g still owes again, flushed, into the
+// current generation.
+func (j *journal) carryLocked(g *generation) error {
+	if len(g.owed) == 0 {
+		return nil
+	}
+	b, err := readRange(g.file.file, 0, g.end)
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	var frames []groupFrame
+	err = walkGroups(b, g.tag, func(at int64, gr group) error {
+		for _, e := range gr.entries {
+			if g.owed[e.space] == nil {
+				continue
+			}
+			frames = append(frames, groupFrame{
+				space: e.space, id: e.id, firstSeq: e.firstSeq, count: e.count,
+				bytes: b[at+e.offset:][:e.length],
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return j.carryFramesLocked(frames)
+}
+
+// carryFramesLocked appends the frames to the current generation, in groups,
+// flushes them, and points the index to where they now are.
+func (j *journal) carryFramesLocked(frames []groupFrame) error {
+	moved := make(map[incarnation][]frameRef)
+	for len(frames) > 0 {
+		n, size := 1, frames[0].size()
+		for n < len(frames) && size+frames[n].size() <= maxGroupBytes {
+			size += frames[n].size()
+			n++
+		}
+		for j.awaitExtentLocked(int64(groupLen(frames[:n]))) {
+		}
+		start := j.current.end
+		if err := j.appendLocked(frames[:n], false); err != nil {
+			return err
+		}
+		gr, ok := decodeGroup(j.buf, j.current.tag)
+		if !ok {
+			return errors.New("carried group does not decode")
+		}
+		for _, e := range gr.entries {
+			moved[e.space] = append(moved[e.space], frameRef{generation: j.current, offset: start + e.offset, entry: e})
+		}
+		frames = frames[n:]
+	}
+	if err := j.flushLocked(); err != nil {
+		return err
+	}
+	for space, refs := range moved {
+		kept := slices.DeleteFunc(slices.Clone(j.frames[space]), func(r frameRef) bool {
+			return slices.ContainsFunc(refs, func(n frameRef) bool { return n.entry.firstSeq == r.entry.firstSeq && !r.damaged })
+		})
+		j.frames[space] = append(kept, refs...)
+	}
+	return nil
+}
+
+// releaseLocked ends the oldest generation: HEAD no longer names it, then its
+// file is free.
+func (j *journal) releaseLocked(g *generation) error {
+	i := slices.Index(j.old, g)
+	left := slices.Delete(slices.Clone(j.old), i, i+1)
+	free := append(slices.Clone(j.free), g.file)
+	if err := j.writeHeadLocked(append(slices.Clone(left), j.current), free); err != nil {
+		return j.failLocked(err)
+	}
+	j.old, j.free, g.ended = left, free, true
+	j.changed.Broadcast()
+	j.zeroLaterLocked()
+	return nil
+}
+
+// zeroLaterLocked zeroes the free files once nothing has been written for a while.
+func (j *journal) zeroLaterLocked() {
+	if j.idling != nil || j.closed {
+		return
+	}
+	groups := j.groups
+	j.work.Add(1)
+	j.idling = afterFunc(idleZero, func() {
+		defer j.work.Done()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.idling = nil
+		switch {
+		case j.closed || j.failed != nil:
+		case j.groups != groups:
+			j.zeroLaterLocked()
+		default:
+			if err := j.zeroFreeLocked(); err != nil {
+				j.logger.Warn("journal file could not be zeroed", zap.Error(err))
+			}
+		}
+	})
+}
+
+// zeroFreeLocked overwrites what generations that ended left in the free files.
+// The rest of the current file, behind its last group, counts among them.
+func (j *journal) zeroFreeLocked() error {
+	for _, f := range j.free {
+		if err := f.zero(0); err != nil {
+			return err
+		}
+	}
+	if j.current.file.growing {
+		return nil
+	}
+	err := j.current.file.zero(j.current.end)
+	if err == nil || errors.Is(err, ErrDiskFull) {
+		return err
+	}
+	return j.failLocked(err) // its flush may have been told of a group's loss
+}
+
+// zero overwrites what is used of the file from there on. ErrDiskFull means that
+// this found no room, and that nothing was flushed.
+func (f *journalFile) zero(from int64) error {
+	if f.used <= from {
+		return nil
+	}
+	if err := writeZeros(f.file, from, f.used); err != nil {
+		return diskFull(fmt.Errorf("zero journal file: %w", err))
+	}
+	if err := f.file.Sync(); err != nil {
+		return err
+	}
+	f.used = from
+	return nil
+}
+
+// settle empties and zeroes the journal. It returns an error that names what
+// could not be settled; those frames stay in the journal.
+func (j *journal) settle(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.changed.Broadcast()
+	})
+	defer stop()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
+	}
+	if j.current.end > 0 {
+		if err := j.switchLocked(); err != nil {
+			return err
+		}
+	}
+	j.stuck = nil
+	j.startSettlerLocked()
+	for j.settling && ctx.Err() == nil {
+		j.changed.Wait()
+	}
+	errs := []error{ctx.Err(), j.stuck}
+	for _, err := range j.carried {
+		errs = append(errs, err)
+	}
+	if j.failed != nil {
+		errs = append(errs, j.failed)
+	} else {
+		errs = append(errs, j.zeroFreeLocked())
+	}
+	return errors.Join(errs...)
+}

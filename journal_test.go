@@ -1,0 +1,387 @@
+package engram
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
+)
+
+// tinyJournal makes the journal change files every few dozen operations. It is
+// far below what Options admit, so it is set behind their back.
+func tinyJournal(r *Registry) {
+	r.journal.mu.Lock()
+	defer r.journal.mu.Unlock()
+	r.journal.fileBytes = 8 << 10
+}
+
+// The journal changes files while several spaces write, some of them large
+// batches: whenever the process is killed, everything acknowledged is there.
+func TestJournalChangesFiles(t *testing.T) {
+	for _, durability := range []Durability{Sync, Interval(time.Millisecond), None} {
+		m := newMemoryFS()
+		r := openMemory(t, m, Options{Durability: durability})
+		tinyJournal(r)
+		var mu sync.Mutex // an operation and the clone that must have it
+		acknowledged := make(map[SpaceID]int)
+		var work sync.WaitGroup
+		for i := range 4 {
+			s := create(t, r, SpaceID(fmt.Sprint("space-", i)))
+			work.Go(func() {
+				for n := range 60 {
+					batch := []Memory{{ID: fmt.Sprint("m", n), Content: strings.Repeat("x", 1+100*i)}}
+					if n%20 == 19 { // larger than a file of the journal
+						batch[0].Content = strings.Repeat("y", 12<<10)
+					}
+					_, err := s.RememberBatch(background, batch)
+					if err != nil {
+						t.Errorf("%s: %v", s.ID(), err)
+						return
+					}
+					mu.Lock()
+					acknowledged[s.ID()] = n + 1
+					mu.Unlock()
+				}
+			})
+		}
+		for range 10 {
+			time.Sleep(time.Millisecond)
+			requireAcknowledged(t, m, &mu, acknowledged)
+		}
+		work.Wait()
+		require.Greater(t, r.Stats().JournalGeneration, uint64(5))
+		require.LessOrEqual(t, r.Stats().JournalFiles, 3)
+		requireAcknowledged(t, m, &mu, acknowledged)
+		require.NoError(t, r.Close())
+		requireZeroJournal(t, m)
+	}
+}
+
+// requireAcknowledged kills the registry in the file system, and opens what is left.
+func requireAcknowledged(t *testing.T, m *memoryFS, mu *sync.Mutex, acknowledged map[SpaceID]int) {
+	t.Helper()
+	mu.Lock()
+	least := make(map[SpaceID]int)
+	for id, n := range acknowledged {
+		least[id] = n
+	}
+	mu.Unlock()
+	killed := m.clone()
+	r := openMemory(t, killed, Options{})
+	for id, n := range least {
+		held := list(t, get(t, r, id), Filter{})
+		require.GreaterOrEqual(t, len(held), n, id)
+		for i, memory := range held {
+			require.Equal(t, fmt.Sprint("m", i), memory.ID)
+		}
+	}
+	require.NoError(t, r.Close())
+}
+
+// Interval flushes what was written within its duration, once; nothing is armed
+// while nothing is written.
+func TestIntervalFlushesInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newCountingFS(newMemoryFS())
+		r := openMemory(t, fs, Options{Durability: Interval(time.Minute)})
+		s := create(t, r, "alpha")
+		for round := range 3 {
+			for range 5 {
+				remember(t, s, Memory{Content: "x"})
+				time.Sleep(10 * time.Second)
+			}
+			time.Sleep(9 * time.Second)
+			require.Equal(t, uint64(round), r.Stats().Flushes, "it is not due yet")
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			require.Equal(t, uint64(round+1), r.Stats().Flushes)
+			time.Sleep(time.Hour)
+			require.Equal(t, uint64(round+1), r.Stats().Flushes, "nothing was written meanwhile")
+			require.NoError(t, r.Settle(background))
+		}
+		require.NoError(t, r.Close()) // a goroutine that is left would fail the test
+	})
+}
+
+// Freed files of the journal are zeroed once nothing is written for a while.
+func TestFreedJournalFilesAreZeroedWhenIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryFS()
+		r := openMemory(t, m, Options{})
+		tinyJournal(r)
+		s := create(t, r, "alpha")
+		for range 20 {
+			remember(t, s, Memory{Content: strings.Repeat("canary ", 200)})
+		}
+		dirty := func() int {
+			n := 0
+			for name, content := range m.files(journalDir) {
+				if name != headName && len(bytes.Trim(content, "\x00")) > 0 {
+					n++
+				}
+			}
+			return n
+		}
+		synctest.Wait()
+		require.Equal(t, 2, dirty())
+		time.Sleep(3 * idleZero)
+		synctest.Wait()
+		require.Equal(t, 1, dirty(), "only the current file holds anything")
+		require.NoError(t, r.Close())
+	})
+}
+
+// One damaged space keeps its frames in the journal; the bytes of the others go
+// all the same.
+func TestSettleBesideADamagedSpace(t *testing.T) {
+	m := newMemoryFS()
+	r := openMemory(t, m, Options{})
+	bad := create(t, r, "bad")
+	require.NoError(t, r.Settle(background))
+	remember(t, bad, Memory{ID: "x", Content: "waits for its space"})
+	killed := m.clone()
+	require.NoError(t, r.Close())
+	spaceFileOf := killed.files("bad")[spaceFile]
+	broken := bytes.Clone(spaceFileOf)
+	clear(broken[pageBytes : 3*pageBytes])
+	killed.put("bad/SPACE", broken)
+
+	r = openMemory(t, killed, Options{})
+	tinyJournal(r)
+	good := create(t, r, "good")
+	for i := range 30 {
+		remember(t, good, Memory{ID: fmt.Sprint(i), Content: strings.Repeat("canary ", 200)})
+	}
+	_, err := good.ForgetWhere(background, Filter{Kind: Episodic})
+	require.NoError(t, err)
+	require.NoError(t, good.Checkpoint(background))
+	require.ErrorIs(t, r.Settle(background), ErrCorrupt, "it says what could not be settled")
+	requireNowhere(t, killed, "canary")
+	_, err = bad.Remember(background, Memory{Content: "x"})
+	require.ErrorIs(t, err, ErrClosed)
+	_, err = get(t, r, "bad").Remember(background, Memory{Content: "x"})
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorIs(t, r.Close(), ErrCorrupt)
+
+	killed.put("bad/SPACE", spaceFileOf) // the damage is repaired: nothing was lost
+	r = openMemory(t, killed, Options{})
+	require.Equal(t, []string{"x"}, idsOf(list(t, get(t, r, "bad"), Filter{})))
+	require.NoError(t, r.Close())
+}
+
+// However many spaces wait, a group is one that recovery can read.
+func TestGroupsOfManySpaces(t *testing.T) {
+	c := &committer{}
+	const waiting = 40_000
+	for i := range waiting {
+		q := &queue{space: &fakeSpace{id: SpaceID(fmt.Sprintf("%064d", i))}}
+		q.writes = []*write{{bytes: 38}} // the least that a write can be
+		c.scheduleLocked(q)
+	}
+	taken := 0
+	for len(c.ready) > 0 {
+		batches := c.takeTurns()
+		require.NotEmpty(t, batches)
+		taken += len(batches)
+		frames, _ := c.frames(batches)
+		b := appendGroup(nil, generationTag{}, 0, promise{}, frames)
+		g, ok := decodeGroup(b, generationTag{})
+		require.True(t, ok, "%d frames", len(frames))
+		require.Len(t, g.entries, len(frames))
+	}
+	require.Equal(t, waiting, taken)
+}
+
+// frames has each space make its frame.
+func (c *committer) frames(batches []*batch) (frames []groupFrame, writes int) {
+	for _, b := range batches {
+		f, _, n := b.queue.space.take(b.writes)
+		frames, writes = append(frames, f), writes+n
+	}
+	return frames, writes
+}
+
+// fakeSpace makes frames of the size of what it takes.
+type fakeSpace struct{ id SpaceID }
+
+func (s *fakeSpace) take(writes []*write) (groupFrame, []*write, int) {
+	size := frameHeaderBytes
+	for _, w := range writes {
+		size += w.bytes
+	}
+	return groupFrame{id: s.id, firstSeq: 1, count: 1, bytes: make([]byte, paddedLen(size))}, writes, len(writes)
+}
+
+func (s *fakeSpace) commit([]*write) {}
+
+// Once HEAD could not be written whole, its other slot is the one that counts:
+// what is under way elsewhere must not write over it.
+func TestHeadKeepsOneSlot(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "owing"), Memory{ID: "m", Content: "waits in the journal"})
+	create(t, r, "writing")
+	killed := f.Kill()
+	_ = r.Close() // its process has ended
+
+	settling, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	killed.SetHook(func(c crashfs.Call) error {
+		if strings.HasPrefix(c.Name, "owing/") && c.Op == crashfs.OpSync {
+			once.Do(func() { close(settling) })
+			<-released
+		}
+		if c.Name == journalDir+"/"+headName && c.Op == crashfs.OpWrite {
+			select {
+			case <-settling:
+				return syscall.EIO
+			default: // the registry is being opened
+			}
+		}
+		return nil
+	})
+	r = openMemory(t, killed, Options{})
+	tinyJournal(r)
+	<-settling
+	var err error
+	for err == nil {
+		_, err = get(t, r, "writing").Remember(background, Memory{Content: strings.Repeat("x", 3000)})
+	}
+	require.ErrorIs(t, err, ErrUnknownOutcome)
+	close(released)
+	require.Error(t, r.Close())
+
+	r = openMemory(t, killed.Crash(1), Options{})
+	require.Len(t, list(t, get(t, r, "owing"), Filter{}), 1)
+	require.NoError(t, r.Close())
+}
+
+// What a full disk refused leaves nothing behind in the journal either.
+func TestRefusedWriteLeavesTheJournal(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	refused := &crashfs.PartialWrite{Err: syscall.ENOSPC, Share: 200}
+	f.SetHook((&crashfs.Fault{
+		Applies: func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && strings.HasPrefix(c.Name, journalDir) },
+		First:   1, Count: 1, Err: refused,
+	}).Hook)
+	_, err := s.Remember(background, Memory{ID: "n", Content: strings.Repeat("canary ", 1000)})
+	require.ErrorIs(t, err, ErrDiskFull)
+	f.SetHook(nil)
+	require.NoError(t, r.Settle(background))
+	dir, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	entries, err := dir.ReadDir(journalDir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		b, err := readFile(dir, path.Join(journalDir, e.Name()), maxJournalFileBytes)
+		require.NoError(t, err)
+		require.False(t, bytes.Contains(b, []byte("canary")), e.Name())
+	}
+	require.NoError(t, dir.Close())
+	require.NoError(t, r.Close())
+}
+
+// An opening that fails leaves no file open, whichever call it was that failed.
+func TestFailedOpenLeavesNoHandles(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{Durability: None})
+	tinyJournal(r)
+	s := create(t, r, "aaa")
+	for range 20 {
+		remember(t, s, Memory{Content: strings.Repeat("x", 1000)})
+	}
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	for call, failed := 1, true; failed; call++ {
+		f := after.Snapshot()
+		fault := &crashfs.Fault{First: call, Count: 1, Err: syscall.EIO}
+		f.SetHook(fault.Hook)
+		opts := Options{ReadOnly: true}
+		opts.seams.fs = f
+		r, err := Open("", opts)
+		if err == nil {
+			err = r.Close()
+		}
+		if failed = len(fault.Hit()) > 0; failed && err != nil {
+			require.ErrorIs(t, err, syscall.EIO)
+		} else {
+			require.NoError(t, err)
+		}
+		require.Empty(t, f.Handles(), "after call %d failed", call)
+	}
+}
+
+// That a space's identity cannot be read says nothing about whether the space
+// is there: settling fails with what the reading failed with, and works later.
+func TestUnreadableSpaceIsNotHomeless(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	after.SetHook((&crashfs.Fault{
+		Applies: func(c crashfs.Call) bool { return path.Base(c.Name) == spaceFile }, First: 1, Err: syscall.EIO,
+	}).Hook)
+	r = openMemory(t, after, Options{})
+	err := r.Settle(background)
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NotErrorIs(t, err, ErrCorrupt)
+	after.SetHook(nil)
+	require.NoError(t, r.Settle(background))
+	require.Len(t, list(t, get(t, r, "aaa"), Filter{}), 1)
+	require.NoError(t, r.Close())
+}
+
+// Settling on a full disk zeroes what is there. Where even that finds no room,
+// as on a file system that never overwrites in place, it says so, and writes go on.
+func TestSettleOnAFullDisk(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	tinyJournal(r)
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	for f.SetRoom(0); ; {
+		_, err := s.Remember(background, Memory{ID: "m", Content: strings.Repeat("x", 10_000)})
+		if errors.Is(err, ErrDiskFull) {
+			break
+		}
+		require.NoError(t, err)
+	}
+	err := r.Settle(background)
+	require.True(t, err == nil || errors.Is(err, ErrDiskFull), "%v", err)
+	require.Empty(t, r.Stats().Stopped)
+	f.SetRoom(-1)
+	remember(t, s, Memory{ID: "n", Content: "content"})
+	require.NoError(t, r.Settle(background))
+
+	_, err = s.Remember(background, Memory{ID: "o", Content: "content"})
+	require.NoError(t, err)
+	var flushed atomic.Bool // the log: zeroing comes after it
+	f.SetHook(func(c crashfs.Call) error {
+		switch {
+		case c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, walSuffix):
+			flushed.Store(true)
+		case c.Op == crashfs.OpWrite && flushed.Load() && strings.HasPrefix(c.Name, journalDir) && path.Base(c.Name) != headName:
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+	f.SetHook(nil)
+	remember(t, s, Memory{ID: "p", Content: "content"})
+	require.NoError(t, r.Close())
+}

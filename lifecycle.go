@@ -1,0 +1,589 @@
+package engram
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"runtime"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram/internal/vfs"
+)
+
+// Create makes a space. When it returns nil the space survives a power loss,
+// under every durability: creation does not wait in the journal. An id that is
+// taken is ErrSpaceExists. It costs five flushes; spaces of other ids do not
+// wait for them.
+func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
+	s, created, err := r.create(ctx, id, cfg)
+	if err == nil && !created {
+		return nil, fmt.Errorf("create %q: %w", string(id), ErrSpaceExists)
+	}
+	return s, err
+}
+
+// GetOrCreate returns the space of that id and creates it, as Create does, if
+// there is none; cfg matters only then. Concurrent callers for one id get the
+// same *Space.
+func (r *Registry) GetOrCreate(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
+	s, _, err := r.create(ctx, id, cfg)
+	return s, err
+}
+
+// create returns the space of that id, and whether this call created it.
+func (r *Registry) create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, bool, error) {
+	if err := id.Validate(); err != nil {
+		return nil, false, err
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, false, err
+	}
+	return r.createWith(ctx, id, func(s *Space) error {
+		err := r.build(s, cfg, func(*awake) error { return nil })
+		if err != nil {
+			return fmt.Errorf("create %q: %w", string(id), err)
+		}
+		return nil
+	})
+}
+
+// createWith returns the space of that id, and whether this call created it,
+// which build does.
+func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space) error) (*Space, bool, error) {
+	if err := id.Validate(); err != nil {
+		return nil, false, err
+	}
+	for {
+		if err := r.usable(ctx); err != nil {
+			return nil, false, err
+		}
+		s := newSpace(r, id)
+		s.creating = make(chan struct{})
+		if other := r.claim(s); other != nil {
+			if err := other.awaitCreation(ctx); errors.Is(err, errNotCreated) {
+				continue // its creator failed: this caller tries for itself
+			} else if err != nil {
+				return nil, false, err
+			}
+			return other, false, nil
+		}
+		err := r.begin(ctx)
+		if err == nil {
+			err = build(s)
+			r.work.Done()
+		}
+		if err != nil {
+			s.end(errNotCreated)
+			r.disclaim(id)
+		}
+		close(s.creating)
+		if err != nil {
+			return nil, false, err
+		}
+		return s, true, nil
+	}
+}
+
+// claim takes s's id, or returns the space that has it.
+func (r *Registry) claim(s *Space) *Space {
+	shard := r.shardOf(s.ID())
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	if other := shard.spaces[s.ID()]; other != nil {
+		return other
+	}
+	shard.spaces[s.ID()] = s
+	return nil
+}
+
+func (r *Registry) disclaim(id SpaceID) {
+	shard := r.shardOf(id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	delete(shard.spaces, id)
+}
+
+// build makes the space's files under .tmp, whole and flushed, has fill add to
+// them, and then gives the directory its name: from then on the absence of any
+// of them is damage.
+func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) error {
+	id, err := r.seams.newIdentity()
+	if err != nil {
+		return err
+	}
+	id.created = r.Clock.Now().UnixNano()
+	temporary := path.Join(tmpDir, id.incarnation.String())
+	a, err := r.buildFiles(s, temporary, id, cfg)
+	if err != nil {
+		return errors.Join(diskFull(err), removeTree(r.root, temporary))
+	}
+	if err = fill(a); err == nil {
+		err = r.root.Rename(temporary, string(s.ID()))
+	}
+	if err != nil {
+		return errors.Join(diskFull(err), a.log.close(), removeTree(r.root, temporary))
+	}
+	if err := r.root.Sync("."); err != nil {
+		return errors.Join(fmt.Errorf("%w: %w", ErrUnknownOutcome, err), a.log.close())
+	}
+	s.awake.Store(a)
+	r.mu.Lock()
+	r.catalogue.ReplaceOrInsert(row{s.ID(), s})
+	r.life.addLocked(SpaceEvent{Kind: SpaceCreated, Space: s.ID()})
+	r.awake[id.incarnation] = a
+	closed := r.closed
+	r.mu.Unlock()
+	if closed { // too late for Close to retire it with the others; it is created all the same
+		s.retire(ErrClosed)
+	}
+	return nil
+}
+
+// buildFiles makes the files of a new space in the directory and returns its
+// loaded state. Its first operation is its configuration.
+func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfig) (*awake, error) {
+	if err := r.root.Mkdir(name); err != nil {
+		return nil, err
+	}
+	dir, err := r.root.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.canonical()
+	op := operation{kind: opConfigure, seq: 1, storedAt: id.created, config: cfg}
+	record := encodeOperation(&op)
+	sealOperation(record, id.key, op.seq, "", false)
+	f := frame{count: 1, firstSeq: 1, epoch: r.epoch, kind: kindLog}
+	frameBytes := sealFrame(append(make([]byte, frameHeaderBytes), record...), id.key, &f)
+	header := segmentHeader{kind: kindLog, identity: id, number: 1, firstSeq: 1}
+	content := append(encodeSegmentHeader(header), frameBytes...)
+
+	store := newStore()
+	op.record = locator{segment: 1, offset: segmentHeaderBytes + frameHeaderBytes, length: len(record)}
+	store.apply(&op)
+	store.publish()
+	at := store.position()
+	at.segment, at.offset, at.sum = 1, int64(len(content)), f.checksum
+	state := &stateFile{dir: dir, identity: id, vouched: true, state: spaceState{
+		counter: 2, id: s.ID(), mark: at.mark, config: cfg,
+	}}
+	err = dir.Mkdir(walDir)
+	if err == nil {
+		err = writeNewFile(dir, segmentPath(1), content)
+	}
+	if err == nil {
+		err = writeNewFile(dir, spaceFile, encodeSpaceFile(id, state.state))
+	}
+	if err == nil {
+		err = dir.Sync(walDir)
+	}
+	if err == nil {
+		err = dir.Sync(".")
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	segments := []*segment{{
+		number: 1, kind: kindLog, header: header, last: lastFrame{offset: segmentHeaderBytes, sum: f.checksum},
+	}}
+	a := r.newAwake(s, id, store, newLog(dir, state, r.seams.segmentBytes, segments, at, 1))
+	a.report = RecoveryReport{Space: s.ID(), LastSeq: 1, MarkSeq: 1, Verdict: Clean}
+	a.maintenance.logged = int64(len(frameBytes))
+	s.feed.begin(store.seq, nil)
+	return a, nil
+}
+
+func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake {
+	a := &awake{space: s, registry: r, identity: id, store: store, log: l, analyzer: store.config.Analyzer}
+	a.queue = &queue{space: a}
+	return a
+}
+
+// Delete deletes a space with all it holds. When it returns nil the space stays
+// deleted; when it returns an error before that, it is there as before. It
+// costs two flushes and, after that, the removal of its files. It works on
+// damaged spaces, and on sleeping ones without waking them. Writes that no
+// group had taken, and every later use of the handle, get ErrSpaceDeleted.
+func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	s, err := r.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone() != nil || s.ID() != id {
+		return &SpaceNotFoundError{Space: id}
+	}
+	a := s.awake.Load()
+	if a != nil {
+		r.commits.hold(a.queue)
+		a.maintenance.running.Lock()
+		defer a.maintenance.running.Unlock()
+	}
+	incarnation, err := r.incarnationOf(s, a)
+	if err == nil {
+		err = r.trash(s.ID(), incarnation)
+		if errors.Is(err, ErrDiskFull) && r.giveUpReserve() {
+			err = r.trash(s.ID(), incarnation)
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("delete %q: %w", string(id), err)
+		if errors.Is(err, ErrUnknownOutcome) {
+			s.end(err) // the next Open finds it or not: until then nothing may rest on it
+			if a != nil {
+				r.commits.close(a.queue, err)
+			}
+		} else if a != nil {
+			r.commits.release(a.queue)
+		}
+		return err
+	}
+	s.end(ErrSpaceDeleted)
+	if a != nil {
+		r.commits.close(a.queue, ErrSpaceDeleted)
+	}
+	r.mu.Lock()
+	r.catalogue.Delete(row{id: s.ID()})
+	r.life.addLocked(SpaceEvent{Kind: SpaceDeleted, Space: s.ID()})
+	delete(r.awake, incarnation)
+	r.tombstones[incarnation] = true
+	r.mu.Unlock()
+	r.disclaim(s.ID())
+	r.journal.drop(incarnation)
+	if a != nil {
+		s.awake.Store(nil)
+		err = a.log.close()
+	}
+	// The deletion holds, whatever becomes of the files: the next Open removes them.
+	err = errors.Join(err, removeChildren(r.root, path.Join(trashDir, incarnation.String()), false), r.sweepTombstones())
+	if err != nil {
+		r.logger.Warn("files of a deleted space are left", zap.String("space", string(id)), zap.Error(err))
+	}
+	return nil
+}
+
+// trash moves the space's directory; the flushed rename is the deletion.
+func (r *Registry) trash(id SpaceID, inc incarnation) error {
+	if err := r.root.Rename(string(id), path.Join(trashDir, inc.String())); err != nil {
+		return diskFull(err)
+	}
+	if err := errors.Join(r.root.Sync(trashDir), r.root.Sync(".")); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	return nil
+}
+
+// incarnationOf finds out which incarnation the space is: the tombstone must
+// name it. A SPACE that is damaged, or that names another space, says nothing;
+// then the tombstone gets a name of its own.
+func (r *Registry) incarnationOf(s *Space, a *awake) (incarnation, error) {
+	if a != nil {
+		return a.identity.incarnation, nil
+	}
+	dir, err := r.root.OpenDir(string(s.ID()))
+	if err != nil {
+		return incarnation{}, err
+	}
+	b, err := readFile(dir, spaceFile, spaceFileBytes)
+	if err = errors.Join(err, dir.Close()); err == nil {
+		id, state, err := decodeSpaceFile(b)
+		if err == nil && (state.id == s.ID() || state.next == s.ID()) {
+			return id.incarnation, nil
+		}
+	}
+	id, err := randomIdentity()
+	return id.incarnation, err
+}
+
+// sweepTombstones removes those that no generation of the journal names.
+func (r *Registry) sweepTombstones() error {
+	r.mu.Lock()
+	var unnamed []incarnation
+	for inc := range r.tombstones {
+		unnamed = append(unnamed, inc)
+	}
+	r.mu.Unlock()
+	removed := false
+	for _, inc := range unnamed {
+		if r.journal.names(inc) {
+			continue
+		}
+		if err := removeTree(r.root, path.Join(trashDir, inc.String())); err != nil {
+			return err
+		}
+		removed = true
+		r.mu.Lock()
+		delete(r.tombstones, inc)
+		r.mu.Unlock()
+	}
+	if !removed {
+		return nil
+	}
+	return r.root.Sync(trashDir)
+}
+
+// Rename gives a space another id. Handles stay valid and follow it. When it
+// returns nil the new id survives a power loss; after a crash before that the
+// space has one of the two. It wakes and settles the space; an id that is taken
+// is ErrSpaceExists. After an error the space has its old id, unless that
+// matches ErrUnknownOutcome: its writes are stopped then.
+func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
+	if err := to.Validate(); err != nil {
+		return err
+	}
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	s, err := r.Get(ctx, from)
+	if err != nil || from == to {
+		return err
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.uses.Add(-1)
+	if a.damage != nil {
+		return a.damage
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone() != nil || s.ID() != from {
+		return &SpaceNotFoundError{Space: from}
+	}
+	claim := newSpace(r, to)
+	claim.creating = make(chan struct{})
+	defer close(claim.creating)
+	for other := r.claim(claim); other != nil; other = r.claim(claim) {
+		if err := other.awaitCreation(ctx); err == nil {
+			return fmt.Errorf("rename %q: %q: %w", string(from), string(to), ErrSpaceExists)
+		} else if !errors.Is(err, errNotCreated) {
+			return err
+		}
+	}
+	claim.end(errNotCreated) // whoever waits for it looks again
+	moved, err := a.log.rename(r.root, from, to)
+	if err != nil {
+		err = fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
+		if !errors.Is(err, ErrDiskFull) {
+			a.stop(err)
+		}
+	}
+	if !moved {
+		r.disclaim(to)
+		return err
+	}
+	r.mu.Lock()
+	r.catalogue.Delete(row{id: from})
+	s.name.Store(&to)
+	r.catalogue.ReplaceOrInsert(row{to, s})
+	r.life.addLocked(SpaceEvent{Kind: SpaceRenamed, Space: to, From: from})
+	r.mu.Unlock()
+	shard := r.shardOf(to)
+	shard.mu.Lock()
+	shard.spaces[to] = s
+	shard.mu.Unlock()
+	r.disclaim(from)
+	if errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	return nil // the name is durable; a state that still has both ids is as good
+}
+
+// rename settles the space and moves its directory, with both ids in SPACE
+// while it may have either. It returns whether the directory has the new name;
+// unless the error is ErrUnknownOutcome, it then keeps it.
+func (l *log) rename(root vfs.Dir, from, to SpaceID) (moved bool, err error) {
+	l.files.Lock()
+	defer l.files.Unlock()
+	if _, err := l.settleLocked(func(s *spaceState) { s.id, s.next = from, to }); err != nil {
+		return false, err
+	}
+	if err := root.Rename(string(from), string(to)); err != nil {
+		_, undo := l.settleLocked(func(s *spaceState) { s.next = "" })
+		return false, errors.Join(diskFull(err), undo)
+	}
+	if err := root.Sync("."); err != nil {
+		return true, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	// The directory's name decides between the two from here on.
+	_, err = l.settleLocked(func(s *spaceState) { s.id, s.next = to, "" })
+	return true, err
+}
+
+// settleSpace implements settler. A space that sleeps is woken, which recovers
+// what the journal holds of it, and put to sleep again.
+func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
+	r.mu.Lock()
+	a, deleted := r.awake[inc], r.tombstones[inc]
+	r.mu.Unlock()
+	if a != nil {
+		return a.settle()
+	}
+	if deleted {
+		return 0, errDropped
+	}
+	s, err := r.home(inc, id)
+	if err != nil {
+		return 0, err
+	}
+	a, err = s.wake(true)
+	if err != nil {
+		return 0, err
+	}
+	if a.identity.incarnation != inc {
+		return 0, errHomeless
+	}
+	seq, err := a.settle()
+	if err == nil {
+		s.sleep()
+	}
+	return seq, err
+}
+
+// home finds the space of the incarnation: under the id that the journal
+// names, or by reading every SPACE, once. What cannot be read is no verdict.
+func (r *Registry) home(inc incarnation, id SpaceID) (*Space, error) {
+	r.mu.Lock()
+	searched := r.found != nil
+	r.mu.Unlock()
+	if !searched {
+		if found, err := r.readIncarnation(id); err == nil && found == inc {
+			return r.lookup(id)
+		}
+		all := make(map[incarnation]SpaceID)
+		for other := range r.Spaces("") {
+			switch found, err := r.readIncarnation(other); {
+			case err == nil:
+				all[found] = other
+			case !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion):
+				return nil, err // it may be the one
+			}
+		}
+		r.mu.Lock()
+		r.found = all
+		r.mu.Unlock()
+	}
+	r.mu.Lock()
+	found, ok := r.found[inc]
+	r.mu.Unlock()
+	if !ok {
+		return nil, errHomeless
+	}
+	return r.lookup(found)
+}
+
+func (r *Registry) lookup(id SpaceID) (*Space, error) {
+	shard := r.shardOf(id)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	if s := shard.spaces[id]; s != nil {
+		return s, nil
+	}
+	return nil, errHomeless
+}
+
+func (r *Registry) readIncarnation(id SpaceID) (incarnation, error) {
+	state, err := r.readState(id)
+	if err != nil {
+		return incarnation{}, err
+	}
+	return state.identity.incarnation, nil
+}
+
+// RecoverAll wakes every space, several at a time, so that what a crash left
+// is recovered now, and returns a report of each in id order. Spaces that slept
+// sleep again. A damaged space has the verdict Refused and does not stop the
+// others; the error is for spaces that could not be read at all.
+func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
+	if err := r.usable(ctx); err != nil {
+		return nil, err
+	}
+	var ids []SpaceID
+	for id := range r.Spaces("") {
+		ids = append(ids, id)
+	}
+	reports := make([]RecoveryReport, len(ids))
+	errs := make([]error, len(ids))
+	slots := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	var work sync.WaitGroup
+	for i, id := range ids {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			reports[i], errs[i] = r.recoverOne(ctx, id)
+		})
+	}
+	work.Wait()
+	return reports, errors.Join(errs...)
+}
+
+func (r *Registry) recoverOne(ctx context.Context, id SpaceID) (RecoveryReport, error) {
+	s, err := r.Get(ctx, id)
+	if err != nil {
+		return RecoveryReport{Space: id, Verdict: Refused, Damage: err.Error()}, err
+	}
+	slept := s.awake.Load() == nil
+	a, err := s.use(ctx)
+	if err != nil {
+		return RecoveryReport{Space: id, Verdict: Refused, Damage: err.Error()}, err
+	}
+	report := a.report
+	a.uses.Add(-1)
+	if slept {
+		s.sleep()
+	}
+	return report, nil
+}
+
+func parseIncarnation(name string) (incarnation, bool) {
+	var inc incarnation
+	n, err := hex.Decode(inc[:], []byte(name[:min(len(name), 2*len(inc))]))
+	return inc, err == nil && n == len(inc) && len(name) == 2*len(inc)
+}
+
+// removeTree removes a file or directory with all it holds. What is missing is
+// removed.
+func removeTree(dir vfs.Dir, name string) error {
+	if err := removeChildren(dir, name, false); err != nil {
+		return err
+	}
+	return removeIfExists(dir, name)
+}
+
+// removeChildren empties a directory, or with keep the directories in it.
+func removeChildren(dir vfs.Dir, name string, keep bool) error {
+	entries, err := dir.ReadDir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", name, err)
+	}
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		switch {
+		case keep && e.IsDir():
+			err = removeChildren(dir, child, false)
+		case e.IsDir():
+			err = removeTree(dir, child)
+		default:
+			err = removeIfExists(dir, child)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+package engram
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+)
+
+// Shares that the neighbours of a memory that a cue names get: remembering one
+// brings to mind what happened beside it.
+var cuedShares = [4]float64{farShare, nearShare, nearShare, farShare}
+
+// hybridCandidates is how many of each kind of cue are compared where a cue has
+// several kinds; more where more are asked for.
+const hybridCandidates = 50
+
+// Confidence of a recollection: with o its activation over the best of any
+// other, the share of LoCoMo's recollections that answer is o^5.5 / (o^5.5 + 2.6),
+// a logistic curve over ln o (docs/benchmarks.md has the diagram).
+const (
+	confidencePower = 5.5
+	confidenceOdds  = 2.6
+)
+
+// recalling is one recall at work.
+type recalling struct {
+	*reader
+	*scratch
+	cue      *Cue
+	matcher  matcher
+	memories map[uint32]Memory // that were read
+	// embedding is the cue's, or what the embedder makes of its text; asked says
+	// that it is the latter.
+	embedding []float32
+	asked     bool
+
+	spreading *spreading // nil if nothing could spread
+}
+
+// read reads a memory, once.
+func (q *recalling) read(d uint32) (Memory, error) {
+	if m, found := q.memories[d]; found {
+		return m, nil
+	}
+	m, err := q.memory(d)
+	if err == nil {
+		if q.memories == nil {
+			q.memories = make(map[uint32]Memory)
+		}
+		q.memories[d] = m
+	}
+	return m, err
+}
+
+// embeddingOf returns the vector of a document that has one: the one that its
+// record holds, or the derived one.
+func (q *recalling) embeddingOf(d uint32) ([]float32, error) {
+	if v, err := q.derivedVector(d); v != nil || err != nil {
+		return v, err
+	}
+	m, err := q.read(d)
+	return m.Embedding, err
+}
+
+// candidate is a memory that some kind of cue brings to mind, with what each
+// gives, in [0,1].
+type candidate struct {
+	document uint32
+	seq      uint64
+	why      Why
+	sum      float64
+}
+
+// scratch is what a recall computes in, as long as the space has documents. It
+// is used again by later recalls of the same space, and of no other.
+type scratch struct {
+	text       textScratch
+	vector     vectorScratch
+	candidates []candidate
+	slots      []uint32 // by document: 1 + its place in candidates
+}
+
+func (a *awake) borrowScratch(v *view) *scratch {
+	s, _ := a.scratch.Get().(*scratch)
+	if s == nil {
+		s = new(scratch)
+	}
+	if n := int(v.documents()); len(s.slots) < n {
+		s.slots = make([]uint32, n+n/8)
+	}
+	s.text.fit(v)
+	return s
+}
+
+func (a *awake) returnScratch(s *scratch) {
+	for _, c := range s.candidates {
+		s.slots[c.document] = 0
+	}
+	s.candidates = s.candidates[:0]
+	s.text.reset()
+	a.scratch.Put(s)
+}
+
+// recall is the whole plan: each kind of cue finds its candidates, activation
+// spreads from the best of them over associations, their activations are the
+// means of what the kinds give, and the most activated that satisfy the filter
+// are read. A further kind of cue is a further source of
+// candidates. asked is what an embedder made of the cue's text.
+func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recall, error) {
+	if n := len(cue.Embedding); n > 0 && r.view.dimension > 0 && n != r.view.dimension {
+		return Recall{}, wrongDimension(n, r.view.dimension)
+	}
+	q := &recalling{reader: r, cue: cue, matcher: r.view.matcher(&cue.Filter), embedding: cue.Embedding}
+	kinds := cue.kinds()
+	if asked.vector != nil {
+		q.embedding, q.asked = asked.vector, true
+		kinds++
+	}
+	if kinds == 0 {
+		return q.newest()
+	}
+	q.scratch = r.awake.borrowScratch(r.view)
+	defer r.awake.returnScratch(q.scratch)
+	want := max(cue.limit(), 2) // whether the first is sure shows beside the second
+	if kinds > 1 {
+		want = max(hybridCandidates, 4*cue.limit())
+	}
+	matches := want
+	if q.spreads() {
+		matches = max(want, spreadSeeds)
+	}
+	text, err := q.recallText(matches)
+	if err != nil {
+		return Recall{}, err
+	}
+	for _, c := range text.best(matches) {
+		q.addText(text, &c)
+	}
+	q.recallIDs()
+	near, err := q.recallEmbedding(ctx, want)
+	if err != nil {
+		return Recall{}, err
+	}
+	if kinds > 1 {
+		if err := q.complete(text, near, 0, len(q.candidates)); err != nil {
+			return Recall{}, err
+		}
+	}
+	if q.spreads() {
+		fresh, err := q.spreadAssociations(ctx)
+		if err == nil {
+			err = q.completeReached(text, near, fresh)
+		}
+		if err != nil {
+			return Recall{}, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return Recall{}, err
+	}
+	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + near.scanned}}
+	if answer.Plan.Degraded = asked.degraded; asked.degraded != "" {
+		answer.Plan.Unembedded = r.view.unembedded()
+	}
+	if q.spreading != nil {
+		answer.Plan.Spread = q.spreading.did
+	}
+	return q.finish(answer, q.rank(float64(kinds)))
+}
+
+// kinds is how many kinds of cue there are beside the filter; each counts alike.
+func (c *Cue) kinds() (n int) {
+	for _, present := range []bool{c.Text != "", len(c.Embedding) > 0, len(c.IDs) > 0} {
+		if present {
+			n++
+		}
+	}
+	return n
+}
+
+// limit is how many recollections are asked for.
+func (c *Cue) limit() int {
+	if c.Limit == 0 {
+		return DefaultLimit
+	}
+	return c.Limit
+}
+
+// newest answers a cue that has only a filter.
+func (q *recalling) newest() (Recall, error) {
+	var list []candidate
+	q.view.newest(&q.cue.Filter, func(d uint32) bool {
+		list = append(list, candidate{document: d, why: Why{Filter: 1}, sum: 1})
+		return len(list) < q.cue.limit()
+	})
+	return q.finish(Recall{Seq: q.view.seq, Plan: Plan{Scanned: len(list)}}, list)
+}
+
+// of returns the document's candidate, valid until the next call.
+func (q *recalling) of(d uint32) *candidate {
+	slot := &q.slots[d]
+	if *slot == 0 {
+		q.candidates = append(q.candidates, candidate{document: d, seq: q.view.seqOf(d)})
+		*slot = uint32(len(q.candidates))
+	}
+	return &q.candidates[*slot-1]
+}
+
+func (q *recalling) addText(t *textRecall, c *textCandidate) {
+	why, bound := &q.of(c.document).why, t.bound()
+	why.Text, why.Contiguity = c.parts.text/bound, why.Contiguity+c.parts.contiguity/bound
+	why.Episode, why.Label = c.parts.episode/bound, c.parts.label/bound
+	why.Time, why.Feedback = c.parts.time/bound, c.parts.feedback/bound
+}
+
+// recallIDs brings the memories that the cue names to mind, and what stands
+// beside them.
+func (q *recalling) recallIDs() {
+	for _, id := range q.cue.IDs {
+		d, found := q.view.lookup(id)
+		if !found || q.of(d).why.Cued != 0 {
+			continue
+		}
+		q.of(d).why.Cued = 1
+		for i, n := range q.view.neighbours(d) {
+			if n != noDocument {
+				q.of(n).why.Contiguity += cuedShares[i]
+			}
+		}
+	}
+}
+
+// complete gives the candidates from..to-1 what the kinds of cue that did not
+// find them give them.
+func (q *recalling) complete(text *textRecall, near nearest, from, to int) error {
+	bound := text.bound()
+	for i := from; i < to; i++ {
+		d := q.candidates[i].document
+		if c := text.complete(d); c != nil && q.candidates[i].why.Text+q.candidates[i].why.Episode == 0 && bound > 0 {
+			q.addText(text, c)
+		}
+		if len(q.embedding) == 0 || !q.view.embedded(d) {
+			continue
+		}
+		if _, known := near.known[d]; !known {
+			embedding, err := q.embeddingOf(d)
+			if err != nil {
+				return err
+			}
+			q.candidates[i].why.Vector = max(cosine(q.embedding, embedding), 0)
+		}
+	}
+	return nil
+}
+
+// rank returns the most activated candidates that satisfy the filter, in order,
+// one more than asked for if there is one.
+func (q *recalling) rank(kinds float64) []candidate {
+	list := make([]candidate, 0, len(q.candidates))
+	for _, c := range q.candidates {
+		n := kinds
+		if q.asked && !q.view.embedded(c.document) {
+			n-- // it has no vector yet: its text counts in full
+		}
+		for _, share := range c.why.shares() {
+			*share /= n
+			c.sum += *share
+		}
+		if c.sum = min(c.sum, 1); c.sum > 0 && c.sum >= q.cue.MinActivation && q.matcher.matches(q.view, c.document) {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(b.seq, a.seq))
+	})
+	return list
+}
+
+// shares are the parts of an activation.
+func (w *Why) shares() [9]*float64 {
+	return [...]*float64{&w.Cued, &w.Text, &w.Vector, &w.Contiguity, &w.Episode, &w.Label, &w.Time, &w.Feedback, &w.Association}
+}
+
+// finish reads the memories of the answer.
+func (q *recalling) finish(answer Recall, ranked []candidate) (Recall, error) {
+	q.explainPaths(ranked[:min(len(ranked), q.cue.limit())])
+	answer.Recollections = make([]Recollection, 0, min(len(ranked), q.cue.limit()))
+	for i, c := range ranked[:min(len(ranked), q.cue.limit())] {
+		m, err := q.read(c.document)
+		if err != nil {
+			return Recall{}, err
+		}
+		answer.Recollections = append(answer.Recollections, Recollection{
+			Memory: m, Activation: c.sum, Confidence: m.Confidence * confidence(ranked, i), Why: c.why,
+		})
+	}
+	return answer, nil
+}
+
+// confidence compares the i-th with the best of the others. A cue that is only a
+// filter asks for nothing that could be missed.
+func confidence(ranked []candidate, i int) float64 {
+	if len(ranked) == 1 || ranked[i].why.Filter > 0 {
+		return 1
+	}
+	other := ranked[0].sum
+	if i == 0 {
+		other = ranked[1].sum
+	}
+	odds := math.Pow(ranked[i].sum/other, confidencePower) / confidenceOdds
+	return odds / (1 + odds)
+}
+
+func ratio(sum, n int64) float64 {
+	if n == 0 {
+		return 0
+	}
+	return float64(sum) / float64(n)
+}

@@ -1,0 +1,223 @@
+package engram
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/btree"
+)
+
+const treeDegree = 32
+
+// recent indexes the documents that were stored since the image was made. Its
+// trees are cloned for a view; a view's slice is shorter than or equal to the
+// store's; the postings are shared.
+type recent struct {
+	documents []*document // by ordinal; the dead stay until the next image
+	byID      *btree.BTreeG[*document]
+	byTime    *btree.BTreeG[*document] // time, seq
+	byEpisode *btree.BTreeG[*document] // episode, time, seq; those that have one
+	episodes  *btree.BTreeG[episodeUse]
+	terms     *sync.Map // term -> *postings
+	vectors   vectors   // grows as documents do
+	derived   derived
+}
+
+// document is what the indexes know of one version of a memory.
+type document struct {
+	id         string
+	seq        uint64
+	time       int64 // Unix time in nanoseconds
+	episode    *episode
+	attributes []attribute   // in key order
+	place      uint64        // of its record: segment << 32 | offset
+	died       atomic.Uint64 // seq that replaced or forgot it; 0 while it lives
+	ordinal    uint32
+	size       uint32 // of its record
+	length     uint32 // of its content, in tokens
+	flags      uint8
+	questions  uint8 // share of its sentences, of 255
+}
+
+type attribute struct{ key, value string }
+
+// episode numbers up to those of the image are its; names that came since have
+// higher ones.
+type episode struct {
+	name   string
+	number uint32
+}
+
+// episodeUse is what of an episode lives, where that is not what the image says.
+type episodeUse struct {
+	number    uint32
+	documents int64
+	tokens    int64
+}
+
+func newRecent() recent {
+	return recent{
+		byID:      btree.NewG(treeDegree, func(a, b *document) bool { return a.id < b.id }),
+		byTime:    btree.NewG(treeDegree, func(a, b *document) bool { return compareTime(a, b) < 0 }),
+		byEpisode: btree.NewG(treeDegree, func(a, b *document) bool { return compareEpisode(a, b) < 0 }),
+		episodes:  btree.NewG(treeDegree, func(a, b episodeUse) bool { return a.number < b.number }),
+		terms:     new(sync.Map),
+		derived:   newDerived(),
+	}
+}
+
+// clone returns a snapshot. It has one caller at a time, as has insert.
+func (x *recent) clone() recent {
+	c := *x
+	c.byID, c.byTime = x.byID.Clone(), x.byTime.Clone()
+	c.byEpisode, c.episodes = x.byEpisode.Clone(), x.episodes.Clone()
+	c.derived = x.derived.clone()
+	return c
+}
+
+func compareTime(a, b *document) int {
+	if c := cmp.Compare(a.time, b.time); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.seq, b.seq)
+}
+
+func compareEpisode(a, b *document) int {
+	if c := cmp.Compare(a.episode.number, b.episode.number); c != 0 {
+		return c
+	}
+	return compareTime(a, b)
+}
+
+// visibleAt reports whether the document, which is in a view of that seq, lives in it.
+func (d *document) visibleAt(seq uint64) bool {
+	died := d.died.Load()
+	return died == 0 || died > seq
+}
+
+// insert numbers d and adds it to everything but the postings.
+func (x *recent) insert(d *document) {
+	d.ordinal = uint32(len(x.documents))
+	x.documents = append(x.documents, d)
+	x.byID.ReplaceOrInsert(d)
+	x.byTime.ReplaceOrInsert(d)
+	if d.episode != nil {
+		x.byEpisode.ReplaceOrInsert(d)
+	}
+}
+
+// remove takes d out of everything but the postings, where it stays as dead.
+func (x *recent) remove(d *document) {
+	x.byID.Delete(d)
+	x.byTime.Delete(d)
+	if d.episode != nil {
+		x.byEpisode.Delete(d)
+	}
+}
+
+// postings is the list of one term, in ordinal order. It grows under readers:
+// the length is published after the item it counts, and an array that is
+// replaced stays as it was.
+type postings struct {
+	length atomic.Uint32
+	items  atomic.Pointer[[]posting]
+}
+
+// postings returns the list of the term, which it makes if there is none.
+func (x *recent) postings(term string) *postings {
+	if p, found := x.terms.Load(term); found {
+		return p.(*postings)
+	}
+	p := new(postings)
+	p.items.Store(new([]posting))
+	x.terms.Store(strings.Clone(term), p)
+	return p
+}
+
+func (p *postings) add(item posting) {
+	n := int(p.length.Load())
+	items := *p.items.Load()
+	if n == len(items) {
+		grown := make([]posting, max(1, 2*n))
+		copy(grown, items)
+		p.items.Store(&grown)
+		items = grown
+	}
+	items[n] = item
+	p.length.Store(uint32(n + 1))
+}
+
+// list returns the postings of the term among the first n documents, dead ones
+// among them.
+func (x *recent) list(term string, n int) []posting {
+	p, found := x.terms.Load(term)
+	if !found {
+		return nil
+	}
+	list := p.(*postings)
+	length := list.length.Load()
+	return before((*list.items.Load())[:length], uint32(n))
+}
+
+// before returns the postings of documents below the ordinal.
+func before(list []posting, ordinal uint32) []posting {
+	n, _ := slices.BinarySearchFunc(list, ordinal, func(p posting, end uint32) int { return cmp.Compare(p.ordinal, end) })
+	return list[:n]
+}
+
+func (x *recent) sortedTerms() []string {
+	var terms []string
+	x.terms.Range(func(term, _ any) bool {
+		terms = append(terms, term.(string))
+		return true
+	})
+	slices.Sort(terms)
+	return terms
+}
+
+// since returns the documents that were stored after seq and live, numbered
+// anew, with their postings. intern gives each copy its episode and attributes.
+// The views of x keep theirs.
+func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
+	fresh := newRecent()
+	first, _ := slices.BinarySearchFunc(x.documents, seq, func(d *document, seq uint64) int {
+		return cmp.Compare(d.seq, seq+1)
+	})
+	ordinals := make([]uint32, len(x.documents)-first)
+	for i, d := range x.documents[first:] {
+		if ordinals[i] = math.MaxUint32; d.died.Load() != 0 {
+			continue
+		}
+		copied := &document{
+			id: d.id, seq: d.seq, time: d.time,
+			place: d.place, size: d.size, length: d.length, flags: d.flags, questions: d.questions,
+		}
+		intern(d, copied)
+		fresh.insert(copied)
+		ordinals[i] = copied.ordinal
+		if d.flags&documentEmbedded != 0 {
+			fresh.vectors.add(copied.ordinal, &x.vectors.codes, x.vectors.row(d.ordinal))
+		}
+	}
+	if len(fresh.documents) == 0 {
+		return fresh
+	}
+	x.terms.Range(func(term, list any) bool {
+		all := (*list.(*postings).items.Load())[:list.(*postings).length.Load()]
+		var kept *postings
+		for _, p := range all[len(before(all, uint32(first))):] {
+			if ordinal := ordinals[int(p.ordinal)-first]; ordinal != math.MaxUint32 {
+				if kept == nil {
+					kept = fresh.postings(term.(string))
+				}
+				kept.add(posting{ordinal: ordinal, count: p.count})
+			}
+		}
+		return true
+	})
+	return fresh
+}

@@ -1,0 +1,478 @@
+package engram
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/btree"
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram/internal/vfs"
+)
+
+// Names in the registry's directory that are no spaces. None is a valid id.
+const (
+	lockFile     = ".lock"
+	tmpDir       = ".tmp"
+	trashDir     = ".trash"
+	reserveFile  = ".reserve"
+	reserveBytes = 1 << 20
+)
+
+const lookupShards = 64
+
+// Registry owns one data directory and the spaces in it. Its methods may be
+// called concurrently; spaces never wait for each other but in the group
+// commit that they share.
+type Registry struct {
+	options
+	dir       string
+	root      vfs.Dir
+	lock      io.Closer
+	journal   *journal
+	commits   *committer
+	embedding *embedding
+	epoch     uint32
+	ended     chan struct{} // closed when Close has finished
+	seed      maphash.Seed
+	work      sync.WaitGroup // checkpoints, embedding
+	shards    [lookupShards]shard
+
+	mu         sync.Mutex // guards the fields below; nothing else is locked while it is held
+	catalogue  *btree.BTreeG[row]
+	awake      map[incarnation]*awake
+	found      map[incarnation]SpaceID // by reading every SPACE, once it was needed
+	tombstones map[incarnation]bool
+	closed     bool
+	reserved   bool // the reserve file is there
+	spares     []vfs.File
+	life       spaceEvents
+}
+
+// row is a space's place in the catalogue.
+type row struct {
+	id    SpaceID
+	space *Space
+}
+
+// options are Options with every default filled in.
+type options struct {
+	Options
+	logger *zap.Logger
+}
+
+// shard is a part of the map from id to space. A space that is being created
+// is in it, but not yet in the catalogue.
+type shard struct {
+	mu     sync.RWMutex // guards spaces
+	spaces map[SpaceID]*Space
+}
+
+// Open opens the registry in the directory dir, which it creates if there is
+// none. Another holder of the directory is a [LockedError], at once. Open reads
+// names and the journal, not the spaces: those that a crash left behind recover
+// when they are first used, or in the background.
+//
+// Damage to the journal's own tables is a [CorruptionError]. With
+// Options.ReadOnly such a registry opens, and each of its spaces is quarantined:
+// its last operations may be missing. An error leaves nothing behind but, in a
+// new directory, the files of an empty registry.
+func Open(dir string, opts Options) (*Registry, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	root, err := opts.seams.fs.OpenDir(dir, !opts.ReadOnly)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	r := &Registry{
+		options: options{opts, opts.Logger}, dir: dir, seed: maphash.MakeSeed(), ended: make(chan struct{}),
+		catalogue:  btree.NewG(treeDegree, func(a, b row) bool { return a.id < b.id }),
+		awake:      make(map[incarnation]*awake),
+		tombstones: make(map[incarnation]bool),
+	}
+	r.root = thriftyDir{root, r}
+	r.embedding = newEmbedding(r)
+	for i := range r.shards {
+		r.shards[i].spaces = make(map[SpaceID]*Space)
+	}
+	if err := r.open(); err != nil {
+		if r.journal != nil {
+			err = errors.Join(err, r.journal.close())
+		}
+		return nil, errors.Join(err, r.releaseDirectory())
+	}
+	return r, nil
+}
+
+func (r *Registry) open() error {
+	lock, holder, err := r.root.Lock(lockFile, r.ReadOnly, processID()+"\n")
+	if errors.Is(err, vfs.ErrLocked) {
+		pid, _ := strconv.Atoi(strings.TrimSpace(holder)) // 0 where the holder has not written it yet
+		return &LockedError{Dir: r.dir, PID: pid}
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", r.dir, err)
+	}
+	r.lock = lock
+	if !r.ReadOnly {
+		if err := r.prepareDirectory(); err != nil {
+			return err
+		}
+	}
+	if err := r.readNames(); err != nil {
+		return err
+	}
+	r.journal, err = openJournal(r.root, r.Options, r, r.catalogue.Len() > 0)
+	if err != nil {
+		return err
+	}
+	r.holdSpares()
+	r.epoch = r.journal.head.epoch
+	r.commits = &committer{log: r.journal, gather: r.Durability == Sync}
+	if r.ReadOnly {
+		return nil
+	}
+	if err := r.sweepTombstones(); err != nil {
+		return err
+	}
+	r.journal.recover()
+	return nil
+}
+
+// prepareDirectory makes what a registry has beside its spaces, and removes
+// what a crash left of spaces that were being created or deleted.
+func (r *Registry) prepareDirectory() error {
+	for _, name := range []string{journalDir, tmpDir, trashDir} {
+		if err := makeDir(r.root, name); err != nil {
+			return err
+		}
+	}
+	// The names that a killed process left may never have reached the disk, and
+	// from here on spaces are served, or removed, on their word.
+	for _, name := range []string{".", trashDir} {
+		if err := r.root.Sync(name); err != nil {
+			return fmt.Errorf("flush %s: %w", name, err)
+		}
+	}
+	if err := removeChildren(r.root, tmpDir, false); err != nil {
+		return err
+	}
+	if err := removeChildren(r.root, trashDir, true); err != nil {
+		return err
+	}
+	entries, err := r.root.ReadDir(trashDir)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", trashDir, err)
+	}
+	for _, e := range entries {
+		if inc, ok := parseIncarnation(e.Name()); ok {
+			r.tombstones[inc] = true
+		}
+	}
+	return r.makeReserve()
+}
+
+// makeReserve sets disk space aside that forgetting can use when the disk is full.
+func (r *Registry) makeReserve() error {
+	file, err := r.root.Open(reserveFile, false)
+	if err == nil {
+		r.reserved = true
+		return file.Close()
+	}
+	err = writeNewFile(r.root, reserveFile, make([]byte, reserveBytes))
+	if errors.Is(err, ErrDiskFull) {
+		return nil // what there is, is in use already
+	}
+	if err != nil {
+		return err
+	}
+	r.reserved = true
+	return r.root.Sync(".")
+}
+
+// giveUpReserve frees the reserve, once, and reports whether it did.
+func (r *Registry) giveUpReserve() bool {
+	r.mu.Lock()
+	reserved := r.reserved
+	r.reserved = false
+	r.mu.Unlock()
+	if !reserved {
+		return false
+	}
+	err := removeIfExists(r.root, reserveFile)
+	if err != nil {
+		r.logger.Warn("reserve could not be given up", zap.Error(err))
+	}
+	return err == nil
+}
+
+func (r *Registry) readNames() error {
+	entries, err := r.root.ReadDir(".")
+	if err != nil {
+		return fmt.Errorf("list %s: %w", r.dir, err)
+	}
+	for _, e := range entries {
+		if id := SpaceID(e.Name()); e.IsDir() && id.Validate() == nil {
+			s := newSpace(r, id)
+			r.shardOf(id).spaces[id] = s
+			r.catalogue.ReplaceOrInsert(row{id, s})
+		}
+	}
+	return nil
+}
+
+func (r *Registry) shardOf(id SpaceID) *shard {
+	return &r.shards[maphash.String(r.seed, string(id))%lookupShards]
+}
+
+// Get returns the space of that id. It neither creates nor wakes it: a damaged
+// one says so when it is used. An unknown id is a [SpaceNotFoundError]. Calls
+// for one id return the same *Space for as long as it exists.
+func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
+	if err := id.Validate(); err != nil {
+		return nil, err
+	}
+	if err := r.usable(ctx); err != nil {
+		return nil, err
+	}
+	shard := r.shardOf(id)
+	shard.mu.RLock()
+	s := shard.spaces[id]
+	shard.mu.RUnlock()
+	if s == nil {
+		return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
+	}
+	if err := s.awaitCreation(ctx); err != nil {
+		if errors.Is(err, errNotCreated) {
+			return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// usable returns why no call can be served.
+func (r *Registry) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Spaces yields the ids of the spaces after the given one ("" for all), in
+// order. It reads the catalogue as it was when the iteration began: no file,
+// and no space is woken.
+func (r *Registry) Spaces(after SpaceID) iter.Seq[SpaceID] {
+	return func(yield func(SpaceID) bool) {
+		r.mu.Lock()
+		catalogue := r.catalogue.Clone()
+		r.mu.Unlock()
+		catalogue.AscendGreaterOrEqual(row{id: after}, func(at row) bool {
+			return at.id == after || yield(at.id)
+		})
+	}
+}
+
+// Info describes a space without waking it: of a sleeping space it reads SPACE.
+func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
+	s, err := r.Get(ctx, id)
+	if err != nil {
+		return SpaceInfo{}, err
+	}
+	info, err := s.info()
+	if err != nil {
+		// It may have been deleted or renamed while its file was looked for.
+		if gone := s.gone(); errors.Is(gone, ErrClosed) {
+			return SpaceInfo{}, ErrClosed
+		} else if gone != nil || s.ID() != id {
+			return SpaceInfo{}, &SpaceNotFoundError{Space: id}
+		}
+		return SpaceInfo{}, inSpace(id, err)
+	}
+	return info, nil
+}
+
+// readState reads the SPACE of a space without waking it.
+func (r *Registry) readState(id SpaceID) (*stateFile, error) {
+	dir, err := r.root.OpenDir(string(id))
+	if err != nil {
+		return nil, damageOrError(err, string(id))
+	}
+	file, err := readStateFile(dir)
+	return file, errors.Join(err, dir.Close())
+}
+
+// begin admits a call that changes files beside the group commit: Close
+// waits until the caller counts work down.
+func (r *Registry) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if r.ReadOnly {
+		return ErrReadOnly
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	r.work.Add(1)
+	return nil
+}
+
+// Stats returns the registry's figures. They are for its operator.
+func (r *Registry) Stats() RegistryStats {
+	r.mu.Lock()
+	stats := RegistryStats{Spaces: r.catalogue.Len(), Awake: len(r.awake), Epoch: r.epoch}
+	r.mu.Unlock()
+	r.journal.stats(&stats)
+	return stats
+}
+
+// Settle makes every space's own log durable, moves their marks and empties the
+// journal, which is then zero bytes on disk. An error names what could not be
+// settled, which stays in the journal.
+func (r *Registry) Settle(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	return errors.Join(r.journal.settle(ctx), r.sweepTombstones())
+}
+
+// Close finishes the writes that are under way, settles every space, joins
+// every goroutine and releases the directory. Calls after it, and writes that
+// no group had taken, get ErrClosed. Calling it again only waits for the first call. An error
+// says what could not be settled; the next Open recovers it.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		<-r.ended // another caller is closing it
+		return nil
+	}
+	r.closed = true
+	r.life.wakeLocked()
+	defer close(r.ended)
+	var spaces []*Space
+	r.catalogue.Ascend(func(at row) bool {
+		spaces = append(spaces, at.space)
+		return true
+	})
+	r.mu.Unlock()
+	r.embedding.close()
+	for _, s := range spaces {
+		s.retire(ErrClosed)
+	}
+	r.work.Wait()
+	var errs []error
+	if !r.ReadOnly {
+		errs = append(errs, r.journal.settle(context.Background()), r.sweepTombstones())
+	}
+	errs = append(errs, r.journal.close())
+	r.mu.Lock()
+	open := slices.Collect(maps.Values(r.awake))
+	r.mu.Unlock()
+	for _, a := range open {
+		errs = append(errs, a.log.close())
+	}
+	return errors.Join(append(errs, r.releaseDirectory())...)
+}
+
+// releaseDirectory closes the directory, last of all the lock.
+func (r *Registry) releaseDirectory() error {
+	r.releaseSpares()
+	errs := []error{r.root.Close()}
+	if r.lock != nil {
+		errs = append(errs, r.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	nearNames   = 3
+	nearScanned = 10_000
+	nearEdits   = 2
+)
+
+// near returns existing ids that id may have been meant as: few edits away, or
+// begun alike. It looks at a bounded number around id's place in the order.
+func (r *Registry) near(id SpaceID) []SpaceID {
+	r.mu.Lock()
+	catalogue := r.catalogue.Clone()
+	r.mu.Unlock()
+	type candidate struct {
+		id    SpaceID
+		edits int
+	}
+	var candidates []candidate
+	scanned := 0
+	look := func(at row) bool {
+		other := at.id
+		edits := editDistance(string(id), string(other))
+		if strings.HasPrefix(string(other), string(id)) {
+			edits = min(edits, nearEdits)
+		}
+		if edits <= nearEdits && other != id {
+			candidates = append(candidates, candidate{other, edits})
+		}
+		scanned++
+		return scanned < nearScanned
+	}
+	catalogue.AscendGreaterOrEqual(row{id: id}, look)
+	scanned = 0
+	catalogue.DescendLessOrEqual(row{id: id}, look)
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
+		if a.edits != b.edits {
+			return a.edits - b.edits
+		}
+		return strings.Compare(string(a.id), string(b.id))
+	})
+	var ids []SpaceID
+	for _, c := range candidates[:min(len(candidates), nearNames)] {
+		ids = append(ids, c.id)
+	}
+	return ids
+}
+
+// editDistance is Levenshtein's, by rows; ids are at most 64 bytes.
+func editDistance(a, b string) int {
+	if abs(len(a)-len(b)) > nearEdits {
+		return nearEdits + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func abs(n int) int { return max(n, -n) }

@@ -1,0 +1,286 @@
+package engram
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
+)
+
+// requestWrites are writes that a caller may retry with a request id.
+func requestWrites() map[string]func(s *Space, opts ...WriteOption) (any, error) {
+	when := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	return map[string]func(s *Space, opts ...WriteOption) (any, error){
+		"remember": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.Remember(background, Memory{Content: "no id of its own"}, opts...)
+		},
+		"remember with an id": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.Remember(background, Memory{ID: "x", Content: "x", Time: when}, opts...)
+		},
+		"batch": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.RememberBatch(background, []Memory{{Content: "one"}, {ID: "two", Content: "two"}, {Content: "three"}}, opts...)
+		},
+		"forget": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.Forget(background, []string{"victim", "unknown"}, opts...)
+		},
+		"forget where": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.ForgetWhere(background, Filter{Kind: Semantic, Before: when}, opts...)
+		},
+		"configure": func(s *Space, opts ...WriteOption) (any, error) {
+			return s.Configure(background, SpaceConfig{MaxMemories: 1000}, opts...)
+		},
+	}
+}
+
+// A retried write takes effect once and gives the same receipt: at once, after a
+// kill, after a checkpoint and a restart; another payload is refused.
+func TestRequestIDMakesAWriteTakeEffectOnce(t *testing.T) {
+	for name, write := range requestWrites() {
+		t.Run(name, func(t *testing.T) {
+			clock := newStepClock()
+			s, m := newTestSpace(t, Options{Clock: clock})
+			remember(t, s, Memory{ID: "victim", Content: "x"}, Memory{Content: "y", Kind: Semantic, Time: time.Unix(0, 0)})
+			first, err := write(s, RequestID("r-1"))
+			require.NoError(t, err)
+			info, memories := s.Info(), list(t, s, Filter{})
+			requireOnce := func(s *Space) {
+				t.Helper()
+				again, err := write(s, RequestID("r-1"))
+				require.NoError(t, err)
+				require.Equal(t, first, again)
+				for other, write := range requestWrites() {
+					if other != name {
+						_, err := write(s, RequestID("r-1"))
+						require.ErrorIs(t, err, ErrRequestReused, other)
+					}
+				}
+				got := infoOf(t, s) // the settler may have put it to sleep again
+				got.ID = info.ID
+				require.Equal(t, info, got)
+				require.Equal(t, memories, list(t, s, Filter{}))
+			}
+			requireOnce(s)
+			killed := m.clone()
+			require.NoError(t, s.Checkpoint(background))
+			requireOnce(s)
+			checkpointed := m.clone()
+			for _, m := range []*memoryFS{killed, checkpointed} {
+				r := openMemory(t, m, Options{Clock: clock})
+				requireOnce(get(t, r, "alpha"))
+				require.NoError(t, r.Close())
+			}
+			second, err := write(s, RequestID("r-2"))
+			require.NoError(t, err)
+			require.NotEqual(t, first, second, "another request is another write")
+		})
+	}
+}
+
+func TestRequestIDPayload(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	m := Memory{Content: "x", Episode: "e", Attributes: map[string]string{"a": "1", "b": "2"}, Embedding: []float32{1, 2}}
+	receipt, err := s.Remember(background, m, RequestID("r"))
+	require.NoError(t, err)
+	for _, change := range []func(m *Memory){
+		func(m *Memory) { m.Content = "y" },
+		func(m *Memory) { m.ID = "chosen" },
+		func(m *Memory) { m.ID = receipt.ID },
+		func(m *Memory) { m.Episode = "" },
+		func(m *Memory) { m.Attributes = map[string]string{"a": "1"} },
+		func(m *Memory) { m.Attributes = map[string]string{"a": "12", "b": ""} },
+		func(m *Memory) { m.Embedding = []float32{1, 2.0001} },
+		func(m *Memory) { m.Time = time.Unix(0, 0) },
+		func(m *Memory) { m.Kind = Semantic },
+		func(m *Memory) { m.Confidence = 0.5 },
+	} {
+		other := m
+		change(&other)
+		_, err := s.Remember(background, other, RequestID("r"))
+		require.ErrorIs(t, err, ErrRequestReused)
+	}
+	_, err = s.RememberBatch(background, []Memory{m, m}, RequestID("r"))
+	require.ErrorIs(t, err, ErrRequestReused)
+	again, err := s.RememberBatch(background, []Memory{m}, RequestID("r"))
+	require.NoError(t, err)
+	require.Equal(t, []Receipt{receipt}, again, "a batch of one is the same write")
+	require.Equal(t, uint64(2), s.Info().Seq)
+}
+
+// A request that was refused was not a request: the id is free.
+func TestRequestIDOfARefusedWrite(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	_, err := s.Configure(background, SpaceConfig{MaxMemories: 1})
+	require.NoError(t, err)
+	x := Memory{ID: "x", Content: "x"}
+	_, err = s.RememberBatch(background, []Memory{x, {Content: "y"}}, RequestID("r"))
+	require.ErrorIs(t, err, ErrQuota)
+	_, err = s.Remember(background, x, RequestID("r"), ExpectSeq(1))
+	require.ErrorIs(t, err, ErrConflict)
+	receipt, err := s.Remember(background, x, RequestID("r"), ExpectSeq(2))
+	require.NoError(t, err)
+	again, err := s.Remember(background, x, RequestID("r"), ExpectSeq(2))
+	require.NoError(t, err, "a retry is recognised before its condition is checked")
+	require.Equal(t, receipt, again)
+}
+
+func TestRequestIDsAreKeptBySeq(t *testing.T) {
+	s, m := newTestSpace(t, Options{})
+	write := func(s *Space, i int) Receipt {
+		t.Helper()
+		receipt, err := s.Remember(background, Memory{ID: "x", Content: "x"}, RequestID(fmt.Sprint("r-", i)))
+		require.NoError(t, err)
+		return receipt
+	}
+	var first Receipt
+	for i := range keptRequests {
+		if receipt := write(s, i); i == 0 {
+			first = receipt
+		}
+	}
+	require.Equal(t, 4096, keptRequests)
+	require.Equal(t, first, write(s, 0), "the last 4,096 are kept")
+	next := write(s, keptRequests)
+	require.Equal(t, uint64(3), write(s, 1).Seq, "request 1 is kept: its receipt is the old one")
+	again := write(s, 0)
+	require.Equal(t, next.Seq+1, again.Seq, "request 0 was the oldest, and is forgotten")
+
+	require.NoError(t, s.Checkpoint(background))
+	r := openMemory(t, m.clone(), Options{})
+	s = get(t, r, "alpha")
+	require.Equal(t, again, write(s, 0))
+	require.Equal(t, next, write(s, keptRequests))
+	require.Equal(t, uint64(4), write(s, 2).Seq)
+	require.Equal(t, again.Seq+1, write(s, 1).Seq, "request 1 was forgotten when request 0 came again")
+	require.NoError(t, r.Close())
+}
+
+func TestRequestIDConcurrently(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	for round := range 20 {
+		var work sync.WaitGroup
+		receipts := make([]Receipt, 16)
+		for i := range receipts {
+			work.Go(func() {
+				var err error
+				receipts[i], err = s.Remember(background, Memory{Content: "x"}, RequestID(fmt.Sprint(round)))
+				require.NoError(t, err)
+			})
+		}
+		work.Wait()
+		for _, receipt := range receipts {
+			require.Equal(t, receipts[0], receipt)
+		}
+		require.Equal(t, int64(round+1), s.Info().Memories)
+	}
+}
+
+func TestExpectSeq(t *testing.T) {
+	s, m := newTestSpace(t, Options{})
+	before := m.files(".")
+	for name, write := range requestWrites() {
+		for _, wrong := range []uint64{0, 2, 1 << 63} {
+			_, err := write(s, ExpectSeq(wrong))
+			require.ErrorIs(t, err, ErrConflict, name)
+			var conflict *ConflictError
+			require.ErrorAs(t, err, &conflict)
+			require.Equal(t, ConflictError{Expected: wrong, Actual: 1}, *conflict)
+		}
+	}
+	requireUnchanged(t, before, m)
+	seq := uint64(1)
+	for name, write := range requestWrites() {
+		_, err := write(s, ExpectSeq(seq))
+		require.NoError(t, err, name)
+		require.Greater(t, s.Info().Seq, seq, "a conditional write is an operation, also where it finds nothing to forget")
+		seq = s.Info().Seq
+	}
+}
+
+// Of writers that expect the same seq one wins; a counter kept by compare and
+// swap loses no count.
+func TestExpectSeqConcurrently(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	const writers, counts = 8, 10
+	var work sync.WaitGroup
+	for range writers {
+		work.Go(func() {
+			for done := 0; done < counts; {
+				answer, err := s.Recall(background, Cue{})
+				require.NoError(t, err)
+				next := 1
+				if len(answer.Recollections) > 0 {
+					_, err = fmt.Sscan(answer.Recollections[0].Memory.Content, &next)
+					require.NoError(t, err)
+					next++
+				}
+				_, err = s.Remember(background, Memory{ID: "counter", Content: fmt.Sprint(next)}, ExpectSeq(answer.Seq))
+				if err == nil {
+					done++
+				} else {
+					require.ErrorIs(t, err, ErrConflict)
+				}
+			}
+		})
+	}
+	work.Wait()
+	m, err := s.Lookup(background, "counter")
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprint(writers*counts), m.Content)
+	require.Equal(t, uint64(writers*counts+1), m.Seq)
+}
+
+// A refusal says what the space is, not what it will be if the writes before it
+// in the same frame become durable.
+func TestNoRefusalForWhatIsNotDurable(t *testing.T) {
+	for name, refused := range map[string]func(s *Space) error{
+		"expected seq": func(s *Space) error {
+			_, err := s.Remember(background, Memory{Content: "x"}, ExpectSeq(2))
+			return err
+		},
+		"dimension": func(s *Space) error {
+			_, err := s.Remember(background, Memory{Embedding: []float32{1, 2, 3}})
+			return err
+		},
+	} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "alpha")
+		flushing, released := make(chan struct{}), make(chan struct{})
+		var flushes atomic.Int64
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op != crashfs.OpSync {
+				return nil
+			}
+			if flushes.Add(1) > 1 {
+				return crashfs.ErrCut
+			}
+			close(flushing)
+			<-released
+			return nil
+		})
+		errs := make([]chan error, 3)
+		for i, write := range []func() error{
+			func() error { return remembering(Memory{Content: "holds the journal"})(s) },
+			func() error { return remembering(Memory{Embedding: []float32{1, 2}})(s) },
+			func() error { return refused(s) },
+		} {
+			errs[i] = make(chan error, 1)
+			go func() { errs[i] <- write() }()
+			if i == 0 {
+				<-flushing
+			} else {
+				waitQueued(t, s, i)
+			}
+		}
+		close(released)
+		require.NoError(t, <-errs[0], name)
+		require.ErrorIs(t, <-errs[1], ErrUnknownOutcome, name)
+		require.ErrorIs(t, <-errs[2], ErrStopped, name)
+		require.Error(t, r.Close())
+	}
+}

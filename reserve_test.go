@@ -1,0 +1,48 @@
+package engram
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
+)
+
+// Where neither the logs nor the journal have room left, forgetting takes the
+// reserve's.
+func TestForgetTakesTheReserve(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	r.journal.mu.Lock()
+	r.journal.fileBytes = 16 << 10
+	r.journal.mu.Unlock()
+	first := create(t, r, "first")
+	unwanted := strings.Repeat("m", MaxIDBytes) // forgetting takes more room than the last writes that fit
+	remember(t, first, Memory{ID: unwanted, Content: "unwanted"})
+	var spaces []*Space
+	for i := range 40 {
+		spaces = append(spaces, create(t, r, SpaceID(fmt.Sprint("space", i))))
+	}
+	f.SetRoom(0)
+	full := 0
+	for _, s := range spaces { // each has a frame that waits for its log in the journal
+		content := "a"
+		if full == 0 {
+			content = strings.Repeat("a", 1000)
+		}
+		_, err := s.Remember(background, Memory{Content: content})
+		if errors.Is(err, ErrDiskFull) {
+			full++
+			continue
+		}
+		require.NoError(t, err)
+	}
+	require.Greater(t, full, 1, "the journal has room left")
+	require.Equal(t, 1, forget(t, first, unwanted).Forgotten)
+	require.Empty(t, list(t, first, Filter{}))
+	f.SetRoom(-1)
+	require.NoError(t, r.Close())
+}

@@ -1,0 +1,149 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/engramdb/engram"
+)
+
+// ready tells a load balancer whether to send requests here.
+func (s *Server) ready(x *exchange) error {
+	code, status := s.readiness()
+	return x.answer(code, struct {
+		Status string `json:"status"`
+	}{status})
+}
+
+func (s *Server) readiness() (code int, status string) {
+	switch {
+	case s.draining.Load():
+		return http.StatusServiceUnavailable, "draining"
+	case s.registry.Stats().Stopped != "":
+		return http.StatusServiceUnavailable, "stopped"
+	}
+	return http.StatusOK, "ready"
+}
+
+// registryStatsAnswer is the answer of GET /v1/stats.
+type registryStatsAnswer struct {
+	engram.RegistryStats
+
+	Streams   int64  `json:"streams"`   // of events, open
+	Fallbacks uint64 `json:"fallbacks"` // requests since the start that named no space and got the default one
+}
+
+func (s *Server) registryStats(x *exchange) error {
+	return x.answer(http.StatusOK, registryStatsAnswer{s.registry.Stats(), s.streams.Load(), s.fallbacks.count.Load()})
+}
+
+func (s *Server) settle(x *exchange) error {
+	if err := s.registry.Settle(x.r.Context()); err != nil {
+		return err
+	}
+	return x.answerEmpty(http.StatusNoContent)
+}
+
+func (s *Server) checkpoint(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	if err := space.Checkpoint(x.r.Context()); err != nil {
+		return err
+	}
+	return x.answerEmpty(http.StatusNoContent)
+}
+
+// verify answers with the report also where it names damage: that is what was
+// asked for.
+func (s *Server) verify(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	report, err := space.Verify(x.r.Context())
+	if err != nil && len(report.Damage) == 0 {
+		return err
+	}
+	return x.answer(http.StatusOK, report)
+}
+
+// contentStats answers with what depends on nothing but the space.
+func (s *Server) contentStats(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	if err := wake(x.r.Context(), space); err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, space.Stats().Content)
+}
+
+// operatorStats answers with what depends on the registry around the space. It
+// wakes nothing: whether the space sleeps is part of the answer.
+func (s *Server) operatorStats(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, space.Stats().Operator)
+}
+
+// wake loads the space: only then its figures are those of its last operation.
+// A damaged space is loaded as far as it is good.
+func wake(ctx context.Context, space *engram.Space) error {
+	for _, err := range space.Memories(ctx, engram.Filter{}) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) describeConfig(x *exchange) error {
+	id, err := s.selectSpace(x, nil)
+	if err != nil {
+		return err
+	}
+	info, err := s.registry.Info(x.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return s.answerTagged(x, s.tag(info.Incarnation, info.Seq), info.Config)
+}
+
+// configBody is a configuration.
+type configBody struct {
+	engram.SpaceConfig
+
+	MemorySpaceID *string `json:"memory_space_id"`
+}
+
+func (s *Server) configure(x *exchange) error {
+	var body configBody
+	if err := s.decode(x, &body, maxSpaceBody); err != nil {
+		return err
+	}
+	id, err := s.selectSpace(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	space, err := s.registry.Get(x.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	options, err := s.writeOptions(x, space)
+	if err != nil {
+		return err
+	}
+	receipt, err := space.Configure(x.r.Context(), body.SpaceConfig, options...)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, seqAnswer{receipt.Seq})
+}
+
+// seqAnswer is the receipt of a write that is about no memory.
+type seqAnswer struct {
+	Seq uint64 `json:"seq"`
+}

@@ -1,0 +1,167 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
+)
+
+// Where a request may show a key or token.
+const (
+	authorizationHeader = "Authorization"
+	keyHeader           = "X-API-Key"
+)
+
+const bearerScheme = "bearer"
+
+// Names of the rate limits, in answers and metrics.
+const (
+	limitSpace  = "space-requests"
+	limitCaller = "caller-requests"
+)
+
+// rateError says that more requests came than a limit lets through.
+type rateError struct {
+	limit string
+	wait  time.Duration // until there is room
+}
+
+func (e *rateError) Error() string { return "rate limit " + e.limit + " is exceeded" }
+
+// authenticate notes who sends the request. A route that is about all spaces is
+// authorised here, one about a single space in mean, once that is known.
+func (s *Server) authenticate(x *exchange) error {
+	if x.route.verb == verbPublic {
+		return nil
+	}
+	shown, err := credentialsOf(x.r)
+	if err == nil {
+		x.principal, err = s.options.Auth.Authenticate(x.r.Context(), shown)
+	}
+	if err != nil {
+		return refuseCredentials(x, err)
+	}
+	if err := s.limitCaller(x.principal); err != nil {
+		return err
+	}
+	if reachOf(x.route) == reachRegistry {
+		return refuseForbidden(x.route.verb, x.principal.AuthoriseAll(x.route.verb.permission()))
+	}
+	return nil
+}
+
+// limitCaller counts a request of the caller.
+func (s *Server) limitCaller(p *auth.Principal) error {
+	if s.options.Auth == nil {
+		return nil // everybody is the same caller: a limit on it would tie the spaces together
+	}
+	if wait := s.callers.Allow(p.Name()); wait > 0 {
+		return &rateError{limit: limitCaller, wait: wait}
+	}
+	return nil
+}
+
+// credentialsOf reads what the request shows.
+func credentialsOf(r *http.Request) (auth.Credentials, error) {
+	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeader), certificateOf(r.TLS))
+}
+
+// credentialsIn reads the values of the two headers, or metadata. More than one
+// token is refused: which of them would count must not depend on who reads them.
+func credentialsIn(authorizations, keys []string, certificate *x509.Certificate) (auth.Credentials, error) {
+	shown := auth.Credentials{Certificate: certificate}
+	for _, value := range authorizations {
+		scheme, token, _ := strings.Cut(value, " ")
+		if !strings.EqualFold(scheme, bearerScheme) || token == "" || shown.Token != "" {
+			return auth.Credentials{}, auth.ErrUnknown
+		}
+		shown.Token = token
+	}
+	for _, value := range keys {
+		if value == "" || shown.Token != "" {
+			return auth.Credentials{}, auth.ErrUnknown
+		}
+		shown.Token = value
+	}
+	return shown, nil
+}
+
+// certificateOf returns the client's certificate if TLS has verified it.
+func certificateOf(state *tls.ConnectionState) *x509.Certificate {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	return state.VerifiedChains[0][0]
+}
+
+// refuseCredentials words why a request is not admitted, with the challenge of
+// RFC 6750. Somebody who does not know a secret is not told what is wrong.
+func refuseCredentials(x *exchange, err error) error {
+	challenge := `Bearer realm="engram"`
+	if !errors.Is(err, auth.ErrNone) {
+		challenge += `, error="invalid_token"`
+	}
+	x.w.Header().Set("WWW-Authenticate", challenge)
+	return unauthenticated(err)
+}
+
+func unauthenticated(err error) error {
+	for _, known := range []error{auth.ErrNone, auth.ErrExpired, auth.ErrRevoked} {
+		if errors.Is(err, known) {
+			return refuse(kindUnauthenticated, known.Error())
+		}
+	}
+	return refuse(kindUnauthenticated, auth.ErrUnknown.Error())
+}
+
+// authorise decides whether the caller has the verb on the space, from its id
+// alone. A space that the caller may not see is answered as one that does not
+// exist.
+func (s *Server) authorise(p *auth.Principal, v verb, id engram.SpaceID) error {
+	err := p.Authorise(v.permission(), id)
+	if err == nil {
+		return s.limitSpace(id)
+	}
+	if errors.Is(err, auth.ErrHidden) {
+		return &engram.SpaceNotFoundError{Space: id}
+	}
+	return refuseForbidden(v, err)
+}
+
+// authoriseNew is authorise for a space that the request makes: one that the
+// caller may not see is no space that is not found.
+func (s *Server) authoriseNew(p *auth.Principal, v verb, id engram.SpaceID) error {
+	if err := p.Authorise(v.permission(), id); err != nil {
+		return refuseForbidden(v, err)
+	}
+	return s.limitSpace(id)
+}
+
+// limitSpace comes after the authorisation: strangers use up nothing of a space.
+func (s *Server) limitSpace(id engram.SpaceID) error {
+	if wait := s.spaceRate.Allow(string(id)); wait > 0 {
+		return &rateError{limit: limitSpace, wait: wait}
+	}
+	return nil
+}
+
+// refuseForbidden words that the caller may not do what needs the verb.
+func refuseForbidden(v verb, err error) error {
+	if err == nil {
+		return nil
+	}
+	return refuse(kindForbidden, fmt.Sprintf("the credential does not allow to %s here", v.permission()))
+}
+
+// meanNew is mean for a space that the request makes.
+func (s *Server) meanNew(x *exchange, id engram.SpaceID) error {
+	x.space = id
+	return s.authoriseNew(x.principal, x.route.verb, id)
+}

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/engramdb/engram/server/internal/strictjson"
+)
+
+// decode reads the whole body, at most limit bytes, as strict JSON into v.
+func (s *Server) decode(x *exchange, v any, limit int64) error {
+	body, err := s.openBody(x, limit)
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	err = strictjson.Unmarshal(text, v)
+	var malformed *strictjson.Error
+	if errors.As(err, &malformed) {
+		return refuse(kindMalformed, malformed.Error())
+	}
+	return err
+}
+
+// body reads what a client sends, decompressed. Its errors are for the client,
+// and the first one stays: whoever hands the body on finds it there.
+type body struct {
+	source  io.Reader // of the bytes as sent, bounded
+	zipped  bool
+	plain   io.Reader // of what they mean; nil before the first read
+	limit   int64     // of both
+	left    int64     // of what they may mean
+	timeout time.Duration
+	renew   func() error // before each read; nil: one deadline for all
+	err     error
+}
+
+// openBody returns a reader of the body, which refuses more than limit bytes
+// both as they are sent and as they are once decompressed. All of it has to
+// arrive within the body's timeout: net/http lifts that deadline when the body
+// has ended, and goes on reading to notice that the client leaves.
+func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
+	if x.r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	zipped := false
+	switch encoding := strings.ToLower(strings.Join(x.r.Header.Values("Content-Encoding"), ",")); encoding {
+	case "", "identity":
+	case "gzip":
+		zipped = true
+	default:
+		x.w.Header().Set("Accept-Encoding", "gzip")
+		return nil, refuse(kindEncoding, "the body's Content-Encoding is neither gzip nor identity")
+	}
+	b := &body{
+		source: http.MaxBytesReader(x.w, x.r.Body, limit), zipped: zipped,
+		limit: limit, left: limit, timeout: s.bodyTimeout,
+	}
+	connection := http.NewResponseController(x.w)
+	b.renew = func() error {
+		if err := supported(connection.SetReadDeadline(time.Now().Add(b.timeout))); err != nil {
+			return fmt.Errorf("set read deadline: %w", err)
+		}
+		return nil
+	}
+	if err := b.renew(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// openStream is openBody for a body that may take as long as it likes, as long
+// as it keeps coming: each read has the timeout for itself.
+func (s *Server) openStream(x *exchange, limit int64) (*streamedBody, error) {
+	b, err := s.openBody(x, limit)
+	if err != nil {
+		return nil, err
+	}
+	return &streamedBody{b}, nil
+}
+
+type streamedBody struct{ *body }
+
+func (b *streamedBody) Read(p []byte) (int, error) {
+	if b.err == nil {
+		b.err = b.renew()
+	}
+	return b.body.Read(p)
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.read(p)
+	if b.left -= int64(n); b.left < 0 {
+		n, err = 0, tooLarge(b.limit)
+	}
+	if err != nil {
+		b.err = b.word(err)
+	}
+	return n, b.err
+}
+
+func (b *body) read(p []byte) (int, error) {
+	if b.plain == nil {
+		b.plain = b.source
+		if b.zipped {
+			unzipped, err := gzip.NewReader(b.source)
+			if err != nil {
+				return 0, unexpected(err)
+			}
+			b.plain = unzipped
+		}
+	}
+	return b.plain.Read(p)
+}
+
+// unexpected: a compressed body that is empty is no body.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// word says of an error what the client should know.
+func (b *body) word(err error) error {
+	var (
+		tooMany *http.MaxBytesError
+		known   *refusal
+	)
+	switch {
+	case errors.Is(err, io.EOF), errors.As(err, &known):
+		return err
+	case errors.As(err, &tooMany):
+		return tooLarge(b.limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(kindBodyTimeout, fmt.Sprintf("the body did not arrive within %s", b.timeout))
+	}
+	return refuse(kindBodyIncomplete, "the body ended early or is malformed")
+}
+
+// refused returns why the body could not be read to its end, nil if it was, or
+// if nobody tried.
+func (b *body) refused() error {
+	if errors.Is(b.err, io.EOF) {
+		return nil
+	}
+	return b.err
+}
+
+func tooLarge(limit int64) error {
+	return refuse(kindBodyTooLarge, fmt.Sprintf("the body is larger than %d bytes", limit))
+}

@@ -1,0 +1,343 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server"
+	"github.com/engramdb/engram/server/client"
+)
+
+// host serves one data directory, and can be stopped and started again.
+type host struct {
+	t        *testing.T
+	registry *engram.Registry
+	address  string
+	stop     func()
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	registry, err := engram.Open(t.TempDir(), engram.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, registry.Close()) })
+	h := &host{t: t, registry: registry, address: "127.0.0.1:0"}
+	h.start()
+	t.Cleanup(func() { h.stop() })
+	return h
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	listener, err := net.Listen("tcp", h.address)
+	require.NoError(h.t, err)
+	h.address = listener.Addr().String()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
+	h.t.Cleanup(cancel)
+	served := make(chan error, 1)
+	go func() { served <- server.New(h.registry, server.Options{}).ServeGRPC(ctx, listener) }()
+	h.stop = func() {
+		h.stop = func() {}
+		cancel()
+		require.NoError(h.t, <-served)
+	}
+}
+
+func (h *host) dial() *client.Client {
+	h.t.Helper()
+	c, err := client.Dial(h.address, client.Options{Insecure: true, Attempts: 20})
+	require.NoError(h.t, err)
+	h.t.Cleanup(func() { require.NoError(h.t, c.Close()) })
+	return c
+}
+
+func (h *host) space(c *client.Client, id engram.SpaceID) *client.Space {
+	h.t.Helper()
+	space, err := c.Create(h.t.Context(), id, engram.SpaceConfig{})
+	require.NoError(h.t, err)
+	return space
+}
+
+// TestEqualIDsInTwoSpaces: what one space is told never shows in the other.
+func TestEqualIDsInTwoSpaces(t *testing.T) {
+	h := newHost(t)
+	c := h.dial()
+	for _, id := range []engram.SpaceID{"alpha", "beta"} {
+		_, err := h.space(c, id).Remember(t.Context(), engram.Memory{ID: "same", Content: "tea of " + string(id)})
+		require.NoError(t, err)
+	}
+	_, err := c.Space("alpha").Forget(t.Context(), []string{"same"})
+	require.NoError(t, err)
+	_, err = c.Space("alpha").Lookup(t.Context(), "same")
+	require.ErrorIs(t, err, engram.ErrMemoryNotFound)
+	answer, err := c.Space("beta").Recall(t.Context(), engram.Cue{Text: "tea"})
+	require.NoError(t, err)
+	require.Len(t, answer.Recollections, 1)
+	require.Equal(t, "tea of beta", answer.Recollections[0].Memory.Content)
+}
+
+// TestSubscriptionsNeverMix reads two spaces at once while both are written.
+func TestSubscriptionsNeverMix(t *testing.T) {
+	const writes = 20
+	h := newHost(t)
+	c := h.dial()
+	ids := []engram.SpaceID{"alpha", "beta"}
+	for _, id := range ids {
+		h.space(c, id)
+	}
+	var readers, writers sync.WaitGroup
+	seen := make([][]string, len(ids))
+	for i, id := range ids {
+		readers.Go(func() {
+			for event, err := range c.Space(id).Subscribe(t.Context(), 0) {
+				if err != nil {
+					seen[i] = append(seen[i], err.Error())
+					return
+				}
+				if event.Memory == nil {
+					continue
+				}
+				seen[i] = append(seen[i], string(event.Memory.Space)+" "+event.Memory.Content)
+				if len(seen[i]) == writes {
+					return
+				}
+			}
+		})
+		writers.Go(func() {
+			for n := range writes {
+				_, _ = c.Space(id).Remember(t.Context(), engram.Memory{ID: fmt.Sprint(n), Content: fmt.Sprint(n)})
+			}
+		})
+	}
+	writers.Wait()
+	readers.Wait()
+	for i, id := range ids {
+		require.Len(t, seen[i], writes)
+		for n, event := range seen[i] {
+			require.Equal(t, fmt.Sprintf("%s %d", id, n), event)
+		}
+	}
+}
+
+// TestSubscriptionGoesOnOverARestart: each event once, though the server went.
+func TestSubscriptionGoesOnOverARestart(t *testing.T) {
+	h := newHost(t)
+	c := h.dial()
+	space := h.space(c, "alpha")
+	local, err := h.registry.Get(t.Context(), "alpha")
+	require.NoError(t, err)
+	_, err = space.Remember(t.Context(), engram.Memory{ID: "0", Content: "x"})
+	require.NoError(t, err)
+	var got []string
+	for event, err := range space.Subscribe(t.Context(), 0) {
+		require.NoError(t, err)
+		got = append(got, event.IDs...)
+		switch len(got) {
+		case 1:
+			h.stop()
+			_, err := local.Remember(t.Context(), engram.Memory{ID: "1", Content: "x"})
+			require.NoError(t, err)
+			h.start()
+		case 2:
+			_, err := space.Remember(t.Context(), engram.Memory{ID: "2", Content: "x"})
+			require.NoError(t, err)
+		}
+		if len(got) == 3 {
+			break
+		}
+	}
+	require.Equal(t, []string{"0", "1", "2"}, got)
+}
+
+// TestSubscriptionDoesNotGoOnInAnotherSpace: a space of the same id that was
+// created since is not the one that was subscribed to.
+func TestSubscriptionDoesNotGoOnInAnotherSpace(t *testing.T) {
+	h := newHost(t)
+	c := h.dial()
+	space := h.space(c, "alpha")
+	_, err := space.Remember(t.Context(), engram.Memory{ID: "0", Content: "x"})
+	require.NoError(t, err)
+	for event, err := range space.Subscribe(t.Context(), 0) {
+		if err != nil {
+			require.ErrorIs(t, err, engram.ErrSpaceDeleted)
+			return
+		}
+		if len(event.IDs) == 1 {
+			h.stop()
+			require.NoError(t, h.registry.Delete(t.Context(), "alpha"))
+			_, err := h.registry.Create(t.Context(), "alpha", engram.SpaceConfig{})
+			require.NoError(t, err)
+			h.start()
+		}
+	}
+	require.FailNow(t, "the subscription ended without an error")
+}
+
+func TestCancelledSubscription(t *testing.T) {
+	h := newHost(t)
+	space := h.space(h.dial(), "alpha")
+	_, err := space.Remember(t.Context(), engram.Memory{ID: "0", Content: "x"})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var last error
+	for _, err := range space.Subscribe(ctx, 0) {
+		last = err
+		cancel()
+	}
+	require.ErrorIs(t, last, context.Canceled)
+}
+
+// TestWritesGoOnOverARestart: a retried write takes effect once.
+func TestWritesGoOnOverARestart(t *testing.T) {
+	h := newHost(t)
+	c := h.dial()
+	space := h.space(c, "alpha")
+	stream := space.RememberStream(t.Context())
+	_, err := stream.Remember(t.Context(), engram.Memory{ID: "0", Content: "x"})
+	require.NoError(t, err)
+	h.stop()
+	h.start()
+	_, err = stream.Remember(t.Context(), engram.Memory{ID: "1", Content: "x"})
+	require.NoError(t, err)
+	require.NoError(t, stream.Close())
+	_, err = stream.Remember(t.Context(), engram.Memory{ID: "2", Content: "x"})
+	require.ErrorIs(t, err, engram.ErrClosed)
+	h.stop()
+	h.start()
+	first, err := space.Remember(t.Context(), engram.Memory{ID: "3", Content: "x"}, client.RequestID("r"))
+	require.NoError(t, err)
+	again, err := space.Remember(t.Context(), engram.Memory{ID: "3", Content: "x"}, client.RequestID("r"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	info, err := space.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 3, info.Memories)
+	require.Equal(t, first.Seq, info.Seq)
+}
+
+// TestRememberStreamOfManyCallers: each gets the receipt of its own write.
+func TestRememberStreamOfManyCallers(t *testing.T) {
+	h := newHost(t)
+	space := h.space(h.dial(), "alpha")
+	stream := space.RememberStream(t.Context())
+	defer func() { require.NoError(t, stream.Close()) }()
+	var callers sync.WaitGroup
+	wrong := make(chan string, 64)
+	for n := range 64 {
+		callers.Go(func() {
+			id := fmt.Sprint(n)
+			if receipt, err := stream.Remember(t.Context(), engram.Memory{ID: id, Content: id}); err != nil || receipt.ID != id {
+				wrong <- fmt.Sprint(id, receipt, err)
+			}
+		})
+	}
+	callers.Wait()
+	require.Empty(t, wrong)
+	info, err := space.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 64, info.Memories)
+}
+
+// TestLargeAnswersAreStreamed: an answer that no message holds comes all the same.
+func TestLargeAnswersAreStreamed(t *testing.T) {
+	h := newHost(t)
+	space := h.space(h.dial(), "alpha")
+	local, err := h.registry.Get(t.Context(), "alpha")
+	require.NoError(t, err)
+	content := strings.Repeat("x", engram.MaxContentBytes)
+	for range 33 {
+		_, err := local.Remember(t.Context(), engram.Memory{Content: content})
+		require.NoError(t, err)
+	}
+	answer, err := space.Recall(t.Context(), engram.Cue{Limit: 33})
+	require.NoError(t, err)
+	want, err := local.Recall(t.Context(), engram.Cue{Limit: 33})
+	require.NoError(t, err)
+	require.True(t, len(answer.Recollections) == 33 && answer.Seq == want.Seq)
+	n := 0
+	for _, err := range space.Memories(t.Context(), engram.Filter{}) {
+		require.NoError(t, err)
+		n++
+	}
+	require.Equal(t, 33, n)
+}
+
+func TestExportAndImport(t *testing.T) {
+	h := newHost(t)
+	c := h.dial()
+	space := h.space(c, "alpha")
+	for n := range 50 {
+		_, err := space.Remember(t.Context(), engram.Memory{ID: fmt.Sprint(n), Content: strings.Repeat("word ", 500)})
+		require.NoError(t, err)
+	}
+	var exported, again bytes.Buffer
+	_, err := space.Export(t.Context(), &exported)
+	require.NoError(t, err)
+	copied, err := c.Import(t.Context(), "beta", bytes.NewReader(exported.Bytes()))
+	require.NoError(t, err)
+	_, err = copied.Export(t.Context(), &again)
+	require.NoError(t, err)
+	require.Equal(t, exported.String(), again.String())
+
+	// What breaks off is not there at all, and neither is a broken source.
+	_, err = c.Import(t.Context(), "gamma", bytes.NewReader(exported.Bytes()[:exported.Len()/2]))
+	require.ErrorIs(t, err, engram.ErrInvalid)
+	broken, err := os.Open(t.TempDir())
+	require.NoError(t, err)
+	_, err = c.Import(t.Context(), "gamma", broken) // a directory cannot be read
+	require.Error(t, err)
+	require.NoError(t, broken.Close())
+	_, err = c.Get(t.Context(), "gamma")
+	require.ErrorIs(t, err, engram.ErrSpaceNotFound)
+}
+
+func TestUnreachableServer(t *testing.T) {
+	h := newHost(t)
+	h.stop()
+	c, err := client.Dial(h.address, client.Options{Insecure: true, Attempts: 2})
+	require.NoError(t, err)
+	_, err = c.Space("alpha").Lookup(t.Context(), "x")
+	require.ErrorIs(t, err, client.ErrUnavailable)
+	require.NoError(t, c.Close())
+}
+
+// sentinelNames returns the names of the library's sentinels that a file uses or,
+// with own, declares.
+func sentinelNames(t *testing.T, file string, own bool) map[string]bool {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	names := map[string]bool{}
+	ast.Inspect(parsed, func(node ast.Node) bool {
+		switch n := node.(type) {
+		case *ast.ValueSpec:
+			if own && strings.HasPrefix(n.Names[0].Name, "Err") {
+				names[n.Names[0].Name] = true
+			}
+		case *ast.SelectorExpr:
+			if from, ok := n.X.(*ast.Ident); !own && ok && from.Name == "engram" && strings.HasPrefix(n.Sel.Name, "Err") {
+				names[n.Sel.Name] = true
+			}
+		}
+		return true
+	})
+	return names
+}
+
+// TestEverySentinelCrosses: one that is added to the library must get a reason here.
+func TestEverySentinelCrosses(t *testing.T) {
+	require.Equal(t, sentinelNames(t, "../../errors.go", true), sentinelNames(t, "errors.go", false))
+}

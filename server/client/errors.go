@@ -1,0 +1,180 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
+)
+
+// ErrUnavailable says that no server was reached, or the connection broke before the
+// answer came. A write may have taken effect.
+var ErrUnavailable = errors.New("server is unavailable")
+
+// Error is an error that the server answered. It matches, for errors.Is and
+// errors.As, what the library would have returned.
+type Error struct {
+	Code       codes.Code
+	Reason     string // stable, for programs: "QUOTA_EXCEEDED"; empty: the transport's own error
+	Message    string
+	Hint       string        // what to do
+	RetryAfter time.Duration // 0: retrying without a change does not help
+
+	cause error
+}
+
+// Error returns the server's message.
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns the library's error.
+func (e *Error) Unwrap() error { return e.cause }
+
+// sentinels returns the library's errors by their reasons on the wire.
+func sentinels() map[string]error {
+	return map[string]error{
+		"INVALID_SPACE_ID":       engram.ErrInvalidSpaceID,
+		"SPACE_NOT_FOUND":        engram.ErrSpaceNotFound,
+		"SPACE_DELETED":          engram.ErrSpaceDeleted,
+		"SPACE_EXISTS":           engram.ErrSpaceExists,
+		"WRONG_SPACE":            engram.ErrWrongSpace,
+		"MEMORY_NOT_FOUND":       engram.ErrMemoryNotFound,
+		"INVALID":                engram.ErrInvalid,
+		"LIMIT_EXCEEDED":         engram.ErrLimit,
+		"QUOTA_EXCEEDED":         engram.ErrQuota,
+		"CONFLICT":               engram.ErrConflict,
+		"EMBEDDER_MISMATCH":      engram.ErrEmbedderMismatch,
+		"HISTORY_TRIMMED":        engram.ErrTrimmed,
+		"LAGGED":                 engram.ErrLagged,
+		"IDEMPOTENCY_KEY_REUSED": engram.ErrRequestReused,
+		"BUSY":                   engram.ErrBusy,
+		"DISK_FULL":              engram.ErrDiskFull,
+		"READ_ONLY":              engram.ErrReadOnly,
+		"UNKNOWN_OUTCOME":        engram.ErrUnknownOutcome,
+		"WRITES_STOPPED":         engram.ErrStopped,
+		"SHUTTING_DOWN":          engram.ErrClosed,
+		"LOCKED":                 engram.ErrLocked,
+		"SPACE_FOREIGN":          errors.Join(engram.ErrForeign, engram.ErrCorrupt),
+		"SPACE_DAMAGED":          engram.ErrCorrupt,
+		"UNKNOWN_VERSION":        engram.ErrVersion,
+		"TIMEOUT":                context.DeadlineExceeded,
+		"CLIENT_CLOSED":          context.Canceled,
+	}
+}
+
+// errorOf returns the error that a call's err stands for; request is what was
+// sent, nil where that is not known.
+func errorOf(err error, request proto.Message) error {
+	if err == nil {
+		return nil
+	}
+	told, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	e := fromStatus(told)
+	if e.Reason == "" && told.Code() == codes.Internal && request != nil {
+		if field := notText(request.ProtoReflect(), ""); field != "" {
+			return &engram.InvalidError{Field: field, Reason: "is not UTF-8"}
+		}
+	}
+	return e
+}
+
+// fromStatus builds the error of a status.
+func fromStatus(told *status.Status) *Error {
+	e := &Error{Code: told.Code(), Message: told.Message()}
+	for _, detail := range told.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			e.Reason, e.Hint = d.GetReason(), d.GetMetadata()["hint"]
+			if e.cause == nil {
+				e.cause = sentinels()[d.GetReason()]
+			}
+		case *errdetails.RetryInfo:
+			e.RetryAfter = d.GetRetryDelay().AsDuration()
+		case *engramv1.ErrorDetail:
+			if typed := typedError(d); typed != nil {
+				e.cause = typed
+			}
+		}
+	}
+	if e.Reason == "" {
+		switch e.Code {
+		case codes.DeadlineExceeded:
+			e.cause = context.DeadlineExceeded
+		case codes.Canceled:
+			e.cause = context.Canceled
+		case codes.Unavailable:
+			e.cause = ErrUnavailable
+		}
+	}
+	return e
+}
+
+// typedError returns the library's error with its coordinates.
+func typedError(detail *engramv1.ErrorDetail) error {
+	switch d := detail.GetError().(type) {
+	case *engramv1.ErrorDetail_Conflict:
+		return &engram.ConflictError{Expected: d.Conflict.GetExpected(), Actual: d.Conflict.GetActual()}
+	case *engramv1.ErrorDetail_Quota:
+		return &engram.QuotaError{
+			Space: engram.SpaceID(d.Quota.GetSpace()), Quota: d.Quota.GetQuota(), Used: d.Quota.GetUsed(), Max: d.Quota.GetMax(),
+		}
+	case *engramv1.ErrorDetail_Limit:
+		return &engram.LimitError{What: d.Limit.GetWhat(), Got: d.Limit.GetGot(), Max: d.Limit.GetMax()}
+	case *engramv1.ErrorDetail_SpaceNotFound:
+		return &engram.SpaceNotFoundError{Space: engram.SpaceID(d.SpaceNotFound.GetSpace())}
+	case *engramv1.ErrorDetail_Invalid:
+		return &engram.InvalidError{Field: d.Invalid.GetField(), Reason: d.Invalid.GetReason()}
+	case *engramv1.ErrorDetail_Trimmed:
+		return &engram.TrimmedError{
+			Space: engram.SpaceID(d.Trimmed.GetSpace()), After: d.Trimmed.GetAfter(), Floor: d.Trimmed.GetFloor(),
+		}
+	}
+	return nil
+}
+
+// notText returns the name of a string that is not UTF-8, which protobuf refuses
+// to send without saying which it is; "" where all are.
+func notText(m protoreflect.Message, path string) (found string) {
+	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		name := string(field.Name())
+		switch {
+		case field.IsMap():
+			v.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
+				if !utf8.ValidString(key.String()) || !utf8.ValidString(value.String()) {
+					found = name
+				}
+				return found == ""
+			})
+		case field.IsList() && field.Kind() == protoreflect.StringKind:
+			for i := range v.List().Len() {
+				if !utf8.ValidString(v.List().Get(i).String()) {
+					found = name
+				}
+			}
+		case field.IsList() && field.Kind() == protoreflect.MessageKind:
+			for i := 0; found == "" && i < v.List().Len(); i++ {
+				found = notText(v.List().Get(i).Message(), name)
+			}
+		case field.Kind() == protoreflect.MessageKind:
+			found = notText(v.Message(), name)
+		case field.Kind() == protoreflect.StringKind && !utf8.ValidString(v.String()):
+			found = name
+		}
+		return found == ""
+	})
+	if found != "" && path == "filter" {
+		return path + "." + found
+	}
+	return found
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramtest"
+)
+
+// backends runs a test on a directory and on a server.
+func backends(t *testing.T, test func(t *testing.T, sh shell)) {
+	t.Helper()
+	t.Run("directory", func(t *testing.T) { test(t, newShell(t)) })
+	t.Run("server", func(t *testing.T) {
+		sh := newShell(t)
+		sh.args = []string{"--addr", engramtest.Start(t, engramtest.Options{}).URL()}
+		test(t, sh)
+	})
+}
+
+// TestEveryOperation does all there is to do, the same way on both.
+func TestEveryOperation(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		for _, id := range []string{"alpha", "alpha-b"} {
+			sh.run("space", "create", id).ok()
+			for _, memory := range []string{"tea", "cake"} {
+				sh.run("remember", "-s", id, "--id", memory, "--episode", memory+"-time", memory+" of "+id).ok()
+			}
+		}
+		require.Contains(t, sh.run("lookup", "-s", "alpha", "tea").ok().out, "tea of alpha")
+		sh.run("associate", "-s", "alpha", "tea", "cake", "--weight", "0.5").ok()
+		require.Contains(t, sh.run("associations", "-s", "alpha", "tea").ok().out, "0.500")
+		require.NotContains(t, sh.run("associations", "-s", "alpha-b", "tea").ok().out, "0.500")
+		var recall engram.Recall
+		sh.run("-o", "json", "recall", "-s", "alpha", "tea").into(&recall)
+		require.Equal(t, "tea of alpha", recall.Recollections[0].Memory.Content)
+		sh.run("dissociate", "-s", "alpha", "tea", "cake").ok()
+		require.NotContains(t, sh.run("associations", "-s", "alpha", "tea").ok().out, "0.500")
+
+		sh.run("space", "configure", "alpha", "--max-memories", "2").ok()
+		sh.run("space", "configure", "alpha", "--auto-associate", "3").ok()
+		var info engram.SpaceInfo
+		sh.run("-o", "json", "space", "info", "alpha").into(&info)
+		require.Equal(t, engram.SpaceConfig{MaxMemories: 2, AutoAssociate: 3}, info.Config)
+		sh.run("remember", "-s", "alpha", "one too many").failed("quota", "forget something")
+		sh.run("space", "configure", "alpha").failed("what to change")
+
+		require.Contains(t, sh.run("forget-where", "-s", "alpha", "--episode", "cake-time", "--dry-run").ok().out, "WOULD FORGET")
+		require.Equal(t, 2, strings.Count(sh.run("-o", "json", "list", "-s", "alpha").ok().out, "\n"))
+		sh.run("forget-where", "-s", "alpha", "--episode", "cake-time").ok()
+		require.Equal(t, 1, strings.Count(sh.run("-o", "json", "list", "-s", "alpha").ok().out, "\n"))
+		require.Equal(t, 1, strings.Count(sh.run("-o", "json", "list", "-s", "alpha-b", "--limit", "1").ok().out, "\n"))
+		sh.run("forget", "-s", "alpha-b", "tea").ok()
+
+		events := sh.run("-o", "json", "events", "-s", "alpha").ok()
+		var last engram.Event
+		lines := strings.Split(strings.TrimSpace(events.out), "\n")
+		require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last))
+		require.NotNil(t, last.Filter)
+		require.Equal(t, "cake-time", last.Filter.Episode)
+		require.Empty(t, sh.run("events", "-s", "alpha", "--after", "999").out)
+
+		sh.run("checkpoint", "-s", "alpha").ok()
+		sh.run("settle").ok()
+		require.Contains(t, sh.run("space", "verify").ok().out, "none")
+		require.Contains(t, sh.run("space", "stats", "alpha").ok().out, "memories")
+		sh.run("space", "rename", "alpha", "omega").ok()
+		sh.run("space", "delete", "alpha-b", "--yes").ok()
+		require.Equal(t, "ID\nomega\n", sh.run("space", "list").ok().out)
+		sh.run("lookup", "-s", "alpha-b", "cake").failed("create it with")
+		sh.run("lookup", "-s", "../omega", "cake").failed("space id")
+	})
+}
+
+// TestExportImport takes a space from one place to another.
+func TestExportImport(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("remember", "-s", "alpha", "--create", "--id", "tea", "green tea").ok()
+		file := filepath.Join(t.TempDir(), "alpha.jsonl")
+		sh.run("export", "-s", "alpha", file).ok()
+		sh.run("export", "-s", "alpha", file).failed("exists")
+		sh.run("import", "--new", "-s", "beta", file).ok()
+		sh.run("import", "--new", "-s", "beta", file).failed("exists")
+		require.Equal(t, sh.run("export", "-s", "alpha", "-").ok().out, sh.run("export", "-s", "beta", "-").ok().out)
+		m := sh.run("lookup", "-s", "beta", "tea").ok()
+		require.Contains(t, m.out, "green tea")
+
+		absent := filepath.Join(t.TempDir(), "absent.jsonl")
+		sh.run("export", "-s", "gamma", absent).failed("create it with")
+		_, err := os.Stat(absent)
+		require.ErrorIs(t, err, os.ErrNotExist)
+
+		sh.runInput(`{"id":"a","content":"one"}`+"\n"+`{"id":"b","content":""}`+"\n", "import", "-s", "alpha", "-").failed("line 2")
+		sh.run("lookup", "-s", "alpha", "a").ok()
+	})
+}
+
+// TestSpaceByPrecedence: flag, environment, file, in that order, and what is
+// written lands there, over --addr too.
+func TestSpaceByPrecedence(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		for _, id := range []string{"by-flag", "by-env", "by-file", "default"} {
+			sh.run("space", "create", id).ok()
+		}
+		require.Contains(t, sh.run("remember", "--id", "default", "x").ok().err, "space: default")
+		path := filepath.Join(t.TempDir(), "config.json")
+		require.NoError(t, os.WriteFile(path, []byte(`{"space": "by-file"}`), 0o600))
+		t.Setenv(defaultsVariable, path)
+		require.Contains(t, sh.run("remember", "--id", "by-file", "x").ok().err, "space: by-file")
+		t.Setenv(spaceVariable, "by-env")
+		require.Contains(t, sh.run("remember", "--id", "by-env", "x").ok().err, "space: by-env")
+		require.Empty(t, sh.run("remember", "--space", "by-flag", "--id", "by-flag", "x").ok().err)
+		for _, id := range []string{"by-flag", "by-env", "by-file", "default"} {
+			var m engram.Memory
+			sh.run("-o", "json", "list", "--space", id).into(&m) // one line: one memory
+			require.Equal(t, id, m.ID)
+			require.Equal(t, engram.SpaceID(id), m.Space)
+		}
+		sh.run("remember", "--space", "", "x").failed("space id")
+
+		require.NoError(t, os.WriteFile(path, []byte(`{"spaces": "by-file"}`), 0o600))
+		t.Setenv(spaceVariable, "")
+		sh.run("remember", "x").failed("config.json", "spaces")
+	})
+}
+
+// TestAddress: a flag counts more than the environment, and two flags are a doubt.
+func TestAddress(t *testing.T) {
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"served"}})
+	sh := newShell(t)
+	sh.run("space", "create", "stored").ok()
+	t.Setenv(addressVariable, server.URL())
+	require.Equal(t, "ID\nstored\n", sh.run("space", "list").ok().out)
+	bare := sh
+	bare.args = nil
+	require.Equal(t, "ID\nserved\n", bare.run("space", "list").ok().out)
+	sh.run("space", "list", "--addr", server.URL()).failed("either --addr or --data")
+	bare.run("space", "list", "--addr", "http://127.0.0.1:1").failed("no server at", "engram serve")
+	bare.run("space", "list", "--addr", "7432").failed("address of a server")
+	bare.run("check", "--addr", server.URL()).failed("--addr")
+}
+
+// TestFollow sees events of others as they come, of one space.
+func TestFollow(t *testing.T) {
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alpha", "beta"}})
+	newShell(t).run("events", "--follow").failed("--addr")
+	ctx, interrupt := context.WithCancel(t.Context())
+	out, printed := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- newApp(strings.NewReader(""), printed, io.Discard).run(ctx,
+			[]string{"--addr", server.URL(), "-o", "json", "events", "-s", "alpha", "--follow"})
+	}()
+	lines := json.NewDecoder(out)
+	for _, id := range []string{"beta", "alpha"} {
+		_, err := server.Space(engram.SpaceID(id)).Remember(t.Context(), engram.Memory{ID: id, Content: "x"})
+		require.NoError(t, err)
+	}
+	for {
+		var e engram.Event
+		require.NoError(t, lines.Decode(&e))
+		require.NotEqual(t, []string{"beta"}, e.IDs)
+		if e.Memory != nil {
+			require.Equal(t, []string{"alpha"}, e.IDs)
+			break
+		}
+	}
+	interrupt()
+	require.Equal(t, exitOK, <-code)
+}

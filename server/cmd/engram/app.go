@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/httpclient"
+)
+
+// Exit codes. The ones of check are those of [engram.CheckReport.ExitCode].
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitNoCheck = 3 // check could not look at the directory at all
+)
+
+const (
+	defaultDataDir = "engram-data"
+	spaceVariable  = "ENGRAM_SPACE"
+)
+
+// errNoDirectory: the data directory is not there, and the command is not one
+// that would make it.
+var errNoDirectory = errors.New("no data directory")
+
+// exitError carries an exit code of a command's own.
+type exitError struct {
+	code int
+	err  error // nil: everything has been said
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// app is what the commands share: the streams and the persistent flags.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+
+	dataDir   string
+	dataGiven func() bool // by the flag
+	addr      string
+	output    outputFormat
+}
+
+func newApp(in io.Reader, out, errOut io.Writer) *app {
+	return &app{in: in, out: out, err: errOut}
+}
+
+// run executes one command line and returns the exit code of the process.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	code := exitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code, err = exit.code, exit.err
+	} else if err == nil {
+		code = exitOK
+	}
+	if err != nil {
+		root.PrintErrln("engram:", err)
+	}
+	if hint := hintFor(err); hint != "" {
+		root.PrintErrln("hint:", hint)
+	}
+	return code
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "engram",
+		Short: "Durable, associative memory for agents, one isolated space for each tenant",
+		Long: `Durable, associative memory for agents, one isolated space for each tenant.
+
+Commands work on a data directory, or with --addr, $ENGRAM_ADDR or the file of
+defaults, on a running server. While a server holds a directory, commands that
+open it fail at once. serve, check, dump and salvage are for directories only; config and key
+read and write files of their own.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.PersistentFlags().StringVar(&a.dataDir, "data", defaultDataDir, "data directory")
+	a.dataGiven = func() bool { return root.PersistentFlags().Changed("data") }
+	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
+	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
+	// For directories only: an address that is given may not be passed over.
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		switch cmd.Name() {
+		case "serve", "check", "dump", "salvage":
+			if a.addr != "" {
+				return errors.New("--addr: this command works on a data directory only, name it with --data")
+			}
+		}
+		return nil
+	}
+	root.AddCommand(
+		a.serveCommand(), a.configCommand(), a.keyCommand(), a.mcpCommand(),
+		a.spaceCommand(),
+		a.rememberCommand(), a.lookupCommand(), a.listCommand(), a.recallCommand(),
+		a.forgetCommand(), a.forgetWhereCommand(),
+		a.associateCommand(), a.dissociateCommand(), a.associationsCommand(),
+		a.eventsCommand(), a.importCommand(), a.exportCommand(),
+		a.checkpointCommand(), a.settleCommand(),
+		a.checkCommand(), a.dumpCommand(), a.salvageCommand(),
+	)
+	return root
+}
+
+// access says what a command does to the data directory.
+type access int
+
+const (
+	toRead   access = iota // changes no byte
+	toWrite                // changes an existing directory
+	toCreate               // makes the directory if it is not there
+)
+
+// withRegistry opens the data directory for the duration of work.
+func (a *app) withRegistry(how access, work func(*engram.Registry) error) (err error) {
+	if how != toCreate {
+		if err := a.requireDirectory(); err != nil {
+			return err
+		}
+	}
+	registry, err := engram.Open(a.dataDir, engram.Options{ReadOnly: how == toRead})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, registry.Close()) }()
+	return work(registry)
+}
+
+// requireDirectory keeps a mistyped --data from making an empty directory.
+func (a *app) requireDirectory() error {
+	_, err := os.Stat(a.dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", errNoDirectory, a.dataDir)
+	}
+	return err
+}
+
+// spaceFlags are the flags that choose the space of a command.
+type spaceFlags struct {
+	space  string
+	create bool
+}
+
+func (f *spaceFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.space, "space", "s", "", "space `id` (default $"+spaceVariable+", then \"default\")")
+}
+
+func (f *spaceFlags) registerCreate(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.create, "create", false, "create the space if it does not exist")
+}
+
+// id returns the space that is meant, and says so where the command line does not.
+func (f *spaceFlags) id(cmd *cobra.Command) (engram.SpaceID, error) {
+	if cmd.Flags().Changed("space") {
+		return engram.SpaceID(f.space), nil
+	}
+	if named := os.Getenv(spaceVariable); named != "" {
+		cmd.PrintErrf("space: %s (of %s)\n", named, spaceVariable)
+		return engram.SpaceID(named), nil
+	}
+	c, path, err := readDefaults()
+	if err != nil {
+		return "", err
+	}
+	if c.Space != "" {
+		cmd.PrintErrf("space: %s (of %s)\n", c.Space, path)
+		return engram.SpaceID(c.Space), nil
+	}
+	cmd.PrintErrf("space: %s (choose one with --space or %s)\n", engram.DefaultSpace, spaceVariable)
+	return engram.DefaultSpace, nil
+}
+
+// withSpace opens the chosen space for the duration of work.
+func (a *app) withSpace(cmd *cobra.Command, how access, flags spaceFlags, work func(memorySpace) error) error {
+	id, err := flags.id(cmd)
+	if err != nil {
+		return err
+	}
+	if flags.create {
+		how = toCreate
+	}
+	return a.withBackend(how, func(b backend) error {
+		if flags.create {
+			if _, err := b.Create(cmd.Context(), id, engram.SpaceConfig{}); err != nil && !errors.Is(err, engram.ErrSpaceExists) {
+				return err
+			}
+		}
+		space, err := b.space(cmd.Context(), id)
+		if err != nil {
+			return err
+		}
+		return work(space)
+	})
+}
+
+// hintFor returns what to do about err, or "".
+func hintFor(err error) string {
+	var (
+		notFound *engram.SpaceNotFoundError
+		bad      *lineError
+
+		unreachable *unreachableError
+		problem     *httpclient.Problem
+	)
+	switch {
+	case errors.As(err, &bad):
+		return fmt.Sprintf("the lines before it are stored; correct it and go on with --from %d", bad.line)
+	case errors.As(err, &unreachable):
+		return "start one with `engram serve`, or name its address with --addr"
+	case errors.As(err, &problem):
+		if errors.Is(err, engram.ErrSpaceNotFound) {
+			return "create it with `engram space create ID`, or list all with `engram space list`"
+		}
+		return problem.Hint
+	case errors.Is(err, engram.ErrLocked):
+		return "a server or another command holds the directory; work on the server with --addr, use its HTTP API, or stop it first"
+	case errors.Is(err, errNoDirectory):
+		return "name another with --data, or make one with `engram space create ID`"
+	case errors.As(err, &notFound):
+		hint := fmt.Sprintf("create it with `engram space create %s`", notFound.Space)
+		if len(notFound.Near) > 0 {
+			hint += "; similar ones: " + joinIDs(notFound.Near)
+		}
+		return hint
+	case errors.Is(err, engram.ErrCorrupt):
+		return "`engram check` lists all damage, `engram salvage` copies what can be read; other spaces are not affected"
+	case errors.Is(err, engram.ErrQuota):
+		return "forget something, or raise the quota"
+	}
+	return ""
+}
+
+func joinIDs(ids []engram.SpaceID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = string(id)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// setting runs config check and returns its settings by name.
+func (s shell) settings(args ...string) map[string]settingItem {
+	s.t.Helper()
+	var out struct{ Settings []settingItem }
+	s.run(append([]string{"config", "check", "-o", "json"}, args...)...).into(&out)
+	byName := map[string]settingItem{}
+	for _, item := range out.Settings {
+		byName[item.Name] = item
+	}
+	return byName
+}
+
+func writeFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "engram.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+// TestConfigPrecedence: a flag before the environment before the file.
+func TestConfigPrecedence(t *testing.T) {
+	sh := newShell(t)
+	path := writeFile(t, `
+http: 127.0.0.1:1111
+space-rate: 10
+space-burst: 20
+require-space: true
+drain-timeout: 3s
+host:
+  - one.example
+  - two.example
+`)
+	t.Setenv("ENGRAM_HTTP", "127.0.0.1:2222")
+	t.Setenv("ENGRAM_SPACE_RATE", "11")
+	got := sh.settings("--config", path, "--http", "127.0.0.1:3333")
+	require.Equal(t, settingItem{"http", "127.0.0.1:3333", fromFlag}, got["http"])
+	require.Equal(t, settingItem{"space-rate", "11", fromEnvironment}, got["space-rate"])
+	require.Equal(t, settingItem{"space-burst", "20", fromFile}, got["space-burst"])
+	require.Equal(t, settingItem{"require-space", "true", fromFile}, got["require-space"])
+	require.Equal(t, settingItem{"drain-timeout", "3s", fromFile}, got["drain-timeout"])
+	require.Equal(t, settingItem{"host", "[one.example,two.example]", fromFile}, got["host"])
+	require.Equal(t, settingItem{"auto-create", "false", fromDefault}, got["auto-create"])
+	require.Equal(t, settingItem{"data", sh.dir, fromFlag}, got["data"])
+
+	t.Setenv("ENGRAM_CONFIG", path)
+	t.Setenv("ENGRAM_HOST", "three.example four.example")
+	got = sh.settings()
+	require.Equal(t, settingItem{"http", "127.0.0.1:2222", fromEnvironment}, got["http"])
+	require.Equal(t, settingItem{"host", "[three.example,four.example]", fromEnvironment}, got["host"])
+	require.NotContains(t, got, "config")
+}
+
+func TestConfigRefusals(t *testing.T) {
+	sh := newShell(t)
+	for content, text := range map[string]string{
+		"htp: x":                      "unknown settings: htp",
+		"config: x":                   "no setting",
+		"http: [a, b]":                "not a list",
+		"http: {a: b}":                "a value",
+		"http:":                       "a value",
+		"http: a\nhttp: b":            "already defined",
+		"drain-timeout: soon":         "drain-timeout",
+		"- http":                      "cannot unmarshal",
+		"http: 0.0.0.0:1":             "--insecure",
+		"keys: /does/not/exist":       "no such file",
+		"tls-cert: x":                 "--tls-key",
+		"jwt-issuer: x":               "--jwt-jwks",
+		"client-cert: cn:x=*:read":    "--tls-client-ca",
+		"tls-cert: x\ntls-key: y":     "no such file",
+		"keys: '{\"version\": 2}'":    "version",
+		"http: 0.0.0.0:1\nkeys: '{}'": "--insecure",
+	} {
+		for _, command := range [][]string{{"config", "check"}, {"serve"}} {
+			sh.run(append(command, "--config", writeFile(t, content))...).failed(text)
+		}
+	}
+	sh.run("serve", "--config", filepath.Join(t.TempDir(), "none")).failed("no such file")
+	require.NoDirExists(t, sh.dir)
+}
+
+func TestConfigCheckRedacts(t *testing.T) {
+	sh := newShell(t)
+	t.Setenv("ENGRAM_KEYS", `{"version":1,"keys":[]}`)
+	require.Equal(t, settingItem{"keys", redacted, fromEnvironment}, sh.settings()["keys"])
+	r := sh.run("config", "check", "--jwt-jwks", "http://user:secret@127.0.0.1:1/jwks", "--jwt-issuer", "i", "--jwt-audience", "a")
+	r.failed() // nobody listens there
+	require.NotContains(t, r.out, "secret")
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/engramdb/engram"
+)
+
+// timeFlag is a point in time on the command line.
+type timeFlag struct{ time.Time }
+
+// String implements pflag.Value.
+func (f *timeFlag) String() string {
+	if f.IsZero() {
+		return ""
+	}
+	return f.Format(time.RFC3339Nano)
+}
+
+// Set implements pflag.Value.
+func (f *timeFlag) Set(s string) error {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return fmt.Errorf("must look like 2026-01-31T15:04:05Z")
+	}
+	f.Time = t
+	return nil
+}
+
+// Type implements pflag.Value.
+func (f *timeFlag) Type() string { return "time" }
+
+// pairsFlag collects KEY=VALUE pairs. A value may contain anything, commas too,
+// which pflag's own type would split at.
+type pairsFlag map[string]string
+
+// String implements pflag.Value.
+func (f *pairsFlag) String() string { return "" }
+
+// Set implements pflag.Value.
+func (f *pairsFlag) Set(s string) error {
+	key, value, found := strings.Cut(s, "=")
+	if !found || key == "" {
+		return fmt.Errorf("must be KEY=VALUE")
+	}
+	if _, twice := (*f)[key]; twice {
+		return fmt.Errorf("%q is given twice", key)
+	}
+	if *f == nil {
+		*f = pairsFlag{}
+	}
+	(*f)[key] = value
+	return nil
+}
+
+// Type implements pflag.Value.
+func (f *pairsFlag) Type() string { return "KEY=VALUE" }
+
+// filterFlags are the flags of a filter.
+type filterFlags struct {
+	after, before timeFlag
+	episode       string
+	attributes    pairsFlag
+	kind          string
+}
+
+func (f *filterFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.Var(&f.after, "after", "only memories at this time or later")
+	flags.Var(&f.before, "before", "only memories before this time")
+	flags.StringVar(&f.episode, "episode", "", "only memories of this episode")
+	flags.Var(&f.attributes, "attribute", "only memories with this attribute; may be repeated")
+	flags.StringVar(&f.kind, "kind", "", "only memories of this kind: episodic or semantic")
+}
+
+func (f *filterFlags) filter() engram.Filter {
+	return engram.Filter{
+		After: f.after.Time, Before: f.before.Time, Episode: f.episode,
+		Attributes: f.attributes, Kind: engram.Kind(f.kind),
+	}
+}
+
+// empty reports whether the filter takes every memory.
+func (f *filterFlags) empty() bool {
+	return f.after.IsZero() && f.before.IsZero() && f.episode == "" && len(f.attributes) == 0 && f.kind == ""
+}

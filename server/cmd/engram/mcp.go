@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/spf13/cobra"
+
+	"github.com/engramdb/engram"
+)
+
+func (a *app) mcpCommand() *cobra.Command {
+	var flags spaceFlags
+	cmd := &cobra.Command{
+		Use:   "mcp",
+		Short: "Speak the Model Context Protocol on the standard streams, for a running server",
+		Long: `Speak the Model Context Protocol on the standard streams, for a running server.
+An agent starts this command and calls the tools remember, recall, forget and
+list; each call is passed on to the server. The data directory is never opened.
+
+With --space or $ENGRAM_SPACE every call is about that space, and one that names
+another is refused. Without, a call names its space by the argument "space".`,
+		Example: `  engram mcp --space alice
+  engram mcp --addr http://127.0.0.1:7432`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.dataGiven() {
+				return errors.New("--data: this command speaks for a server, name it with --addr")
+			}
+			address, err := a.server()
+			if err != nil {
+				return err
+			}
+			if address == "" {
+				address = "http://" + defaultHTTPAddress
+			}
+			space := flags.space
+			if !cmd.Flags().Changed("space") {
+				space = os.Getenv(spaceVariable)
+			}
+			return a.relayMCP(cmd.Context(), address, space)
+		},
+	}
+	cmd.Flags().StringVarP(&flags.space, "space", "s", "", "bind every call to this space `id` (default $"+spaceVariable+", then none)")
+	return cmd
+}
+
+// relayMCP offers the server's tools on the standard streams until the input
+// ends. The tools are the server's own, schemas and all: this knows none of them.
+func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
+	endpoint, err := mcpEndpoint(address, space)
+	if err != nil {
+		return err
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "engram-relay", Version: "1"}, nil)
+	upstream, err := client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1, HTTPClient: &http.Client{},
+	}, nil)
+	if err != nil {
+		return &unreachableError{address, err}
+	}
+	defer func() { err = errors.Join(err, upstream.Close()) }()
+
+	relay := mcp.NewServer(&mcp.Implementation{Name: "engram", Title: "Engram", Version: "1"}, &mcp.ServerOptions{
+		Instructions: upstream.InitializeResult().Instructions,
+		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+	})
+	for tool, err := range upstream.Tools(ctx, nil) {
+		if err != nil {
+			return &unreachableError{address, err}
+		}
+		relay.AddTool(tool, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return relayCall(ctx, upstream, request.Params)
+		})
+	}
+	return relay.Run(ctx, &mcp.IOTransport{
+		Reader: io.NopCloser(a.in), Writer: nopWriteCloser{a.out}, MaxLineLength: maxLineBytes,
+	})
+}
+
+// relayCall passes one call on as it is.
+func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
+	params := &mcp.CallToolParams{Name: call.Name}
+	if len(call.Arguments) > 0 {
+		params.Arguments = call.Arguments
+	}
+	return upstream.CallTool(ctx, params)
+}
+
+// mcpEndpoint returns where the server speaks the protocol. The space goes with
+// the address: the server compares it with what a call names.
+func mcpEndpoint(address, space string) (string, error) {
+	endpoint, err := url.Parse(address)
+	if err != nil || endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
+		return "", fmt.Errorf("--addr: %q is no address of a server, which looks like http://%s", address, defaultHTTPAddress)
+	}
+	endpoint.Path, endpoint.RawQuery = "/mcp", ""
+	if space != "" {
+		if err := engram.SpaceID(space).Validate(); err != nil {
+			return "", err
+		}
+		endpoint.RawQuery = url.Values{"space": {space}}.Encode()
+	}
+	return endpoint.String(), nil
+}
+
+// unreachableError says which server did not answer as one.
+type unreachableError struct {
+	address string
+	err     error
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("no server at %s: %v", e.address, e.err)
+}
+
+func (e *unreachableError) Unwrap() error { return e.err }
+
+type nopWriteCloser struct{ io.Writer }
+
+func (nopWriteCloser) Close() error { return nil }

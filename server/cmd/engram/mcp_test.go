@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramtest"
+)
+
+// stdio starts the built command as an agent does, and opens a session.
+func stdio(t *testing.T, args ...string) *mcp.ClientSession {
+	t.Helper()
+	command := exec.Command(engramtest.Binary(t), append([]string{"mcp"}, args...)...)
+	command.Dir = t.TempDir()
+	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.CommandTransport{Command: command}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, session.Close())
+		require.Zero(t, command.ProcessState.ExitCode())
+		left, err := os.ReadDir(command.Dir)
+		require.NoError(t, err)
+		require.Empty(t, left, "the command has opened a data directory")
+	})
+	return session
+}
+
+// callTool calls a tool and returns the text of its result.
+func callTool(t *testing.T, session *mcp.ClientSession, tool string, arguments map[string]any) (string, bool) {
+	t.Helper()
+	result, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: arguments})
+	require.NoError(t, err)
+	require.Len(t, result.Content, 1)
+	return result.Content[0].(*mcp.TextContent).Text, result.IsError
+}
+
+// TestMCPOverStdio runs sessions of the built command at once: free, and bound to
+// one space each.
+func TestMCPOverStdio(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"aaa", "aaab"}})
+	free := stdio(t, "--addr", server.URL())
+	var sessions sync.WaitGroup
+	for _, id := range []string{"aaa", "aaab"} {
+		bound := stdio(t, "--addr", server.URL(), "--space", id)
+		for i, session := range []*mcp.ClientSession{free, bound} {
+			arguments := map[string]any{"id": []string{"free", "bound"}[i], "content": "canary " + id + "."}
+			if session == free {
+				arguments["space"] = id
+			}
+			sessions.Go(func() {
+				_, failed := callTool(t, session, "remember", arguments)
+				require.False(t, failed)
+			})
+		}
+		text, failed := callTool(t, bound, "recall", map[string]any{"space": "default", "text": "canary"})
+		require.True(t, failed)
+		require.Contains(t, text, "space-ambiguous")
+	}
+	sessions.Wait()
+	for _, id := range []string{"aaa", "aaab"} {
+		memories, err := server.Space(engram.SpaceID(id)).Memories(t.Context(), engram.Filter{})
+		require.NoError(t, err)
+		require.Len(t, memories, 2)
+		for _, m := range memories {
+			require.Equal(t, "canary "+id+".", m.Content)
+		}
+		text, failed := callTool(t, free, "list", map[string]any{"space": id})
+		require.False(t, failed)
+		var page struct {
+			Space    string
+			Memories []engram.Memory
+		}
+		require.NoError(t, json.Unmarshal([]byte(text), &page))
+		require.Equal(t, id, page.Space)
+		require.Len(t, page.Memories, 2)
+	}
+	for text, arguments := range map[string]map[string]any{
+		"space-not-found": {"space": "aaac", "text": "x"},
+		"malformed-body":  {"space": "aaa", "texts": "x"},
+	} {
+		answer, failed := callTool(t, free, "recall", arguments)
+		require.True(t, failed)
+		require.Contains(t, answer, text)
+	}
+}
+
+func TestMCPNeedsAServer(t *testing.T) {
+	sh := newShell(t)
+	sh.args = nil
+	sh.run("mcp", "--addr", "http://127.0.0.1:1").failed("no server at http://127.0.0.1:1", "engram serve")
+	sh.run("mcp", "--addr", "127.0.0.1:7432").failed("--addr")
+	sh.run("mcp", "--space", "../x").failed("space id")
+}
+
+// TestMCPEndsWithItsInput: an agent that goes away closes the stream.
+func TestMCPEndsWithItsInput(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{})
+	code := newApp(strings.NewReader(""), io.Discard, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL()})
+	require.Equal(t, exitOK, code)
+}

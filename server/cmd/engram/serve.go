@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server"
+	"github.com/engramdb/engram/server/internal/metrics"
+)
+
+const (
+	defaultHTTPAddress  = "127.0.0.1:7432"
+	defaultGRPCAddress  = "127.0.0.1:50051"
+	exampleAdminAddress = "127.0.0.1:7433"
+	grpcOff             = "off"
+)
+
+// serveFlags are the settings of a server. Each may also stand in the
+// environment and in a file, see configure.
+type serveFlags struct {
+	config  string
+	http    string
+	grpc    string
+	admin   string
+	access  accessFlags
+	options server.Options
+
+	embedder embedderFlags
+}
+
+func (f *serveFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.config, configFlag, "", "YAML `file` with settings, named as these flags are")
+	flags.StringVar(&f.http, "http", defaultHTTPAddress, "address to listen on; port 0 takes a free one")
+	flags.StringVar(&f.grpc, "grpc", defaultGRPCAddress, "address to listen on for gRPC; \"off\" for none")
+	flags.StringVar(&f.admin, "admin", "", "address of the operator's listener, for example "+exampleAdminAddress+": metrics, health, profiles on loopback; default none")
+	f.access.register(flags)
+	f.embedder.register(flags)
+	o := &f.options
+	flags.BoolVar(&o.RequireSpace, "require-space", false, "refuse requests that name no space instead of taking \"default\"")
+	flags.BoolVar(&o.AutoCreate, "auto-create", false, "let a write create the space it names")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", 10*time.Second, "how long to wait at the end for requests that are under way")
+	flags.StringArrayVar(&o.Hosts, "host", nil, "name by which clients may ask, beside localhost and addresses; * takes all; may be repeated")
+	flags.Float64Var(&o.SpaceRate.PerSecond, "space-rate", 0, "requests a second for each space; 0 means no limit")
+	flags.IntVar(&o.SpaceRate.Burst, "space-burst", 0, "requests at once for each space; 0 means those of a second")
+	flags.Float64Var(&o.CallerRate.PerSecond, "caller-rate", 0, "requests a second of each credential; 0 means no limit")
+	flags.IntVar(&o.CallerRate.Burst, "caller-burst", 0, "requests at once of each credential; 0 means those of a second")
+}
+
+// listenAddresses are where a server listens. rpc and admin are nil where it does
+// not.
+type listenAddresses struct{ web, rpc, admin *net.TCPAddr }
+
+// addresses checks all that can be checked without opening anything. The
+// operator's listener asks nobody for credentials.
+func (f *serveFlags) addresses() (all listenAddresses, err error) {
+	if err := f.access.validate(); err != nil {
+		return all, err
+	}
+	if all.web, err = resolveAddress("http", f.http, f.access.guarded()); err != nil {
+		return all, err
+	}
+	if f.grpc != "" && f.grpc != grpcOff {
+		if all.rpc, err = resolveAddress("grpc", f.grpc, f.access.guarded()); err != nil {
+			return all, err
+		}
+	}
+	if f.admin != "" {
+		all.admin, err = resolveAddress("admin", f.admin, f.access.withoutGuard)
+	}
+	return all, err
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	var settings serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve a data directory over HTTP and gRPC",
+		Long: `Serve a data directory over HTTP and gRPC, until SIGINT or SIGTERM: then requests
+that are under way are finished and the directory is closed. A second signal
+ends the process at once; acknowledged memories survive that.
+
+With --embedder the contents of memories and the texts of cues are sent to that
+service; without it nothing is sent anywhere. Its key, if it wants one, is read
+from the environment variable ENGRAM_EMBEDDER_KEY.
+
+Every flag may also stand in the environment, as ENGRAM_SPACE_RATE for
+--space-rate, or in the YAML file of --config, as space-rate: 100. A flag counts
+before the environment, and that before the file. engram config check shows what
+counts.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := configure(cmd.Flags()); err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), &settings)
+		},
+	}
+	settings.register(cmd.Flags())
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
+	addresses, err := settings.addresses()
+	if err != nil {
+		return err
+	}
+	embedder, err := settings.embedder.embedder(os.Getenv(embedderKeyVariable))
+	if err != nil {
+		return err
+	}
+	logger := newLogger(a.err)
+	options := settings.options
+	options.Logger = logger
+	gate, release, err := settings.access.open(ctx, logger)
+	defer release()
+	if err != nil {
+		return err
+	}
+	options.Auth = gate
+	var secured *tls.Config
+	if settings.access.tlsCert != "" {
+		if secured, err = openTLS(settings.access, logger); err != nil {
+			return err
+		}
+	}
+	registry, err := engram.Open(a.dataDir, engram.Options{Logger: logger, Embedder: embedder})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, registry.Close()) }()
+
+	options.Metrics = metrics.New(registry.Stats, logger)
+	served := server.New(registry, options)
+	if addresses.admin != nil {
+		end, adminErr := serveAdmin(served, addresses.admin, logger)
+		if adminErr != nil {
+			return adminErr
+		}
+		defer end() // after the other has drained: not ready shows here
+	}
+	var listener net.Listener
+	if listener, err = net.ListenTCP("tcp", addresses.web); err != nil {
+		return err
+	}
+	if secured != nil {
+		listener = tls.NewListener(listener, secured)
+	}
+	rpc, also, err := listenRPC(addresses.rpc)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if _, err := fmt.Fprintf(a.out, "serving %s on %s://%s%s\n", a.dataDir, schemeOf(secured), listener.Addr(), also); err != nil {
+		return errors.Join(err, listener.Close(), closeListener(rpc))
+	}
+	return serveAll(ctx, served, listener, rpc, secured)
+}
+
+func schemeOf(secured *tls.Config) string {
+	if secured != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// listenRPC opens the listener of gRPC, nil where there is no address, and words
+// where it is.
+func listenRPC(address *net.TCPAddr) (listener net.Listener, also string, err error) {
+	if address == nil {
+		return nil, "", nil
+	}
+	if listener, err = net.ListenTCP("tcp", address); err != nil {
+		return nil, "", fmt.Errorf("--grpc: %w", err)
+	}
+	return listener, fmt.Sprintf(" and grpc://%s", listener.Addr()), nil
+}
+
+func closeListener(listener net.Listener) error {
+	if listener == nil {
+		return nil
+	}
+	return listener.Close()
+}
+
+// serveAll serves until ctx ends, or until one of the transports fails: then the
+// other one ends too. rpc may be nil.
+func serveAll(ctx context.Context, s *server.Server, web, rpc net.Listener, secured *tls.Config) error {
+	if rpc == nil {
+		return s.Serve(ctx, web)
+	}
+	var options []grpc.ServerOption
+	if secured != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(secured)))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer cancel()
+		ended <- s.ServeGRPC(ctx, rpc, options...)
+	}()
+	err := s.Serve(ctx, web)
+	cancel()
+	return errors.Join(err, <-ended)
+}
+
+// serveAdmin starts the operator's listener. The function that it returns ends it.
+func serveAdmin(served *server.Server, address *net.TCPAddr, logger *zap.Logger) (end func(), err error) {
+	listener, err := net.ListenTCP("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	logger.Info("serving the operator", zap.Stringer("address", listener.Addr()))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := served.ServeAdmin(ctx, listener, address.IP.IsLoopback()); err != nil {
+			logger.Error("the operator's listener failed", zap.Error(err))
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}, nil
+}
+
+// resolveAddress refuses an address that is not the machine's own where nobody
+// is asked for credentials, or they travel in the clear. The resolved address is
+// what counts and what is listened on, not its spelling.
+func resolveAddress(flag, address string, guarded bool) (*net.TCPAddr, error) {
+	resolved, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	if !guarded && !resolved.IP.IsLoopback() {
+		return nil, fmt.Errorf("--%s %s: other machines could reach this address: use a loopback address, "+
+			"give credentials (--keys) and TLS (--tls-cert, --tls-key), or allow it with --insecure", flag, address)
+	}
+	return resolved, nil
+}
+
+// newLogger writes lines for people to a terminal, JSON to everything else.
+func newLogger(out io.Writer) *zap.Logger {
+	config := zap.NewProductionEncoderConfig()
+	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	encoder := zapcore.NewJSONEncoder(config)
+	if isTerminal(out) {
+		encoder = zapcore.NewConsoleEncoder(config)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(out)), zap.InfoLevel))
+}
+
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

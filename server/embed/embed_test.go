@@ -1,0 +1,212 @@
+package embed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram"
+)
+
+type call struct {
+	Model string   `json:"model"`
+	Input []string `json:"input"`
+}
+
+// service serves answer, and keeps what it was asked.
+func service(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, c call)) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var c call
+		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		answer(w, r, c)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// vectorOf is a vector that says which text it is of.
+func vectorOf(text string) []float32 { return []float32{float32(len(text)), 1} }
+
+func openAIAnswer(texts []string) any {
+	var data []any
+	for i := len(texts) - 1; i >= 0; i-- { // the order is not promised
+		data = append(data, map[string]any{"index": i, "embedding": vectorOf(texts[i])})
+	}
+	return map[string]any{"data": data}
+}
+
+func ollamaAnswer(texts []string) any {
+	var list [][]float32
+	for _, text := range texts {
+		list = append(list, vectorOf(text))
+	}
+	return map[string]any{"embeddings": list}
+}
+
+func write(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) } // the client says what it got
+
+// paused makes a client note its pauses instead of waiting.
+func paused(e engram.Embedder) *[]time.Duration {
+	list := new([]time.Duration)
+	e.(*client).pause = func(_ context.Context, d time.Duration) error {
+		*list = append(*list, d)
+		return nil
+	}
+	return list
+}
+
+func TestServices(t *testing.T) {
+	for name, s := range map[string]struct {
+		make   func(Config) (engram.Embedder, error)
+		path   string
+		answer func([]string) any
+	}{
+		"openai": {NewOpenAI, "/base/v1/embeddings", openAIAnswer},
+		"ollama": {NewOllama, "/base/api/embed", ollamaAnswer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls []int
+			var seen []string
+			url := service(t, func(w http.ResponseWriter, r *http.Request, c call) {
+				calls = append(calls, len(c.Input))
+				seen = append(seen, r.URL.Path, r.Method, r.Header.Get("Authorization"), c.Model)
+				write(w, s.answer(c.Input))
+			})
+			e, err := s.make(Config{URL: url + "/base/", Model: "m", Dimension: 2, Key: "secret", Batch: 3})
+			require.NoError(t, err)
+			require.Equal(t, name+"/m/2", e.ID())
+			require.Equal(t, 2, e.Dimension())
+			require.Empty(t, calls, "making a client makes no request")
+			texts := []string{"", "a", "bb", "ccc", "dddd", "eeeee", "ffffff"}
+			vectors, err := e.EmbedDocuments(context.Background(), texts)
+			require.NoError(t, err)
+			require.Len(t, vectors, len(texts))
+			for i, text := range texts {
+				require.Equal(t, vectorOf(text), vectors[i])
+			}
+			require.Equal(t, []int{3, 3, 1}, calls)
+			require.Equal(t, []string{s.path, http.MethodPost, "Bearer secret", "m"}, seen[:4])
+			v, err := e.EmbedQuery(context.Background(), "four")
+			require.NoError(t, err)
+			require.Equal(t, vectorOf("four"), v)
+		})
+	}
+}
+
+func TestRetries(t *testing.T) {
+	var n atomic.Int32
+	url := service(t, func(w http.ResponseWriter, _ *http.Request, c call) {
+		switch n.Add(1) {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 2:
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case 3:
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusTooManyRequests)
+		default:
+			write(w, openAIAnswer(c.Input))
+		}
+	})
+	e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: 2})
+	require.NoError(t, err)
+	pauses := paused(e)
+	_, err = e.EmbedQuery(context.Background(), "x")
+	require.NoError(t, err)
+	require.Equal(t, []time.Duration{firstPause, 7 * time.Second, maxPause}, *pauses)
+}
+
+func TestRefusals(t *testing.T) {
+	for name, x := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request, c call)
+		tries  int32
+	}{
+		"a client error is not repeated": {func(w http.ResponseWriter, r *http.Request, _ call) {
+			http.Error(w, "bad "+r.Header.Get("Authorization"), http.StatusUnauthorized)
+		}, 1},
+		"a server error is, and ends": {func(w http.ResponseWriter, _ *http.Request, _ call) {
+			w.WriteHeader(http.StatusBadGateway)
+		}, 3},
+		"another dimension": {func(w http.ResponseWriter, _ *http.Request, _ call) {
+			write(w, map[string]any{"data": []any{map[string]any{"index": 0, "embedding": []float32{1, 2, 3}}}})
+		}, 1},
+		"no vector": {func(w http.ResponseWriter, _ *http.Request, _ call) { write(w, map[string]any{}) }, 1},
+		"an index":  {func(w http.ResponseWriter, _ *http.Request, _ call) { write(w, openAIAnswer([]string{"a", "b"})) }, 1},
+		"no JSON":   {func(w http.ResponseWriter, _ *http.Request, _ call) { _, _ = w.Write([]byte("<html>")) }, 1},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ call) {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		}, 1},
+		"without end": {func(w http.ResponseWriter, _ *http.Request, _ call) {
+			for range 64 {
+				if _, err := w.Write([]byte(strings.Repeat(" ", 64<<10))); err != nil {
+					return
+				}
+			}
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var n atomic.Int32
+			url := service(t, func(w http.ResponseWriter, r *http.Request, c call) {
+				n.Add(1)
+				x.answer(w, r, c)
+			})
+			e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: 2, Key: "secret", Retries: 2})
+			require.NoError(t, err)
+			paused(e)
+			_, err = e.EmbedQuery(context.Background(), "x")
+			require.ErrorIs(t, err, ErrService)
+			require.NotContains(t, fmt.Sprint(err), "secret")
+			require.Equal(t, x.tries, n.Load())
+		})
+	}
+}
+
+func TestCallsEndWithTheirContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	url := service(t, func(_ http.ResponseWriter, r *http.Request, _ call) {
+		cancel()
+		<-r.Context().Done()
+	})
+	e, err := NewOllama(Config{URL: url, Model: "m", Dimension: 2})
+	require.NoError(t, err)
+	_, err = e.EmbedQuery(ctx, "x")
+	require.ErrorIs(t, err, context.Canceled)
+
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, wait(done, time.Hour), context.Canceled)
+	require.NoError(t, wait(context.Background(), time.Nanosecond))
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	good := Config{URL: "http://127.0.0.1:1", Model: "m", Dimension: 2}
+	for name, change := range map[string]func(*Config){
+		"no URL":     func(c *Config) { c.URL = "" },
+		"scheme":     func(c *Config) { c.URL = "file:///etc/passwd" },
+		"a password": func(c *Config) { c.URL = "http://a:b@localhost" },
+		"model":      func(c *Config) { c.Model = "" },
+		"long model": func(c *Config) { c.Model = strings.Repeat("m", 128) },
+		"dimension":  func(c *Config) { c.Dimension = engram.MaxDimension + 1 },
+		"batch":      func(c *Config) { c.Batch = maxBatch + 1 },
+	} {
+		c := good
+		change(&c)
+		_, err := NewOpenAI(c)
+		require.ErrorIs(t, err, ErrService, name)
+	}
+	_, err := NewOllama(good)
+	require.NoError(t, err)
+}

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
+)
+
+// exchange is one request and what has been answered so far. Every answer goes
+// through it, so that the access log tells the truth.
+type exchange struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	route route
+	tool  bool // it is a call of a tool, whose arguments are the body
+
+	writeTimeout time.Duration // of one part of the answer
+
+	requestID string
+	principal *auth.Principal // who sends it; nil on a public route
+	space     engram.SpaceID  // that the request means, once known
+	fallback  bool            // it named none
+	streamed  bool            // the answer is a stream of events
+	problem   string          // slug of the error that is the answer
+	status    int             // 0: nothing has been sent
+	bytes     int             // of the answer's body
+	sendErr   error           // of sending it
+}
+
+// handler wraps a route: the checks that need no body, the answer to an error,
+// the access log.
+func (s *Server) handler(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		x := &exchange{w: w, r: r, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
+		w.Header().Set(requestIDHeader, x.requestID)
+		err := s.admit(x)
+		if err == nil {
+			err = rt.handle(s, x)
+		}
+		broken := err != nil && x.status != 0
+		switch {
+		case broken:
+			x.sendErr = errors.Join(x.sendErr, err)
+		case err != nil:
+			s.answerError(x, err)
+		}
+		s.logRequest(x, began)
+		s.count(x, began)
+		if broken {
+			// Part of the answer is on its way. Only a connection that breaks tells
+			// the client that it is not whole.
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
+// admit refuses what no route may answer, before anything of it is looked at.
+func (s *Server) admit(x *exchange) error {
+	if err := s.checkFraming(x); err != nil {
+		return err
+	}
+	if err := s.checkHost(x.r); err != nil {
+		return err
+	}
+	if err := s.origins.Check(x.r); err != nil {
+		return refuse(kindCrossOrigin, "the request comes from a web page of another origin")
+	}
+	return s.authenticate(x)
+}
+
+func (s *Server) logRequest(x *exchange, began time.Time) {
+	caller := ""
+	if x.principal != nil {
+		caller = x.principal.Name()
+	}
+	s.options.Logger.Info("request",
+		zap.String("request_id", x.requestID),
+		zap.String("method", x.r.Method),
+		zap.String("route", x.route.path),
+		zap.String("caller", caller),
+		zap.String("space", string(x.space)),
+		zap.Bool("fallback", x.fallback),
+		zap.Int("status", x.status),
+		zap.Int("bytes", x.bytes),
+		zap.Duration("duration", time.Since(began)),
+		zap.String("remote", x.r.RemoteAddr),
+		zap.Error(x.sendErr),
+	)
+}
+
+// supported ignores that a writer which is no connection, as in tests and
+// behind other handlers, has no deadlines.
+func supported(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}
+
+// answer sends v as JSON. It is encoded before anything is sent, so that an
+// answer is whole or an error.
+func (x *exchange) answer(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	return x.send(status, "application/json", append(body, '\n'))
+}
+
+// send sends the answer, compressed where that helps. A failure to send is for
+// the access log only: what was asked for has been done, and nobody is there to
+// be told otherwise.
+func (x *exchange) send(status int, contentType string, body []byte) error {
+	header := x.begin(contentType)
+	if compressed, ok := x.compress(body); ok {
+		body = compressed
+		header.Set("Content-Encoding", "gzip")
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	x.status = status
+	if x.sendErr = x.extendWrite(); x.sendErr != nil {
+		return nil
+	}
+	x.w.WriteHeader(status)
+	x.bytes, x.sendErr = x.w.Write(body)
+	return nil
+}
+
+// begin sets what every answer's header says.
+func (x *exchange) begin(contentType string) http.Header {
+	header := x.w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store")
+	return header
+}
+
+// answerEmpty sends a status without a body.
+func (x *exchange) answerEmpty(status int) error {
+	x.status = status
+	if x.sendErr = x.extendWrite(); x.sendErr == nil {
+		x.w.WriteHeader(status)
+	}
+	return nil
+}
+
+// extendWrite gives the client time for what is written next.
+func (x *exchange) extendWrite() error {
+	return supported(http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.writeTimeout)))
+}
+
+// Write sends a part of an answer whose length is not known. The client has
+// the time-out for each part: who takes longer is cut off.
+func (x *exchange) Write(p []byte) (int, error) {
+	if err := x.extendWrite(); err != nil {
+		return 0, err
+	}
+	if x.status == 0 {
+		x.status = http.StatusOK
+		x.w.WriteHeader(http.StatusOK)
+	}
+	n, err := x.w.Write(p)
+	x.bytes += n
+	return n, err
+}

@@ -1,0 +1,121 @@
+package server
+
+import (
+	"net/http"
+	"reflect"
+
+	"github.com/engramdb/engram"
+)
+
+// maxForgetBody bounds the body of a forget: as many ids as the library takes,
+// in their longest spelling.
+const maxForgetBody = 8 * engram.MaxForgetIDs * engram.MaxIDBytes
+
+func (s *Server) forgetOne(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	id := x.r.PathValue("id")
+	var receipt engram.ForgetReceipt
+	err = s.writeMemory(x, space, id, func(options ...engram.WriteOption) (err error) {
+		receipt, err = space.Forget(x.r.Context(), []string{id}, options...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, receipt)
+}
+
+// forgetBody names the memories to forget.
+type forgetBody struct {
+	IDs           []string `json:"ids"`
+	MemorySpaceID *string  `json:"memory_space_id"`
+}
+
+func (s *Server) forgetMany(x *exchange) error {
+	var body forgetBody
+	if err := s.decode(x, &body, maxForgetBody); err != nil {
+		return err
+	}
+	space, options, err := s.selectWritten(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	receipt, err := space.Forget(x.r.Context(), body.IDs, options...)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, receipt)
+}
+
+// selectWritten returns the space of a write that does not create it, and how
+// the header says that it is to be written.
+func (s *Server) selectWritten(x *exchange, inBody *string) (*engram.Space, []engram.WriteOption, error) {
+	id, err := s.selectSpace(x, inBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	space, err := s.registry.Get(x.r.Context(), id)
+	if err != nil {
+		return nil, nil, err
+	}
+	options, err := s.writeOptions(x, space)
+	return space, options, err
+}
+
+// forgetWhereBody says which memories are forgotten, or would be.
+type forgetWhereBody struct {
+	Filter        engram.Filter `json:"filter"`
+	DryRun        bool          `json:"dry_run"`
+	MemorySpaceID *string       `json:"memory_space_id"`
+}
+
+// forgetWhereAnswer is the receipt of a forget by filter.
+type forgetWhereAnswer struct {
+	engram.ForgetReceipt
+
+	DryRun bool `json:"dry_run,omitempty"` // nothing was forgotten
+}
+
+func (s *Server) forgetWhere(x *exchange) error {
+	var body forgetWhereBody
+	if err := s.decode(x, &body, maxSpaceBody+maxForgetBody); err != nil {
+		return err
+	}
+	space, options, err := s.selectWritten(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	if body.DryRun {
+		return s.wouldForget(x, space, body.Filter)
+	}
+	receipt, err := space.ForgetWhere(x.r.Context(), body.Filter, options...)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, forgetWhereAnswer{ForgetReceipt: receipt})
+}
+
+// wouldForget counts what the filter would forget. Its tag is that of the space
+// before it counted: the same request without dry_run and with that If-Match
+// forgets what was counted, or nothing.
+func (s *Server) wouldForget(x *exchange, space *engram.Space, filter engram.Filter) error {
+	if reflect.ValueOf(filter).IsZero() {
+		return &engram.InvalidError{Field: "filter", Reason: "is empty"}
+	}
+	if err := wake(x.r.Context(), space); err != nil {
+		return err
+	}
+	info := space.Info()
+	answer := forgetWhereAnswer{DryRun: true, ForgetReceipt: engram.ForgetReceipt{Seq: info.Seq}}
+	for _, err := range space.Memories(x.r.Context(), filter) {
+		if err != nil {
+			return err
+		}
+		answer.Forgotten++
+	}
+	x.w.Header().Set("ETag", s.tag(info.Incarnation, info.Seq))
+	return x.answer(http.StatusOK, answer)
+}

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// keptHeadBytes holds a request's head: its header as bounded by net/http, and
+// what that reads ahead.
+const keptHeadBytes = maxHeaderBytes + 12<<10
+
+// checkFraming refuses a request that says its length twice, by Content-Length
+// and by Transfer-Encoding: a proxy that believes the one and a server that
+// believes the other disagree on where the next request begins (RFC 9112,
+// section 6.3). net/http believes the second and does not tell of the first, so
+// the bytes themselves are asked. Where they are not known, the connection ends
+// with the request, and with it what may be hidden behind it.
+func (s *Server) checkFraming(x *exchange) error {
+	if len(x.r.TransferEncoding) == 0 {
+		return nil
+	}
+	head, recorded := x.r.Context().Value(headKey{}).(*headConn)
+	if !recorded {
+		x.w.Header().Set("Connection", "close")
+		return nil
+	}
+	if head.framedTwice(x.r) {
+		x.w.Header().Set("Connection", "close")
+		return refuse(kindFraming, "the request has both Content-Length and Transfer-Encoding")
+	}
+	return nil
+}
+
+// headListener accepts connections that keep the head of their last request.
+type headListener struct{ net.Listener }
+
+func (l headListener) Accept() (net.Conn, error) {
+	connection, err := l.Listener.Accept()
+	if tcp, ok := connection.(*net.TCPConn); ok {
+		// net/http wants to see connections of other kinds, TLS, as they are.
+		return &headConn{TCPConn: tcp}, nil
+	}
+	return connection, err
+}
+
+type headKey struct{}
+
+// withHead puts the connection where its requests find it.
+func withHead(ctx context.Context, connection net.Conn) context.Context {
+	if head, ok := connection.(*headConn); ok {
+		return context.WithValue(ctx, headKey{}, head)
+	}
+	return ctx
+}
+
+// headConn keeps the last bytes that were read.
+type headConn struct {
+	*net.TCPConn
+
+	mu   sync.Mutex // guards tail: net/http reads while a handler runs
+	tail []byte
+}
+
+func (c *headConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tail = append(c.tail, p[max(0, n-keptHeadBytes):n]...)
+	if extra := len(c.tail) - keptHeadBytes; extra > 0 {
+		c.tail = append(c.tail[:0], c.tail[extra:]...)
+	}
+	return n, err
+}
+
+// framedTwice looks at every header that follows the request's first line in
+// what was read last. That may be in a body too, but there it is the client's
+// own fault; a header that is not found is as bad as a wrong one.
+func (c *headConn) framedTwice(r *http.Request) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := []byte(r.Method + " " + r.RequestURI + " " + r.Proto)
+	found := false
+	for rest := c.tail; ; {
+		_, after, ok := bytes.Cut(rest, first)
+		if !ok {
+			return !found
+		}
+		found = true
+		if saysLengthTwice(after) {
+			return true
+		}
+		rest = after
+	}
+}
+
+func saysLengthTwice(header []byte) bool {
+	lines := bytes.Split(header, []byte("\n"))
+	length, encoding := false, false
+	for _, line := range lines[1:] {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if len(line) == 0 {
+			break
+		}
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		length = length || strings.EqualFold(string(name), "Content-Length")
+		encoding = encoding || strings.EqualFold(string(name), "Transfer-Encoding")
+	}
+	return length && encoding
+}

@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
+)
+
+// Bounds on what a gRPC connection may cost. A request holds at most a batch,
+// which is half of maxRequestBytes.
+const (
+	maxStreams       = 100 // under way on one connection
+	maxRequestBytes  = 2 * engram.MaxBatchBytes
+	maxAnswerBytes   = 32 << 20
+	handshakeTimeout = 10 * time.Second
+	minPing          = 10 * time.Second // between two pings of a client
+	pingAfter        = 2 * time.Minute  // of silence the server asks whether the client is there
+	pingTimeout      = 20 * time.Second
+)
+
+// ServeGRPC answers the RPCs of a listener, which it closes. It ends as Serve
+// does: streams are told to go elsewhere, requests that are under way finish, and
+// what takes longer than Options.DrainTimeout is cut off, which is an error.
+// The options come last, and may add credentials.
+func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options ...grpc.ServerOption) error {
+	rpc := s.newGRPC(options...)
+	served := make(chan error, 1)
+	go func() { served <- rpc.Serve(listener) }()
+
+	select {
+	case err := <-served:
+		rpc.Stop()
+		return fmt.Errorf("serve gRPC: %w", err)
+	case <-ctx.Done():
+	}
+	s.Drain()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		rpc.GracefulStop()
+	}()
+	deadline := time.NewTimer(s.options.DrainTimeout)
+	defer deadline.Stop()
+	var err error
+	select {
+	case <-ended:
+	case <-deadline.C:
+		rpc.Stop()
+		<-ended
+		err = errors.New("drain gRPC: calls were cut off")
+	}
+	s.receivers.Wait()
+	if end := <-served; !errors.Is(end, grpc.ErrServerStopped) { // which it is where the end came first
+		err = errors.Join(err, end)
+	}
+	return err
+}
+
+func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
+	header := uint32(maxHeaderBytes)
+	rpc := grpc.NewServer(append([]grpc.ServerOption{
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxSendMsgSize(maxAnswerBytes),
+		grpc.MaxHeaderListSize(header),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.WaitForHandlers(true),
+		grpc.ChainUnaryInterceptor(s.interceptUnary),
+		grpc.ChainStreamInterceptor(s.interceptStream),
+	}, options...)...)
+	engramv1.RegisterMemoryServiceServer(rpc, memoryService{s: s})
+	engramv1.RegisterSpaceServiceServer(rpc, spaceService{s: s})
+	engramv1.RegisterAdminServiceServer(rpc, adminService{s: s})
+	grpc_health_v1.RegisterHealthServer(rpc, healthService{s: s})
+	reflection.Register(rpc)
+	return rpc
+}
+
+// untilDrained returns a context that ends when the server drains, and a
+// function that words the error of what used it.
+func (s *Server) untilDrained(ctx context.Context) (context.Context, func(error) error, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-s.drained:
+			cancel(engram.ErrClosed)
+		case <-ctx.Done():
+		}
+	}()
+	word := func(err error) error {
+		if errors.Is(err, context.Canceled) {
+			return context.Cause(ctx)
+		}
+		return err
+	}
+	return ctx, word, func() {
+		cancel(nil)
+		<-ended
+	}
+}

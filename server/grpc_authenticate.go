@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// authenticateCall notes who calls, as authenticate does for HTTP: the same
+// credentials, in the metadata of the same names or in the client's certificate.
+func (s *Server) authenticateCall(ctx context.Context, c *call) error {
+	if c.rule.verb == verbPublic {
+		return nil
+	}
+	values := func(header string) []string {
+		return metadata.ValueFromIncomingContext(ctx, strings.ToLower(header))
+	}
+	var state *tls.ConnectionState
+	if p, ok := peer.FromContext(ctx); ok {
+		if secured, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			state = &secured.State
+		}
+	}
+	shown, err := credentialsIn(values(authorizationHeader), values(keyHeader), certificateOf(state))
+	if err == nil {
+		c.principal, err = s.options.Auth.Authenticate(ctx, shown)
+	}
+	if err != nil {
+		return unauthenticated(err)
+	}
+	if err := s.limitCaller(c.principal); err != nil {
+		return err
+	}
+	if c.rule.about == aboutRegistry {
+		return refuseForbidden(c.rule.verb, c.principal.AuthoriseAll(c.rule.verb.permission()))
+	}
+	return nil
+}
+
+// stillAdmitted returns why the caller's credentials no longer count.
+func (c *call) stillAdmitted() error {
+	if c.principal == nil {
+		return nil
+	}
+	if err := c.principal.Check(); err != nil {
+		return unauthenticated(err)
+	}
+	return nil
+}
+
+// admittedContext returns the context of the call, which ends with the caller's
+// credentials.
+func (c *call) admittedContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = context.WithValue(ctx, callKey{}, c)
+	if c.principal == nil {
+		return context.WithCancel(ctx)
+	}
+	return c.principal.Context(ctx)
+}
+
+// wordEnd words the error of a call that ended because the caller's credentials
+// did.
+func (c *call) wordEnd(err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := c.stillAdmitted(); ended != nil {
+		return ended
+	}
+	return err
+}

@@ -1,0 +1,293 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/auth"
+)
+
+// Metadata of answers.
+const (
+	fallbackMetadata    = "engram-space-fallback" // the default space, where the request named none
+	incarnationMetadata = "engram-incarnation"    // of the space whose events a subscription has
+)
+
+// call is one RPC, or one message of a stream whose messages each name a space.
+type call struct {
+	method   string
+	rule     rule
+	remote   string
+	space    engram.SpaceID // that it means, once known
+	fallback bool           // it named none
+
+	principal *auth.Principal // who calls; nil where nobody is asked
+}
+
+type callKey struct{}
+
+// callOf returns the call of the context.
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// spaceOf returns the space that the call of the context means.
+func spaceOf(ctx context.Context) engram.SpaceID { return callOf(ctx).space }
+
+// begin finds the rule of a method, without which it is not answered, and who
+// calls it.
+func (s *Server) begin(ctx context.Context, method string) (*call, error) {
+	c := &call{method: method}
+	if p, ok := peer.FromContext(ctx); ok {
+		c.remote = p.Addr.String()
+	}
+	var known bool
+	if c.rule, known = s.rules[method]; !known {
+		return c, refuse(kindRouteNotFound, "nothing is served under this name")
+	}
+	return c, s.authenticateCall(ctx, c)
+}
+
+// admitMessage decides whether a message of a call may be acted upon, and notes
+// the space that it means. Every request of every RPC passes here before the
+// registry is asked for the space: whoever may not do what c.rule.verb says
+// learns nothing, not even whether the space exists.
+func (s *Server) admitMessage(ctx context.Context, c *call, request any) error {
+	if message, ok := request.(proto.Message); ok && c.rule.verb != verbPublic {
+		if err := refuseUnknown(message.ProtoReflect()); err != nil {
+			return err
+		}
+	}
+	if err := c.stillAdmitted(); err != nil {
+		return err
+	}
+	if c.rule.about == aboutRegistry || c.rule.about == aboutVisible {
+		return nil
+	}
+	var named selector
+	if field := request.(interface{ GetMemorySpaceId() string }).GetMemorySpaceId(); field != "" {
+		named.add("the field "+spaceField, field)
+	}
+	for _, key := range []string{spaceHeader, spaceHeaderAlias} {
+		for _, value := range metadata.ValueFromIncomingContext(ctx, strings.ToLower(key)) {
+			named.add("the metadata "+strings.ToLower(key), value)
+		}
+	}
+	if c.rule.about == aboutNamed && named.where == "" {
+		return refuse(kindSpaceRequired, "the request names no space")
+	}
+	id, fallback, err := s.resolve(&named, c.principal, c.remote, c.method)
+	if err != nil {
+		return err
+	}
+	if renamed, ok := request.(*engramv1.RenameSpaceRequest); ok {
+		to := engram.SpaceID(renamed.GetTo())
+		if err := to.Validate(); err != nil {
+			return refuseSpaceID("the field to", err)
+		}
+		if err := s.meanIn(c, id); err != nil {
+			return err
+		}
+		return s.authoriseNew(c.principal, c.rule.verb, to)
+	}
+	c.fallback = fallback
+	if _, ok := request.(*engramv1.CreateSpaceRequest); ok {
+		c.space = id
+		return s.authoriseNew(c.principal, c.rule.verb, id)
+	}
+	return s.meanIn(c, id)
+}
+
+// meanIn is mean for a call.
+func (s *Server) meanIn(c *call, id engram.SpaceID) error {
+	c.space = id
+	return s.authorise(c.principal, c.rule.verb, id)
+}
+
+// refuseUnknown refuses fields that this server does not know: a newer client
+// must not believe that they took effect.
+func refuseUnknown(m protoreflect.Message) (err error) {
+	if len(m.GetUnknown()) > 0 {
+		return refuse(kindMalformedRequest, fmt.Sprintf("%s has a field that this server does not know", m.Descriptor().Name()))
+	}
+	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case field.Kind() != protoreflect.MessageKind || field.IsMap():
+		case field.IsList():
+			for i, list := 0, v.List(); err == nil && i < list.Len(); i++ {
+				err = refuseUnknown(list.Get(i).Message())
+			}
+		default:
+			err = refuseUnknown(v.Message())
+		}
+		return err == nil
+	})
+	return err
+}
+
+// interceptUnary wraps an RPC with one request and one answer.
+func (s *Server) interceptUnary(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
+) (answer any, err error) {
+	began := time.Now()
+	c, err := s.begin(ctx, info.FullMethod)
+	defer func() { s.logCall(c, began, err) }()
+	err = s.guard(c, func() error {
+		if err != nil {
+			return err
+		}
+		if err := s.admitMessage(ctx, c, request); err != nil {
+			return err
+		}
+		if c.fallback {
+			if err := grpc.SetHeader(ctx, metadata.Pairs(fallbackMetadata, string(c.space))); err != nil {
+				return err
+			}
+		}
+		ctx, cancel := c.admittedContext(ctx)
+		defer cancel()
+		answer, err = handle(ctx, request)
+		return c.wordEnd(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// interceptStream wraps an RPC with a stream of requests or answers.
+func (s *Server) interceptStream(
+	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
+) (err error) {
+	began := time.Now()
+	c, err := s.begin(stream.Context(), info.FullMethod)
+	defer func() { s.logCall(c, began, err) }()
+	return s.guard(c, func() error {
+		if err != nil {
+			return err
+		}
+		ctx, cancel := c.admittedContext(stream.Context())
+		defer cancel()
+		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c}))
+	})
+}
+
+// guard runs one call: a panic ends it, not the process, and an error becomes a
+// status. What is the server's own fault is logged in full: the client is not told.
+func (s *Server) guard(c *call, run func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.options.Logger.Error("panic in a request", zap.String("method", c.method),
+				zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+			err = statusOf(errors.New("panic")).Err()
+		}
+	}()
+	if err = run(); err == nil {
+		return nil
+	}
+	told := statusOf(err)
+	switch told.Code() {
+	case codes.Internal, codes.DataLoss, codes.Unknown:
+		s.options.Logger.Error("request failed", zap.String("method", c.method),
+			zap.String("space", string(c.space)), zap.Error(err))
+	}
+	return told.Err()
+}
+
+func (s *Server) logCall(c *call, began time.Time, err error) {
+	s.options.Logger.Info("request",
+		zap.String("method", c.method),
+		zap.String("space", string(c.space)),
+		zap.Bool("fallback", c.fallback),
+		zap.Stringer("code", status.Code(err)),
+		zap.Duration("duration", time.Since(began)),
+		zap.String("remote", c.remote),
+	)
+}
+
+// refusedMessage is the error of a message of a stream that goes on.
+type refusedMessage struct {
+	message any
+	cause   error
+}
+
+func (e *refusedMessage) Error() string { return e.cause.Error() }
+func (e *refusedMessage) Unwrap() error { return e.cause }
+
+// admittedStream hands on only what was admitted.
+type admittedStream struct {
+	grpc.ServerStream
+
+	ctx      context.Context //nolint:containedctx // of the stream, which is one call
+	server   *Server
+	call     *call
+	received bool // a message has been admitted
+}
+
+// Context returns the context of the message received last.
+func (a *admittedStream) Context() context.Context {
+	return context.WithValue(a.ctx, callKey{}, a.call)
+}
+
+// RecvMsg receives a message and admits it.
+func (a *admittedStream) RecvMsg(message any) error {
+	if err := a.ServerStream.RecvMsg(message); err != nil {
+		return err
+	}
+	switch {
+	case a.call.rule.about == aboutEach:
+		own := *a.call
+		if err := a.server.admitMessage(a.ServerStream.Context(), &own, message); err != nil {
+			return &refusedMessage{message, err}
+		}
+		a.call = &own
+	case a.received:
+		return a.sameSpace(message)
+	default:
+		if err := a.server.admitMessage(a.ServerStream.Context(), a.call, message); err != nil {
+			return err
+		}
+	}
+	a.received = true
+	if a.call.fallback {
+		a.announceFallback()
+	}
+	return nil
+}
+
+// sameSpace lets a later message of a stream repeat what the first one named.
+func (a *admittedStream) sameSpace(message any) error {
+	if err := a.call.stillAdmitted(); err != nil {
+		return err
+	}
+	named, ok := message.(interface{ GetMemorySpaceId() string })
+	if ok && named.GetMemorySpaceId() != "" && named.GetMemorySpaceId() != string(a.call.space) {
+		return refuse(kindSpaceAmbiguous, "two messages of the stream name different spaces")
+	}
+	if unknown, ok := message.(proto.Message); ok && a.call.rule.verb != verbPublic {
+		return refuseUnknown(unknown.ProtoReflect())
+	}
+	return nil
+}
+
+// announceFallback says it in the header or, where that has been sent, in the
+// trailer.
+func (a *admittedStream) announceFallback() {
+	said := metadata.Pairs(fallbackMetadata, string(a.call.space))
+	if a.SetHeader(said) != nil {
+		a.SetTrailer(said)
+	}
+}

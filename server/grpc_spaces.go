@@ -1,0 +1,212 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/wire"
+)
+
+// spaceService answers the RPCs that manage spaces. What it is called with has
+// been admitted.
+type spaceService struct {
+	engramv1.UnsafeSpaceServiceServer
+
+	s *Server
+}
+
+func (s *Server) infoOf(ctx context.Context, id engram.SpaceID) (*engramv1.SpaceInfo, error) {
+	info, err := s.registry.Info(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return wire.FromInfo(info), nil
+}
+
+// CreateSpace makes a space.
+func (p spaceService) CreateSpace(
+	ctx context.Context, r *engramv1.CreateSpaceRequest,
+) (*engramv1.CreateSpaceResponse, error) {
+	if _, err := p.s.registry.Create(ctx, spaceOf(ctx), wire.ToConfig(r.GetConfig())); err != nil {
+		return nil, err
+	}
+	info, err := p.s.infoOf(ctx, spaceOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &engramv1.CreateSpaceResponse{Space: info}, nil
+}
+
+// GetSpace describes a space.
+func (p spaceService) GetSpace(ctx context.Context, _ *engramv1.GetSpaceRequest) (*engramv1.GetSpaceResponse, error) {
+	info, err := p.s.infoOf(ctx, spaceOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &engramv1.GetSpaceResponse{Space: info}, nil
+}
+
+// ListSpaces answers from the catalogue: it wakes no space and reads no file.
+func (p spaceService) ListSpaces(
+	ctx context.Context, r *engramv1.ListSpacesRequest,
+) (*engramv1.ListSpacesResponse, error) {
+	after := engram.SpaceID(r.GetAfter())
+	if after != "" {
+		if err := after.Validate(); err != nil {
+			return nil, refuseSpaceID("the field after", err)
+		}
+	}
+	limit, err := pageLimitOf(r.GetLimit(), defaultPageSpaces, maxPageSpaces)
+	if err != nil {
+		return nil, err
+	}
+	answer := &engramv1.ListSpacesResponse{}
+	for id := range p.s.registry.Spaces(after) {
+		if !callOf(ctx).principal.Sees(id) {
+			continue
+		}
+		if len(answer.Ids) == limit {
+			answer.Next = answer.Ids[limit-1]
+			break
+		}
+		answer.Ids = append(answer.Ids, string(id))
+	}
+	return answer, nil
+}
+
+// DeleteSpace deletes a space.
+func (p spaceService) DeleteSpace(
+	ctx context.Context, _ *engramv1.DeleteSpaceRequest,
+) (*engramv1.DeleteSpaceResponse, error) {
+	if err := p.s.registry.Delete(ctx, spaceOf(ctx)); err != nil {
+		return nil, err
+	}
+	return &engramv1.DeleteSpaceResponse{}, nil
+}
+
+// RenameSpace gives a space another id.
+func (p spaceService) RenameSpace(
+	ctx context.Context, r *engramv1.RenameSpaceRequest,
+) (*engramv1.RenameSpaceResponse, error) {
+	to := engram.SpaceID(r.GetTo())
+	if err := p.s.registry.Rename(ctx, spaceOf(ctx), to); err != nil {
+		return nil, err
+	}
+	info, err := p.s.infoOf(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return &engramv1.RenameSpaceResponse{Space: info}, nil
+}
+
+// ConfigureSpace changes a space's configuration.
+func (p spaceService) ConfigureSpace(
+	ctx context.Context, r *engramv1.ConfigureSpaceRequest,
+) (*engramv1.ConfigureSpaceResponse, error) {
+	space, err := p.s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := space.Configure(ctx, wire.ToConfig(r.GetConfig()), writeOptionsOf(r.GetOptions())...)
+	if err != nil {
+		return nil, err
+	}
+	return &engramv1.ConfigureSpaceResponse{Receipt: wire.FromReceipt(receipt)}, nil
+}
+
+// chunkWriter sends what is written to it.
+type chunkWriter struct {
+	stream grpc.ServerStreamingServer[engramv1.ExportResponse]
+}
+
+// Write sends p as one chunk. The message keeps no part of it.
+func (w chunkWriter) Write(p []byte) (int, error) {
+	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Export streams a space.
+func (p spaceService) Export(
+	_ *engramv1.ExportRequest, stream grpc.ServerStreamingServer[engramv1.ExportResponse],
+) error {
+	ctx := stream.Context()
+	space, err := p.s.open(ctx)
+	if err != nil {
+		return err
+	}
+	buffer := bufio.NewWriterSize(chunkWriter{stream}, exportBufferBytes)
+	seq, err := space.Export(ctx, buffer)
+	if err != nil {
+		return errors.Join(err, buffer.Flush()) // of a damaged space, what precedes the damage
+	}
+	if err := buffer.Flush(); err != nil {
+		return err
+	}
+	return stream.Send(&engramv1.ExportResponse{Seq: &seq})
+}
+
+// chunkReader reads the chunks of an import as one text.
+type chunkReader struct {
+	stream grpc.ClientStreamingServer[engramv1.ImportRequest, engramv1.ImportResponse]
+	chunk  []byte
+	left   int64 // that may still come
+	err    error // that the stream ended with
+}
+
+// Read reads the next bytes, and returns io.EOF only where the client said that
+// it is done.
+func (r *chunkReader) Read(p []byte) (int, error) {
+	for len(r.chunk) == 0 {
+		request, err := r.stream.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				r.err = err
+			}
+			return 0, err
+		}
+		r.chunk = request.GetChunk()
+		if r.left -= int64(len(r.chunk)); r.left < 0 {
+			r.err = refuse(kindBodyTooLarge, "the export is larger than this server takes")
+			return 0, r.err
+		}
+	}
+	n := copy(p, r.chunk)
+	r.chunk = r.chunk[n:]
+	return n, nil
+}
+
+// Import creates a space from an export.
+func (p spaceService) Import(
+	stream grpc.ClientStreamingServer[engramv1.ImportRequest, engramv1.ImportResponse],
+) error {
+	first, err := stream.Recv()
+	switch {
+	case errors.Is(err, io.EOF):
+		return refuse(kindSpaceRequired, "the request names no space")
+	case err != nil:
+		return err
+	}
+	ctx := stream.Context()
+	limit := p.s.options.MaxImportBytes
+	source := &chunkReader{stream: stream, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk()))}
+	if _, err := p.s.registry.Import(ctx, spaceOf(ctx), source); err != nil {
+		if source.err != nil {
+			return source.err // says more than what the library makes of it
+		}
+		return err
+	}
+	info, err := p.s.infoOf(ctx, spaceOf(ctx))
+	if err != nil {
+		return fmt.Errorf("describe what was imported: %w", err)
+	}
+	return stream.SendAndClose(&engramv1.ImportResponse{Space: info})
+}

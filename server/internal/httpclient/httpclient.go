@@ -1,0 +1,125 @@
+// Package httpclient calls the HTTP API of an Engram server. Every call names
+// its space in the path, so no call can end in a space that was not named.
+package httpclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"github.com/engramdb/engram"
+)
+
+// maxAnswerBytes bounds an answer that is decoded as a whole. The longest is a
+// recall of the longest contents there can be.
+const maxAnswerBytes = 2 << 30
+
+// maxProblemBytes bounds a problem document.
+const maxProblemBytes = 64 << 10
+
+// Client calls one server. It is safe for concurrent use.
+type Client struct {
+	base func() string
+	http *http.Client
+}
+
+// New returns a client of the server at a URL such as http://127.0.0.1:7432. A
+// nil transport is the default one.
+func New(base string, transport http.RoundTripper) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%q is no address of a server: it must look like http://127.0.0.1:7432", base)
+	}
+	prefix := (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}).String()
+	return NewMoving(func() string { return prefix }, transport), nil
+}
+
+// NewMoving returns a client of a server whose address may change, as that of a
+// server that is restarted does.
+func NewMoving(base func() string, transport http.RoundTripper) *Client {
+	return &Client{base: base, http: &http.Client{Transport: transport}}
+}
+
+// Space returns the client of one space.
+func (c *Client) Space(id engram.SpaceID) *Space { return &Space{client: c, id: id} }
+
+// call is one request.
+type call struct {
+	method  string
+	path    string // escaped, below the server's address
+	query   url.Values
+	body    any       // becomes JSON; nil: none
+	stream  io.Reader // the body as it is
+	request string    // makes a retry take effect once
+	match   string    // the entity tag to insist on
+	accept  string
+}
+
+func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + url.PathEscape(string(id)) }
+
+// send sends the request and returns the answer, whose body is the caller's to
+// close. An answer that is no success is a *Problem.
+func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
+	body := k.stream
+	if k.body != nil {
+		text, err := json.Marshal(k.body)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(text)
+	}
+	target := c.base() + k.path
+	if len(k.query) > 0 {
+		target += "?" + k.query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, k.method, target, body)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{"Idempotency-Key": k.request, "If-Match": k.match, "Accept": k.accept} {
+		if value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode >= http.StatusMultipleChoices {
+		return nil, errors.Join(problemOf(response), response.Body.Close())
+	}
+	return response, nil
+}
+
+// do sends the request and decodes the answer into v, unless v is nil.
+func (c *Client) do(ctx context.Context, k call, v any) (http.Header, error) {
+	response, err := c.send(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	err = decode(response, v)
+	return response.Header, errors.Join(err, response.Body.Close())
+}
+
+func decode(response *http.Response, v any) error {
+	if v == nil {
+		_, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxProblemBytes))
+		return err
+	}
+	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return fmt.Errorf("%w: it answers with %q", ErrNoServer, response.Header.Get("Content-Type"))
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(v); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package httpclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/engramdb/engram"
+)
+
+// ErrNoServer says that what answers at the address is not an Engram server.
+var ErrNoServer = errors.New("no Engram server")
+
+const typePrefix = "urn:engram:problem:"
+
+// Problem is an answer that is an error. It matches, with errors.Is, the error of
+// the library that it stands for.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint"`
+	Quota  string `json:"quota"`
+}
+
+// Slug returns the part of the type that tells kinds of problems apart.
+func (p *Problem) Slug() string { return strings.TrimPrefix(p.Type, typePrefix) }
+
+// Error returns the detail: what a caller of the library would read.
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// Is reports whether target is the error for this problem, the library's or that of a context.
+func (p *Problem) Is(target error) bool {
+	sentinel, known := sentinels[p.Slug()]
+	return known && errors.Is(sentinel, target)
+}
+
+// sentinels are the library's errors by the slug that the server gives them.
+var sentinels = map[string]error{
+	"invalid-space-id":       engram.ErrInvalidSpaceID,
+	"space-not-found":        engram.ErrSpaceNotFound,
+	"space-deleted":          engram.ErrSpaceDeleted,
+	"space-exists":           engram.ErrSpaceExists,
+	"wrong-space":            engram.ErrWrongSpace,
+	"memory-not-found":       engram.ErrMemoryNotFound,
+	"invalid":                engram.ErrInvalid,
+	"limit-exceeded":         engram.ErrLimit,
+	"quota-exceeded":         engram.ErrQuota,
+	"conflict":               engram.ErrConflict,
+	"embedder-mismatch":      engram.ErrEmbedderMismatch,
+	"history-trimmed":        engram.ErrTrimmed,
+	"lagged":                 engram.ErrLagged,
+	"idempotency-key-reused": engram.ErrRequestReused,
+	"busy":                   engram.ErrBusy,
+	"disk-full":              engram.ErrDiskFull,
+	"read-only":              engram.ErrReadOnly,
+	"unknown-outcome":        engram.ErrUnknownOutcome,
+	"writes-stopped":         engram.ErrStopped,
+	"shutting-down":          engram.ErrClosed,
+	"locked":                 engram.ErrLocked,
+	"space-foreign":          engram.ErrForeign,
+	"space-damaged":          engram.ErrCorrupt,
+	"unknown-version":        engram.ErrVersion,
+	"timeout":                context.DeadlineExceeded,
+	"client-closed":          context.Canceled,
+}
+
+// problemOf reads the problem document of an answer.
+func problemOf(response *http.Response) error {
+	var p Problem
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxProblemBytes))
+	if err != nil {
+		return fmt.Errorf("read problem: %w", err)
+	}
+	if err := json.Unmarshal(text, &p); err != nil || !strings.HasPrefix(p.Type, typePrefix) {
+		return fmt.Errorf("%w: it answers with status %s", ErrNoServer, response.Status)
+	}
+	return &p
+}

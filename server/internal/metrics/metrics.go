@@ -1,0 +1,110 @@
+// Package metrics counts what a server does, for Prometheus. All of it is for
+// the server's operator: the names of busy spaces are labels.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+)
+
+// defaultBusiest is how many spaces have a label of their own.
+const defaultBusiest = 20
+
+// Request is one request that was answered.
+type Request struct {
+	Transport string         // "http", "grpc" or "mcp"
+	Route     string         // as the transport's table has it: never what the client sent
+	Status    int            // of HTTP, or what it would be
+	Problem   string         // slug of the error; empty: none
+	Space     engram.SpaceID // that it was about and that exists; empty: none
+	Duration  time.Duration
+}
+
+// Metrics are the counters of one server, in a registry of their own. A nil
+// *Metrics counts nothing. It is safe for concurrent use.
+type Metrics struct {
+	registry  *prometheus.Registry
+	logger    *zap.Logger
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	problems  *prometheus.CounterVec
+	fallbacks *prometheus.CounterVec
+	spaces    *busiest
+}
+
+// New returns metrics that also show the figures of the store, which stats
+// returns. The labels of all of them are bounded.
+func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		logger:   logger,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "engram_requests_total", Help: "Requests that were answered.",
+		}, []string{"transport", "route", "status"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "engram_request_duration_seconds", Help: "Time from a request's header to the end of its answer. Streams are not in it.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14), // 0.1 ms to 15 s
+		}, []string{"transport", "route"}),
+		problems: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "engram_problems_total", Help: "Requests that were answered with a problem, by its type.",
+		}, []string{"transport", "problem"}),
+		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "engram_space_fallbacks_total", Help: "Requests that named no space and got the default one.",
+		}, []string{"transport"}),
+		spaces: newBusiest(defaultBusiest),
+	}
+	m.registry.MustRegister(
+		m.requests, m.durations, m.problems, m.fallbacks, m.spaces, storeCollector{stats},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// Observe counts a request.
+func (m *Metrics) Observe(r Request) {
+	if m == nil {
+		return
+	}
+	m.requests.WithLabelValues(r.Transport, r.Route, strconv.Itoa(r.Status)).Inc()
+	m.durations.WithLabelValues(r.Transport, r.Route).Observe(r.Duration.Seconds())
+	m.count(r)
+}
+
+// ObserveStream counts a stream that has ended. How long it lasted says nothing.
+func (m *Metrics) ObserveStream(r Request) {
+	if m == nil {
+		return
+	}
+	m.requests.WithLabelValues(r.Transport, r.Route, strconv.Itoa(r.Status)).Inc()
+	r.Duration = 0
+	m.count(r)
+}
+
+func (m *Metrics) count(r Request) {
+	if r.Problem != "" {
+		m.problems.WithLabelValues(r.Transport, r.Problem).Inc()
+	}
+	if r.Space != "" {
+		m.spaces.observe(r.Space, r.Problem != "", r.Duration)
+	}
+}
+
+// Fallback counts a request that named no space.
+func (m *Metrics) Fallback(transport string) {
+	if m != nil {
+		m.fallbacks.WithLabelValues(transport).Inc()
+	}
+}
+
+// Handler answers a scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: zap.NewStdLog(m.logger)})
+}

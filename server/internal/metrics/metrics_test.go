@@ -1,0 +1,84 @@
+package metrics
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+)
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	require.Equal(t, 200, w.Code)
+	return w.Body.String()
+}
+
+func TestMetrics(t *testing.T) {
+	m := New(func() engram.RegistryStats {
+		return engram.RegistryStats{Spaces: 3, Awake: 2, JournalBytes: 77, Stopped: "x"}
+	}, zap.NewNop())
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 200, Space: "alpha", Duration: time.Millisecond})
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 404, Problem: "space-not-found"})
+	m.ObserveStream(Request{Transport: "grpc", Route: "/Events", Status: 200, Space: "alpha", Duration: time.Hour})
+	m.Fallback("http")
+	text := scrape(t, m)
+	for _, line := range []string{
+		`engram_requests_total{route="/v1/recall",status="200",transport="http"} 1`,
+		`engram_requests_total{route="/Events",status="200",transport="grpc"} 1`,
+		`engram_request_duration_seconds_count{route="/v1/recall",transport="http"} 2`,
+		`engram_problems_total{problem="space-not-found",transport="http"} 1`,
+		`engram_space_fallbacks_total{transport="http"} 1`,
+		`engram_space_requests_total{space="_other"} 2`,
+		`engram_spaces 3`, `engram_spaces_awake 2`, `engram_journal_bytes 77`, `engram_writes_stopped 1`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.NotContains(t, text, `engram_request_duration_seconds_count{route="/Events"`)
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 200, Space: "alpha"})
+	require.Contains(t, scrape(t, m), `engram_space_requests_total{space="alpha"} 1`+"\n")
+
+	var none *Metrics
+	none.Observe(Request{})
+	none.ObserveStream(Request{})
+	none.Fallback("http")
+}
+
+// TestBusiestIsBoundedAndNeverFalls sends requests of ever new spaces beside
+// those of steady ones, and adds everything up.
+func TestBusiestIsBoundedAndNeverFalls(t *testing.T) {
+	m := New(func() engram.RegistryStats { return engram.RegistryStats{} }, zap.NewNop())
+	b := newBusiest(3)
+	m.registry.Unregister(m.spaces)
+	m.spaces = b
+	m.registry.MustRegister(b)
+	sent, others := uint64(0), uint64(0)
+	for round := range 20 {
+		for i := range 200 {
+			b.observe(engram.SpaceID(fmt.Sprintf("steady-%d", i%2)), false, 0)
+			b.observe(engram.SpaceID(fmt.Sprintf("passing-%d-%d", round, i)), true, 0)
+			sent += 2
+		}
+		require.LessOrEqual(t, len(b.recent), 3*candidatesPerLabel)
+		text := scrape(t, m)
+		require.LessOrEqual(t, strings.Count(text, "engram_space_requests_total{"), 4)
+		sum := b.others.requests
+		for _, counts := range b.labelled {
+			sum += counts.requests
+		}
+		require.Equal(t, sent, sum, "nothing is counted twice or lost")
+		require.GreaterOrEqual(t, b.others.requests, others)
+		others = b.others.requests
+		if round > 0 {
+			require.Contains(t, text, `{space="steady-0"}`)
+			require.Contains(t, text, `{space="steady-1"}`)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+// Package strictjson reads JSON that leaves no doubt about what was meant. What
+// encoding/json lets pass silently is refused here with the place where it
+// stands: unknown fields, fields in another case, fields given twice, text that
+// is not valid Unicode, nulls inside lists and maps, and anything that follows
+// the value.
+package strictjson
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"unicode/utf8"
+)
+
+// maxQuotedBytes bounds how much of an unknown key an error repeats.
+const maxQuotedBytes = 64
+
+// Error says what is wrong with the input.
+type Error struct {
+	Path   string // of the value, "memories[3].time"; empty for the input as a whole
+	Reason string
+}
+
+func (e *Error) Error() string {
+	if e.Path == "" {
+		return e.Reason
+	}
+	return e.Path + ": " + e.Reason
+}
+
+// Unmarshal stores data in v, a pointer to a struct of structs, slices, maps
+// with string keys, strings, booleans and numbers. A type that unmarshals
+// itself must be a string in JSON. A null leaves a field as it is. On an error,
+// always an [Error], what v holds is undefined.
+func Unmarshal(data []byte, v any) error {
+	if !utf8.Valid(data) {
+		return &Error{Reason: "is not valid UTF-8"}
+	}
+	if err := syntax(data); err != nil {
+		return err
+	}
+	w := walker{data: data, fields: map[reflect.Type]map[string]reflect.Type{}}
+	if err := w.value(reflect.TypeOf(v).Elem()); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return unmarshalError(err)
+	}
+	return nil
+}
+
+// syntax returns what is wrong with data as JSON text. The walker relies on it:
+// it looks for no end of the input.
+func syntax(data []byte) error {
+	if json.Valid(data) {
+		return nil
+	}
+	var discard json.RawMessage
+	err := json.Unmarshal(data, &discard)
+	var syntaxErr *json.SyntaxError
+	if errors.As(err, &syntaxErr) {
+		return &Error{Reason: fmt.Sprintf("malformed JSON at byte %d: %s", syntaxErr.Offset, syntaxErr)}
+	}
+	return &Error{Reason: fmt.Sprintf("malformed JSON: %v", err)}
+}
+
+// unmarshalError words what only the conversion finds: numbers out of range.
+func unmarshalError(err error) error {
+	var typeErr *json.UnmarshalTypeError
+	if errors.As(err, &typeErr) {
+		return &Error{Reason: fmt.Sprintf("the %s before byte %d does not fit", truncate(typeErr.Value), typeErr.Offset)}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return &Error{Reason: "ends too early"}
+	}
+	return &Error{Reason: err.Error()}
+}
+
+// step is one element of the path to a value: a key, or an index.
+type step struct {
+	key     string
+	index   int
+	isIndex bool
+}
+
+// walker compares valid JSON with the type it is meant for. It descends only
+// where the type does, so the input cannot make it recurse deeper than the type.
+type walker struct {
+	data   []byte
+	pos    int
+	path   []step
+	fields map[reflect.Type]map[string]reflect.Type
+}
+
+// value checks the value at pos and leaves pos behind it.
+func (w *walker) value(t reflect.Type) error {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	w.skipSpace()
+	if w.atNull() {
+		w.pos += len("null")
+		return nil
+	}
+	if got, want := kindOfJSON(w.data[w.pos]), kindOfType(t); got != want {
+		return w.errorf("must be %s, not %s", want, got)
+	}
+	switch w.data[w.pos] {
+	case '{':
+		return w.object(t)
+	case '[':
+		return w.array(t.Elem())
+	case '"':
+		return w.text(t)
+	}
+	w.skipScalar()
+	return nil
+}
+
+func (w *walker) object(t reflect.Type) error {
+	seen := map[string]struct{}{}
+	w.pos++ // the brace
+	for !w.closes('}') {
+		key, err := w.key()
+		if err != nil {
+			return err
+		}
+		w.path = append(w.path, step{key: key})
+		if _, twice := seen[key]; twice {
+			return w.errorf("is given twice")
+		}
+		seen[key] = struct{}{}
+		w.skipSpace()
+		w.pos++ // the colon
+		if err := w.member(t, key); err != nil {
+			return err
+		}
+		w.path = w.path[:len(w.path)-1]
+	}
+	return nil
+}
+
+func (w *walker) member(t reflect.Type, key string) error {
+	if t.Kind() == reflect.Map {
+		w.skipSpace()
+		if w.atNull() {
+			return w.errorf("is null")
+		}
+		return w.value(t.Elem())
+	}
+	field, known := w.fieldsOf(t)[key]
+	if !known {
+		return w.errorf("unknown field")
+	}
+	return w.value(field)
+}
+
+func (w *walker) array(elem reflect.Type) error {
+	w.pos++ // the bracket
+	w.path = append(w.path, step{isIndex: true})
+	last := len(w.path) - 1
+	for ; !w.closes(']'); w.path[last].index++ {
+		w.skipSpace()
+		if w.atNull() {
+			// encoding/json would leave a zero, and what JavaScript writes for
+			// NaN is null.
+			return w.errorf("is null")
+		}
+		if err := w.value(elem); err != nil {
+			return err
+		}
+	}
+	w.path = w.path[:last]
+	return nil
+}
+
+// closes reports whether the object or array ends here, and steps over the
+// delimiter or the comma.
+func (w *walker) closes(delimiter byte) bool {
+	w.skipSpace()
+	switch w.data[w.pos] {
+	case delimiter:
+		w.pos++
+		return true
+	case ',':
+		w.pos++
+	}
+	return false
+}
+
+// key reads the key at pos.
+func (w *walker) key() (string, error) {
+	w.skipSpace()
+	start := w.pos
+	if err := w.skipString(); err != nil {
+		return "", err
+	}
+	return w.unquote(start)
+}
+
+// text checks a string, with the type's own rules where it has any.
+func (w *walker) text(t reflect.Type) error {
+	start := w.pos
+	if err := w.skipString(); err != nil {
+		return err
+	}
+	if !unmarshalsItself(t) {
+		return nil
+	}
+	if err := json.Unmarshal(w.data[start:w.pos], reflect.New(t).Interface()); err != nil {
+		return w.errorf("%s", truncate(err.Error()))
+	}
+	return nil
+}
+
+func (w *walker) unquote(start int) (string, error) {
+	var s string
+	if err := json.Unmarshal(w.data[start:w.pos], &s); err != nil {
+		return "", w.errorf("malformed string")
+	}
+	return s, nil
+}
+
+// skipString steps over a string and refuses escaped halves of surrogate
+// pairs: encoding/json would put another character in their place.
+func (w *walker) skipString() error {
+	for w.pos++; w.data[w.pos] != '"'; w.pos++ {
+		if w.data[w.pos] != '\\' {
+			continue
+		}
+		w.pos++
+		if w.data[w.pos] != 'u' {
+			continue
+		}
+		switch unit := w.codeUnit(w.pos - 1); {
+		case unit >= 0xDC00 && unit <= 0xDFFF:
+			return w.errorf("contains half of a surrogate pair")
+		case unit >= 0xD800 && unit <= 0xDBFF:
+			if low := w.codeUnit(w.pos + 5); low < 0xDC00 || low > 0xDFFF {
+				return w.errorf("contains half of a surrogate pair")
+			}
+			w.pos += 6
+		}
+		w.pos += 4
+	}
+	w.pos++
+	return nil
+}
+
+// codeUnit returns the value of the \u escape at position at, or 0 if none is there.
+func (w *walker) codeUnit(at int) uint64 {
+	if at+6 > len(w.data) || w.data[at] != '\\' || w.data[at+1] != 'u' {
+		return 0
+	}
+	unit, err := strconv.ParseUint(string(w.data[at+2:at+6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return unit
+}
+
+func (w *walker) skipSpace() {
+	for {
+		switch w.data[w.pos] {
+		case ' ', '\t', '\r', '\n':
+			w.pos++
+		default:
+			return
+		}
+	}
+}
+
+// skipScalar steps over a number, true or false.
+func (w *walker) skipScalar() {
+	for ; w.pos < len(w.data); w.pos++ {
+		switch w.data[w.pos] {
+		case ',', ']', '}', ' ', '\t', '\r', '\n':
+			return
+		}
+	}
+}
+
+func (w *walker) atNull() bool { return w.data[w.pos] == 'n' }
+
+func (w *walker) errorf(format string, args ...any) error {
+	return &Error{Path: pathString(w.path), Reason: fmt.Sprintf(format, args...)}
+}
+
+// fieldsOf returns the types of t's fields by their names in JSON. Fields of
+// embedded structs count as t's own.
+func (w *walker) fieldsOf(t reflect.Type) map[string]reflect.Type {
+	if fields, ok := w.fields[t]; ok {
+		return fields
+	}
+	fields := map[string]reflect.Type{}
+	for _, f := range reflect.VisibleFields(t) {
+		if name := nameInJSON(f); name != "" {
+			fields[name] = f.Type
+		}
+	}
+	w.fields[t] = fields
+	return fields
+}

@@ -1,0 +1,182 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/strictjson"
+)
+
+// mcpPath is where the Model Context Protocol is spoken.
+const mcpPath = "/mcp"
+
+// maxMCPBody bounds a message of the Model Context Protocol: one memory with
+// what is around it.
+const maxMCPBody = 8 * engram.MaxContentBytes
+
+const mcpInstructions = `Engram remembers for you, durably. Each tenant has a space of its own, and what
+is in one space is not seen from any other. Give the argument "space" with every
+call, unless the address of this server names it already.`
+
+// mcpServerKey is where the handler of the protocol finds the server that was
+// made for the request.
+type mcpServerKey struct{}
+
+// newMCPHandler returns what speaks the protocol. It keeps no sessions: each
+// request is a session of its own, with a server that knows only the exchange it
+// was made for, so nothing can pass from one client to another.
+func newMCPHandler() http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(r *http.Request) *mcp.Server {
+		made, _ := r.Context().Value(mcpServerKey{}).(*mcp.Server)
+		return made
+	}, &mcp.StreamableHTTPOptions{
+		Stateless:                    true,
+		JSONResponse:                 true,
+		DisableLocalhostProtection:   true, // the exchange has checked the host, by its own list
+		MaxRequestBodyBytes:          -1,   // the body has been read
+		PropagateRequestCancellation: true,
+	})
+}
+
+// serveMCP answers one message of the Model Context Protocol.
+func (s *Server) serveMCP(x *exchange) error {
+	source, err := s.openBody(x, maxMCPBody)
+	if err != nil {
+		return err
+	}
+	text, err := io.ReadAll(source)
+	if err != nil {
+		return err
+	}
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
+	r.Body = io.NopCloser(bytes.NewReader(text))
+	s.mcp.ServeHTTP(&mcpAnswer{x}, r)
+	return nil
+}
+
+// mcpAnswer sends through the exchange what a handler of another package answers.
+type mcpAnswer struct{ x *exchange }
+
+func (a *mcpAnswer) Header() http.Header { return a.x.w.Header() }
+
+func (a *mcpAnswer) WriteHeader(status int) {
+	if a.x.status != 0 {
+		return
+	}
+	a.x.begin(a.x.w.Header().Get("Content-Type"))
+	a.x.sendErr = errors.Join(a.x.sendErr, a.x.extendWrite())
+	a.x.status = status
+	a.x.w.WriteHeader(status)
+}
+
+func (a *mcpAnswer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	n, err := a.x.Write(p)
+	a.x.sendErr = errors.Join(a.x.sendErr, err)
+	return n, err
+}
+
+// newMCPServer returns the server of one exchange.
+func (s *Server) newMCPServer(x *exchange) *mcp.Server {
+	made := mcp.NewServer(&mcp.Implementation{Name: "engram", Title: "Engram", Version: mcpVersion}, &mcp.ServerOptions{
+		Instructions: mcpInstructions,
+		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+	})
+	for _, tool := range s.mcpTools {
+		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return s.callTool(ctx, x, tool, request.Params.Arguments)
+		})
+	}
+	return made
+}
+
+// callTool carries out one call. It is an exchange of its own: a message may have
+// several calls, and each names its space.
+func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage) (*mcp.CallToolResult, error) {
+	began := time.Now()
+	one := *x
+	one.w = headerSink{}
+	one.tool = true
+	one.r = x.r.WithContext(ctx)
+	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
+	answer, err := tool.call(s, &one, arguments)
+	var result *mcp.CallToolResult
+	slug := ""
+	if err == nil {
+		result, err = toolResult(answer)
+	}
+	if err != nil {
+		p := describe(err)
+		p.Instance = instancePrefix + one.requestID
+		slug = p.Type
+		if p.Status >= http.StatusInternalServerError {
+			s.options.Logger.Error("request failed", zap.String("request_id", one.requestID),
+				zap.String("problem", p.Type), zap.String("space", string(one.space)), zap.Error(err))
+		}
+		if result, err = toolResult(p); err != nil {
+			return nil, err
+		}
+		result.StructuredContent, result.IsError = nil, true // the schema is that of a success
+	}
+	s.options.Logger.Info("tool",
+		zap.String("request_id", one.requestID),
+		zap.String("tool", tool.described.Name),
+		zap.String("space", string(one.space)),
+		zap.Bool("fallback", one.fallback),
+		zap.String("problem", slug),
+		zap.Duration("duration", time.Since(began)),
+	)
+	return result, nil
+}
+
+// toolResult says v both ways: as a value for programs, as text for models.
+func toolResult(v any) (*mcp.CallToolResult, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode tool result: %w", err)
+	}
+	return &mcp.CallToolResult{
+		Content:           []mcp.Content{&mcp.TextContent{Text: string(text)}},
+		StructuredContent: json.RawMessage(text),
+	}, nil
+}
+
+// decodeArguments reads the arguments of a tool as strictly as a body.
+func decodeArguments(arguments json.RawMessage, v any) error {
+	if len(arguments) == 0 {
+		arguments = json.RawMessage("{}")
+	}
+	err := strictjson.Unmarshal(arguments, v)
+	var malformed *strictjson.Error
+	if errors.As(err, &malformed) {
+		return refuse(kindMalformed, malformed.Error())
+	}
+	return err
+}
+
+// bodyPlace says where a body names the space.
+func (x *exchange) bodyPlace() string {
+	if x.tool {
+		return "the argument space"
+	}
+	return "the field " + spaceField
+}
+
+// headerSink takes headers of an exchange that has no answer of its own.
+type headerSink struct{}
+
+func (headerSink) Header() http.Header { return http.Header{} }
+
+func (headerSink) Write(p []byte) (int, error) { return len(p), nil }
+
+func (headerSink) WriteHeader(int) {}

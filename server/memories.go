@@ -1,0 +1,167 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"reflect"
+
+	"github.com/engramdb/engram"
+)
+
+// Bounds of bodies. Eight bytes of JSON for each byte that the library takes
+// leave room for text that is all escapes (6) and for embeddings printed with
+// the digits of a float64 (5.5).
+const (
+	maxRememberBody = 8 * engram.MaxBatchBytes
+	maxRecallBody   = 4 << 20
+)
+
+const idempotencyHeader = "Idempotency-Key"
+
+// rememberBody is one memory, or a batch under "memories".
+type rememberBody struct {
+	engram.Memory
+
+	Memories      *[]engram.Memory `json:"memories"`
+	MemorySpaceID *string          `json:"memory_space_id"`
+}
+
+// batchAnswer holds the receipts of a batch in the order of its memories.
+type batchAnswer struct {
+	Receipts []engram.Receipt `json:"receipts"`
+}
+
+// recallBody is a cue.
+type recallBody struct {
+	engram.Cue
+
+	MemorySpaceID *string `json:"memory_space_id"`
+}
+
+func (s *Server) remember(x *exchange) error {
+	var body rememberBody
+	if err := s.decode(x, &body, maxRememberBody); err != nil {
+		return err
+	}
+	if body.Memories != nil && !reflect.ValueOf(body.Memory).IsZero() {
+		return refuse(kindMalformed, "memories: give either a batch or the fields of one memory")
+	}
+	id, err := s.selectSpace(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	space, err := s.spaceToWrite(x, id)
+	if err != nil {
+		return err
+	}
+	options, err := s.writeOptions(x, space)
+	if err != nil {
+		return err
+	}
+	if body.Memories != nil {
+		receipts, err := space.RememberBatch(x.r.Context(), *body.Memories, options...)
+		if err != nil {
+			return err
+		}
+		return x.answer(http.StatusCreated, batchAnswer{receipts})
+	}
+	receipt, err := space.Remember(x.r.Context(), body.Memory, options...)
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("Location", spacePath(id)+"/memories/"+url.PathEscape(receipt.ID))
+	return x.answer(http.StatusCreated, receipt)
+}
+
+// spaceToWrite returns the space for a write, the only request that may create
+// one, and only if the server was told so. What the header says wrong is refused
+// before that.
+func (s *Server) spaceToWrite(x *exchange, id engram.SpaceID) (*engram.Space, error) {
+	if err := checkWriteHeader(x.r); err != nil {
+		return nil, err
+	}
+	return s.getToWrite(x.r.Context(), id)
+}
+
+func (s *Server) getToWrite(ctx context.Context, id engram.SpaceID) (*engram.Space, error) {
+	space, err := s.registry.Get(ctx, id)
+	if s.options.AutoCreate && errors.Is(err, engram.ErrSpaceNotFound) {
+		return s.registry.GetOrCreate(ctx, id, engram.SpaceConfig{})
+	}
+	return space, err
+}
+
+func (s *Server) lookup(x *exchange) error {
+	space, err := s.selectHandle(x)
+	if err != nil {
+		return err
+	}
+	memory, err := space.Lookup(x.r.Context(), x.r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return s.answerTagged(x, s.tag(space.Info().Incarnation, memory.Seq), memory)
+}
+
+// putBody is one memory, whose id the path says.
+type putBody struct {
+	engram.Memory
+
+	MemorySpaceID *string `json:"memory_space_id"`
+}
+
+// putMemory remembers a memory under the id of the path, whether there is one or
+// not.
+func (s *Server) putMemory(x *exchange) error {
+	var body putBody
+	if err := s.decode(x, &body, maxRememberBody); err != nil {
+		return err
+	}
+	memory := body.Memory
+	switch id := x.r.PathValue("id"); memory.ID {
+	case "", id:
+		memory.ID = id
+	default:
+		return refuse(kindMalformed, "id: is not the one of the path")
+	}
+	id, err := s.selectSpace(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	space, err := s.spaceToWrite(x, id)
+	if err != nil {
+		return err
+	}
+	var receipt engram.Receipt
+	err = s.writeMemory(x, space, memory.ID, func(options ...engram.WriteOption) (err error) {
+		receipt, err = space.Remember(x.r.Context(), memory, options...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("ETag", s.tag(space.Info().Incarnation, receipt.Seq))
+	return x.answer(http.StatusOK, receipt)
+}
+
+func (s *Server) recall(x *exchange) error {
+	var body recallBody
+	if err := s.decode(x, &body, maxRecallBody); err != nil {
+		return err
+	}
+	id, err := s.selectSpace(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	space, err := s.registry.Get(x.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	recall, err := space.Recall(x.r.Context(), body.Cue)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, recall)
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram/server/internal/metrics"
+)
+
+const transportHTTP = "http"
+
+// count tells the metrics of a request that was answered.
+func (s *Server) count(x *exchange, began time.Time) {
+	observed := metrics.Request{
+		Transport: transportHTTP, Route: x.route.path, Status: x.status, Problem: x.problem,
+		Duration: time.Since(began),
+	}
+	if mayExist(x.problem) {
+		observed.Space = x.space
+	}
+	if x.fallback {
+		s.options.Metrics.Fallback(transportHTTP)
+	}
+	if x.streamed {
+		s.options.Metrics.ObserveStream(observed)
+		return
+	}
+	s.options.Metrics.Observe(observed)
+}
+
+// mayExist reports whether the space of a request with this problem was found,
+// or may have been: no name that a client made up becomes a label.
+func mayExist(problem string) bool {
+	return !slices.Contains([]string{
+		"space-not-found", kindForbidden.slug, kindUnauthenticated.slug, kindRateLimited.slug,
+	}, problem)
+}
+
+// AdminHandler answers what is for the operator alone: /metrics, /livez, /readyz,
+// and with profiles the ones of net/http/pprof, which show what is in memory. It
+// asks nobody for credentials.
+func (s *Server) AdminHandler(profiles bool) http.Handler {
+	mux := http.NewServeMux()
+	if s.options.Metrics != nil {
+		mux.Handle("GET /metrics", s.options.Metrics.Handler())
+	}
+	// Reading the figures takes the locks that a request takes first: a server
+	// that is stuck does not answer.
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		s.registry.Stats()
+		answerPlain(w, http.StatusOK, "live")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		code, status := s.readiness()
+		answerPlain(w, code, status)
+	})
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.checkHost(r) != nil { // a web page with a name of its own for this address
+			answerPlain(w, http.StatusMisdirectedRequest, "the server does not answer to the host that was asked")
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func answerPlain(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text + "\n")) // who asked has left
+}
+
+// ServeAdmin answers the operator's requests on a listener, which it closes,
+// until ctx ends.
+func (s *Server) ServeAdmin(ctx context.Context, listener net.Listener, profiles bool) error {
+	web := &http.Server{
+		Handler:           s.AdminHandler(profiles),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       bodyTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          zap.NewStdLog(s.options.Logger.Named("admin")),
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve admin: %w", errors.Join(err, web.Close()))
+	case <-ctx.Done():
+	}
+	err := web.Close()
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve admin: %w", end))
+	}
+	return err
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/metrics"
+)
+
+// newMeasured returns a fixture with metrics.
+func newMeasured(t *testing.T) *fixture {
+	t.Helper()
+	f := newFixture(t, Options{})
+	f.server = New(f.registry, Options{Metrics: metrics.New(f.registry.Stats, zap.NewNop())})
+	return f
+}
+
+// admin asks the operator's listener.
+func (f *fixture) admin(host, path string, profiles bool) reply {
+	f.t.Helper()
+	r := httptest.NewRequest("GET", path, nil)
+	r.Host = host
+	w := httptest.NewRecorder()
+	f.server.AdminHandler(profiles).ServeHTTP(w, r)
+	return readReply(f.t, w.Result())
+}
+
+func TestAdminHandler(t *testing.T) {
+	f := newMeasured(t)
+	require.Equal(t, 200, f.admin("localhost", "/livez", false).status)
+	require.Equal(t, 200, f.admin("localhost", "/readyz", false).status)
+	require.Equal(t, 404, f.admin("localhost", "/debug/pprof/", false).status)
+	require.Equal(t, 200, f.admin("localhost", "/debug/pprof/", true).status)
+	require.Equal(t, 404, f.admin("localhost", "/v1/spaces", true).status)
+	require.Equal(t, http.StatusMisdirectedRequest, f.admin("evil.example", "/debug/pprof/heap", true).status)
+	f.server.Drain()
+	require.Equal(t, 503, f.admin("localhost", "/readyz", false).status)
+	require.Equal(t, 200, f.admin("localhost", "/livez", false).status, "it lives until it has drained")
+	for _, path := range []string{"/metrics", "/livez", "/debug/pprof/"} {
+		f.call("GET", path, "").problem(404, "route-not-found")
+	}
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	f := newMeasured(t)
+	f.create("alpha")
+	f.admin("localhost", "/metrics", false)
+	remember := func(space string) { f.call("POST", "/v1/spaces/"+space+"/memories", `{"content":"x"}`) }
+	remember("alpha")
+	remember("made-up-by-a-client")
+	f.call("POST", "/v1/memories", `{"content":"x"}`) // the default space is not there
+	f.call("GET", "/not/a/route", "")
+	f.admin("localhost", "/metrics", false) // gives alpha its label
+	remember("alpha")
+	text := f.admin("localhost", "/metrics", false).body
+	for _, line := range []string{
+		`engram_requests_total{route="/v1/spaces/{space}/memories",status="201",transport="http"} 2`,
+		`engram_requests_total{route="/v1/spaces/{space}/memories",status="404",transport="http"} 1`,
+		`engram_problems_total{problem="route-not-found",transport="http"} 1`,
+		`engram_problems_total{problem="space-not-found",transport="http"} 2`,
+		`engram_space_fallbacks_total{transport="http"} 1`,
+		`engram_space_requests_total{space="alpha"} 1`,
+		`engram_spaces 1`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.NotContains(t, text, "made-up")
+	require.NotContains(t, text, "not/a/route")
+}
+
+// TestDashboard: each expression of the dashboard asks only for metrics and
+// labels that a server has.
+func TestDashboard(t *testing.T) {
+	f := newMeasured(t)
+	f.create(engram.DefaultSpace)
+	f.call("POST", "/v1/memories", `{"content":"x"}`)
+	f.call("GET", "/not/a/route", "")
+	f.admin("localhost", "/metrics", false)
+	labels := map[string]map[string]bool{}
+	for line := range strings.Lines(f.admin("localhost", "/metrics", false).body) {
+		sample := regexp.MustCompile(`^([a-z_]+)(?:\{(.*)\})? `).FindStringSubmatch(line)
+		if sample == nil {
+			continue
+		}
+		if labels[sample[1]] == nil {
+			labels[sample[1]] = map[string]bool{}
+		}
+		for _, label := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(sample[2], -1) {
+			labels[sample[1]][label[1]] = true
+		}
+	}
+	content, err := os.ReadFile("../deploy/grafana/engram.json")
+	require.NoError(t, err)
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(content, &dashboard))
+	require.Greater(t, len(dashboard.Panels), 8)
+	seen := 0
+	for _, panel := range dashboard.Panels {
+		require.NotEmpty(t, panel.Targets, panel.Title)
+		for _, target := range panel.Targets {
+			names := regexp.MustCompile(`\b(engram|go|process)_[a-z_]+`).FindAllString(target.Expr, -1)
+			require.NotEmpty(t, names, target.Expr)
+			asked := regexp.MustCompile(`by \(([a-z_, ]+)\)`).FindAllStringSubmatch(target.Expr, -1)
+			asked = append(asked, regexp.MustCompile(`([a-z_]+)=~?"`).FindAllStringSubmatch(target.Expr, -1)...)
+			for _, name := range names {
+				require.Contains(t, labels, name, target.Expr)
+				seen++
+				for _, match := range asked {
+					for label := range strings.SplitSeq(match[1], ", ") {
+						require.True(t, labels[name][label], "%s has no label %s", name, label)
+					}
+				}
+			}
+			require.Equal(t, strings.Count(target.Expr, "("), strings.Count(target.Expr, ")"))
+		}
+	}
+	require.Greater(t, seen, 10)
+}

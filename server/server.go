@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
+	"github.com/engramdb/engram/server/internal/limit"
+	"github.com/engramdb/engram/server/internal/metrics"
+)
+
+// Bounds on what a connection may cost before a handler runs.
+const (
+	readHeaderTimeout = 10 * time.Second  // from the first byte of a request to the end of its header
+	bodyTimeout       = 30 * time.Second  // to read a request's body
+	writeTimeout      = 30 * time.Second  // to write a response
+	idleTimeout       = 120 * time.Second // of a kept connection between two requests
+	maxHeaderBytes    = 16 << 10          // of a request's header
+)
+
+const (
+	defaultDrainTimeout = 10 * time.Second
+	defaultImportBytes  = 64 << 30
+	heartbeat           = 15 * time.Second // between the signs of life of an event stream in which nothing happens
+)
+
+// Options of a server. The zero value is the safe default.
+type Options struct {
+	// RequireSpace refuses a request that names no space, instead of taking the
+	// default space.
+	RequireSpace bool
+	// AutoCreate lets a write create the space it names.
+	AutoCreate bool
+	// Hosts are the names, beside localhost and addresses, by which clients may
+	// ask the server; [AnyHost] takes all. Others are refused: a web page could
+	// otherwise reach the server by a name of its own (DNS rebinding).
+	Hosts []string
+	// Auth says who may do what; nil asks nobody for credentials and lets
+	// everybody do everything.
+	Auth *auth.Gate
+	// Metrics counts the requests; nil counts nothing.
+	Metrics *metrics.Metrics
+	// SpaceRate and CallerRate bound the requests a second for each space, and of
+	// each credential; default no limit.
+	SpaceRate, CallerRate limit.Rate
+	// MaxImportBytes bounds the body of an import; default 64 GiB.
+	MaxImportBytes int64
+	// DrainTimeout is how long Serve waits, once it is told to end, for requests
+	// that are under way; default 10 seconds.
+	DrainTimeout time.Duration
+	// Logger hears of every request and of failures; default none. Contents and
+	// embeddings are never logged.
+	Logger *zap.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = defaultDrainTimeout
+	}
+	if o.MaxImportBytes == 0 {
+		o.MaxImportBytes = defaultImportBytes
+	}
+	o.Hosts = slices.Clone(o.Hosts)
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+	return o
+}
+
+// Server answers HTTP requests and RPCs from one registry. It is safe for concurrent use.
+type Server struct {
+	registry  *engram.Registry
+	options   Options
+	mux       *http.ServeMux
+	origins   *http.CrossOriginProtection
+	rules     map[string]rule // of RPCs
+	receivers sync.WaitGroup  // of streams of writes; they end just after their streams
+	fallbacks fallbacks
+	spaceRate *limit.Limiter
+	callers   *limit.Limiter
+	mcp       http.Handler
+	mcpTools  []mcpTool
+	streams   atomic.Int64 // of events, open
+	epoch     uint32       // of the registry
+
+	draining atomic.Bool
+	drained  chan struct{} // closed once it is draining: streams end
+	drain    sync.Once
+
+	// The constants of these names; shorter in tests.
+	bodyTimeout, writeTimeout, heartbeat time.Duration
+}
+
+// New returns a server for the registry, which stays the caller's to close
+// after Serve has returned.
+func New(registry *engram.Registry, options Options) *Server {
+	s := &Server{
+		registry: registry,
+		options:  options.withDefaults(),
+		mux:      http.NewServeMux(),
+		origins:  http.NewCrossOriginProtection(),
+		mcp:      newMCPHandler(),
+		mcpTools: newMCPTools(),
+		rules:    rules(),
+		epoch:    registry.Stats().Epoch,
+		drained:  make(chan struct{}),
+
+		spaceRate: limit.New(options.SpaceRate),
+		callers:   limit.New(options.CallerRate),
+
+		bodyTimeout:  bodyTimeout,
+		writeTimeout: writeTimeout,
+		heartbeat:    heartbeat,
+	}
+	s.register()
+	return s
+}
+
+// ServeHTTP answers one request. It applies every rule of the package but the
+// timeouts and the bound on the header, which belong to the connection: those
+// are Serve's.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !isClean(r.URL.EscapedPath()) {
+		// The mux would redirect "/v1/spaces/../memories" to another resource,
+		// and a client that follows would write to a space it did not name.
+		s.handler(route{path: "unclean", verb: verbPublic, handle: (*Server).notFound}).ServeHTTP(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// Drain makes the server say that it is not ready, and ends its event streams,
+// each with the position to go on from. Serve does so when it is told to end;
+// who serves through another http.Server calls it before that one's Shutdown.
+func (s *Server) Drain() {
+	s.drain.Do(func() {
+		s.draining.Store(true)
+		close(s.drained)
+	})
+}
+
+// Serve answers the requests of a listener, which it closes. When ctx ends, it
+// drains: it stops being ready, ends event streams, lets requests that are under way finish, and returns nil;
+// requests that take longer than Options.DrainTimeout are cut off and Serve
+// returns an error. A write that was cut off may have taken effect, which the
+// same Idempotency-Key finds out.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	web := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       withHead,
+		ErrorLog:          zap.NewStdLog(s.options.Logger.Named("http")),
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(headListener{listener}) }()
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", errors.Join(err, web.Close()))
+	case <-ctx.Done():
+	}
+	s.Drain()
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.options.DrainTimeout)
+	defer cancel()
+	err := web.Shutdown(deadline)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("drain: %w", err), web.Close())
+	}
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve: %w", end))
+	}
+	return err
+}

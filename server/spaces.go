@@ -1,0 +1,151 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/engramdb/engram"
+)
+
+// maxSpaceBody bounds the body that creates a space.
+const maxSpaceBody = 64 << 10
+
+// Sizes of a page of GET /v1/spaces.
+const (
+	defaultPageSpaces = 100
+	maxPageSpaces     = 1000
+)
+
+// createSpaceBody is the body of POST /v1/spaces.
+type createSpaceBody struct {
+	ID     engram.SpaceID     `json:"id"`
+	Config engram.SpaceConfig `json:"config"`
+}
+
+// spacePage is the answer of GET /v1/spaces.
+type spacePage struct {
+	Spaces []spaceItem    `json:"spaces"`
+	Next   engram.SpaceID `json:"next,omitempty"` // give it as after for the next page; absent on the last
+}
+
+type spaceItem struct {
+	ID engram.SpaceID `json:"id"`
+}
+
+func (s *Server) createSpace(x *exchange) error {
+	var body createSpaceBody
+	if err := s.decode(x, &body, maxSpaceBody); err != nil {
+		return err
+	}
+	if err := body.ID.Validate(); err != nil {
+		return refuseSpaceID("the field id", err)
+	}
+	if err := s.meanNew(x, body.ID); err != nil {
+		return err
+	}
+	if _, err := s.registry.Create(x.r.Context(), body.ID, body.Config); err != nil {
+		return err
+	}
+	info, err := s.registry.Info(x.r.Context(), body.ID)
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("Location", spacePath(body.ID))
+	return x.answer(http.StatusCreated, info)
+}
+
+// listSpaces answers from the catalogue, as if there were no spaces but those
+// that the caller may see: it wakes no space and reads no file.
+func (s *Server) listSpaces(x *exchange) error {
+	query, err := parseQuery(x.r)
+	if err != nil {
+		return err
+	}
+	after := engram.SpaceID(query.Get("after"))
+	if after != "" {
+		if err := after.Validate(); err != nil {
+			return refuseSpaceID("the query parameter after", err)
+		}
+	}
+	limit, err := limitOf(query, defaultPageSpaces, maxPageSpaces)
+	if err != nil {
+		return err
+	}
+	page := spacePage{Spaces: []spaceItem{}}
+	for id := range s.registry.Spaces(after) {
+		if !x.principal.Sees(id) {
+			continue
+		}
+		if len(page.Spaces) == limit {
+			page.Next = page.Spaces[limit-1].ID
+			break
+		}
+		page.Spaces = append(page.Spaces, spaceItem{ID: id})
+	}
+	return x.answer(http.StatusOK, page)
+}
+
+func (s *Server) describeSpace(x *exchange) error {
+	id, err := s.selectSpace(x, nil)
+	if err != nil {
+		return err
+	}
+	info, err := s.registry.Info(x.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return s.answerTagged(x, s.tag(info.Incarnation, info.Seq), info)
+}
+
+func (s *Server) deleteSpace(x *exchange) error {
+	id, err := s.selectSpace(x, nil)
+	if err != nil {
+		return err
+	}
+	if err := refusePreconditions(x.r); err != nil {
+		return err
+	}
+	if err := s.registry.Delete(x.r.Context(), id); err != nil {
+		return err
+	}
+	return x.answerEmpty(http.StatusNoContent)
+}
+
+// renameBody is the body of a rename.
+type renameBody struct {
+	To            engram.SpaceID `json:"to"`
+	MemorySpaceID *string        `json:"memory_space_id"`
+}
+
+func (s *Server) renameSpace(x *exchange) error {
+	var body renameBody
+	if err := s.decode(x, &body, maxSpaceBody); err != nil {
+		return err
+	}
+	if err := body.To.Validate(); err != nil {
+		return refuseSpaceID("the field to", err)
+	}
+	if err := refusePreconditions(x.r); err != nil {
+		return err
+	}
+	// The new name is asked first: x.space stays the space that the path names.
+	if err := s.meanNew(x, body.To); err != nil {
+		return err
+	}
+	id, err := s.selectSpace(x, body.MemorySpaceID)
+	if err != nil {
+		return err
+	}
+	if err := s.registry.Rename(x.r.Context(), id, body.To); err != nil {
+		return err
+	}
+	info, err := s.registry.Info(x.r.Context(), body.To)
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("Location", spacePath(body.To))
+	return x.answer(http.StatusOK, info)
+}
+
+// spacePath returns the path of a space.
+func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + url.PathEscape(string(id)) }

@@ -1,0 +1,648 @@
+package engram
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"iter"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+)
+
+// Space is one tenant's memory. Its methods may be called concurrently. A
+// *Space stays valid while the space sleeps, wakes and is renamed; after the
+// space is deleted every method returns [ErrSpaceDeleted], also when another
+// space of that id exists.
+//
+// A damaged space is quarantined: it refuses writes with a [CorruptionError].
+// Its reads return what precedes the damage together with that error.
+type Space struct {
+	registry *Registry
+	name     atomic.Pointer[SpaceID] // Rename changes it
+	creating chan struct{}           // closed when its creator has finished; nil if Open found it
+	ended    atomic.Pointer[error]   // why the handle is no longer good
+	awake    atomic.Pointer[awake]   // nil while it sleeps
+	feed     feed
+	reported atomic.Bool // as quarantined
+
+	// mu serialises waking, sleeping, renaming and deleting. Order: Space.mu >
+	// awake.commits > log.files > journal.mu, Registry.mu, feed.mu.
+	mu sync.Mutex
+}
+
+var errNotCreated = errors.New("space was not created")
+
+func newSpace(r *Registry, id SpaceID) *Space {
+	s := &Space{registry: r}
+	s.name.Store(&id)
+	return s
+}
+
+// end makes the handle useless.
+func (s *Space) end(err error) {
+	s.ended.Store(&err)
+	s.feed.wake()
+}
+
+// gone returns why the handle is no longer good, or nil.
+func (s *Space) gone() error {
+	if ended := s.ended.Load(); ended != nil {
+		return *ended
+	}
+	return nil
+}
+
+// awaitCreation returns when the space's creator has finished.
+func (s *Space) awaitCreation(ctx context.Context) error {
+	if s.creating != nil {
+		select {
+		case <-s.creating:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if errors.Is(s.gone(), errNotCreated) {
+		return errNotCreated
+	}
+	return nil
+}
+
+// use returns the loaded state, waking the space if it sleeps. The caller
+// counts uses down when it is done.
+func (s *Space) use(ctx context.Context) (*awake, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for {
+		if err := s.gone(); err != nil {
+			return nil, err
+		}
+		a := s.awake.Load()
+		if a == nil {
+			var err error
+			if a, err = s.wake(false); err != nil {
+				return nil, err
+			}
+		}
+		a.uses.Add(1)
+		if s.awake.Load() == a {
+			return a, nil
+		}
+		a.uses.Add(-1) // it fell asleep in between
+	}
+}
+
+// wake loads the space. The journal's settler wakes spaces also while the
+// registry closes.
+func (s *Space) wake(settling bool) (*awake, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.awake.Load(); a != nil {
+		return a, nil
+	}
+	if err := s.gone(); err != nil && !(settling && errors.Is(err, ErrClosed)) {
+		return nil, err
+	}
+	a, err := s.recover()
+	if err != nil {
+		return nil, fmt.Errorf("wake %q: %w", string(s.ID()), err)
+	}
+	s.registry.mu.Lock()
+	s.registry.awake[a.identity.incarnation] = a
+	s.registry.mu.Unlock()
+	s.awake.Store(a)
+	a.wantVectors()
+	return a, nil
+}
+
+// recover loads the space from its files and the journal.
+func (s *Space) recover() (*awake, error) {
+	r, id, began := s.registry, s.ID(), monotonic()
+	dir, err := r.root.OpenDir(string(id))
+	if err != nil {
+		return nil, inSpace(id, damageOrError(err, string(id)))
+	}
+	rec := &recovery{dir: dir, id: id, epoch: r.epoch}
+	l, err := rec.run(r)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	a := r.newAwake(s, rec.state.identity, rec.store, l)
+	a.damage, a.unknown = rec.damage, rec.unidentified
+	a.report = rec.report
+	a.maintenance.logged, a.maintenance.size = rec.replayed, rec.state.state.checkpoint.size
+	s.feed.begin(a.store.seq, a.damage)
+	if a.damage != nil {
+		s.quarantined(a.damage)
+	}
+	a.report.Duration = monotonic().Sub(began)
+	log := r.logger.Info
+	if a.damage != nil {
+		log = r.logger.Error
+	}
+	log("space woken", zap.String("space", string(id)), zap.String("verdict", string(a.report.Verdict)),
+		zap.Uint64("seq", a.report.LastSeq), zap.Int("frames", a.report.Frames),
+		zap.Int("from_journal", a.report.FromJournal), zap.String("damage", a.report.Damage))
+	return a, nil
+}
+
+// sleep settles the space and drops its loaded state, if nobody uses it.
+func (s *Space) sleep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sleepLocked()
+}
+
+func (s *Space) sleepLocked() {
+	a := s.awake.Load()
+	if a == nil || a.stopped.Load() != nil {
+		return
+	}
+	s.awake.Store(nil)
+	if a.uses.Load() > 0 {
+		s.awake.Store(a)
+		return
+	}
+	if !a.maintenance.running.TryLock() {
+		s.awake.Store(a) // a checkpoint keeps it busy
+		return
+	}
+	defer a.maintenance.running.Unlock()
+	if a.damage == nil && !s.registry.ReadOnly {
+		seq, err := a.settle()
+		if err != nil {
+			s.awake.Store(a)
+			return
+		}
+		s.registry.journal.settled(a.identity.incarnation, seq)
+	}
+	s.registry.mu.Lock()
+	delete(s.registry.awake, a.identity.incarnation)
+	s.registry.mu.Unlock()
+	if err := a.log.close(); err != nil {
+		s.registry.logger.Warn("files of a sleeping space", zap.String("space", string(s.ID())), zap.Error(err))
+	}
+}
+
+// retire makes the handle useless with err, after the write that is under way.
+func (s *Space) retire(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end(err)
+	if a := s.awake.Load(); a != nil {
+		s.registry.commits.close(a.queue, err)
+	}
+}
+
+// ID returns the space's present id.
+func (s *Space) ID() SpaceID { return *s.name.Load() }
+
+// Info describes the space without waking it: of a sleeping space it reads SPACE,
+// whose figures are those of the mark. Where that cannot be read, and after the
+// space was deleted, only the id and the state are filled in; [Registry.Info]
+// tells why.
+func (s *Space) Info() SpaceInfo {
+	info, err := s.info()
+	if err != nil || s.gone() != nil {
+		return SpaceInfo{ID: s.ID(), State: Asleep}
+	}
+	return info
+}
+
+func (s *Space) info() (SpaceInfo, error) {
+	if a := s.awake.Load(); a != nil {
+		return a.info(), nil
+	}
+	id := s.ID()
+	file, err := s.registry.readState(id)
+	if err != nil {
+		return SpaceInfo{}, err
+	}
+	state := file.state
+	return SpaceInfo{
+		ID: id, Incarnation: file.identity.incarnation.String(), Created: unixTime(file.identity.created),
+		Config: state.config, Dimension: state.dimension, Memories: state.memories, Bytes: state.bytes,
+		Seq: state.mark.seq, State: Asleep,
+	}, nil
+}
+
+func (a *awake) info() SpaceInfo {
+	v := a.store.view()
+	info := SpaceInfo{
+		ID: a.space.ID(), Config: v.config, Dimension: v.dimension, Memories: v.live, Bytes: v.bytes, Seq: v.seq,
+		State: a.state(),
+	}
+	if !a.unknown {
+		info.Incarnation, info.Created = a.identity.incarnation.String(), unixTime(a.identity.created)
+	}
+	return info
+}
+
+// Stats returns the space's figures without waking it: those of a sleeping
+// space are zero but for its state.
+func (s *Space) Stats() SpaceStats {
+	a := s.awake.Load()
+	if a == nil {
+		return SpaceStats{Operator: OperatorStats{State: Asleep}}
+	}
+	v := a.store.view()
+	files, bytes := a.log.size()
+	settled := a.log.settledState()
+	stats := SpaceStats{
+		Content: ContentStats{
+			Memories: v.live, Bytes: v.bytes, Episodes: v.episodes, Associations: v.graph.edges, Dimension: v.dimension, Seq: v.seq,
+			Embedder: v.embedder,
+		},
+		Operator: OperatorStats{
+			State: a.state(), Segments: files, LogBytes: bytes,
+			MarkSeq: settled.mark.seq, CheckpointSeq: settled.checkpoint.seq, Recovery: a.report,
+		},
+	}
+	if v.generation > 0 {
+		stats.Content.Unembedded = v.unembedded()
+	}
+	if stopped := a.stopped.Load(); stopped != nil {
+		stats.Operator.Stopped = (*stopped).Error()
+	}
+	return stats
+}
+
+// Remember stores m, or replaces the memory of its id. When it returns nil the
+// memory is recallable and, under the default durability, survives power loss.
+// m is not kept and not changed; the receipt has the id. Bad input is
+// [ErrInvalid], [ErrLimit] or [ErrWrongSpace], a used-up quota [ErrQuota], and
+// nothing has changed. ctx cancels the write as long as no group has taken it;
+// after that the outcome is known, or ErrUnknownOutcome says it is not.
+func (s *Space) Remember(ctx context.Context, m Memory, opts ...WriteOption) (Receipt, error) {
+	receipts, err := s.RememberBatch(ctx, []Memory{m}, opts...)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// RememberBatch stores all of ms, at most MaxBatch and MaxBatchBytes, or none:
+// also after a crash. Otherwise it is as Remember; receipts are in the order of
+// ms. Of several memories with one id the last one stays.
+func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOption) ([]Receipt, error) {
+	if len(ms) == 0 {
+		return nil, &InvalidError{Field: "memories", Reason: "is empty"}
+	}
+	if len(ms) > MaxBatch {
+		return nil, &LimitError{What: "memories in a batch", Got: int64(len(ms)), Max: MaxBatch}
+	}
+	o, err := applyWriteOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.uses.Add(-1)
+	id, analyzer := s.ID(), a.analyzer
+	now := s.registry.Clock.Now().UnixNano()
+	dimension := 0
+	operations := make([]operation, len(ms))
+	hash := newPayloadHash(opRemember, o)
+	for i := range ms {
+		m := &ms[i]
+		if m.Space != "" && m.Space != id {
+			return nil, fmt.Errorf("memory %d: %w", i, ErrWrongSpace)
+		}
+		if err := m.validate(); err != nil {
+			return nil, inBatch(err, i, len(ms))
+		}
+		if n := len(m.Embedding); n != 0 && dimension != 0 && n != dimension {
+			return nil, inBatch(wrongDimension(n, dimension), i, len(ms))
+		}
+		dimension = max(dimension, len(m.Embedding))
+		if hash.Hash64 != nil {
+			hash.add(appendMemory(nil, m))
+		}
+		op := &operations[i]
+		op.kind, op.storedAt, op.memory = opRemember, now, *m
+		op.memory.ID = strings.Clone(m.ID)
+		if m.Time.IsZero() {
+			op.memory.Time = unixTime(now)
+		}
+		if m.Confidence == 0 {
+			op.memory.Confidence = 1
+		}
+		op.analysis = analyzer.analyzeMemory(m.Content)
+		if len(m.Embedding) > 0 {
+			op.codes = a.store.rotations.encode(m.Embedding)
+		}
+	}
+	a.linkSimilar(operations)
+	w, err := s.write(ctx, operations, hash, o)
+	if err != nil {
+		return nil, err
+	}
+	return w.receipts(ms), nil
+}
+
+func inBatch(err error, i, n int) error {
+	if n == 1 {
+		return err
+	}
+	return fmt.Errorf("memory %d: %w", i, err)
+}
+
+// receipts of a RememberBatch: of a replayed request, those of the first time.
+func (w *write) receipts(ms []Memory) []Receipt {
+	receipts := make([]Receipt, len(ms))
+	for i := range ms {
+		r := Receipt{ID: w.operations[i].memory.ID, Seq: w.seq + uint64(i)}
+		if w.replayed.seq != 0 {
+			r.Seq = w.replayed.seq + uint64(i)
+			if r.ID == "" {
+				r.ID = generatedID(w.replayed.storedAt, r.Seq)
+			}
+		}
+		receipts[i] = r
+	}
+	return receipts
+}
+
+// Forget forgets the memories of these ids, at most MaxForgetIDs; unknown ones
+// are not an error. When it returns they are in no recall, lookup or listing;
+// their bytes are gone from the files after a Checkpoint and a Settle, once
+// earlier readers have ended. Durability and cancellation are as in Remember.
+func (s *Space) Forget(ctx context.Context, ids []string, opts ...WriteOption) (ForgetReceipt, error) {
+	if len(ids) == 0 {
+		return ForgetReceipt{}, &InvalidError{Field: "ids", Reason: "is empty"}
+	}
+	if len(ids) > MaxForgetIDs {
+		return ForgetReceipt{}, &LimitError{What: "ids", Got: int64(len(ids)), Max: MaxForgetIDs}
+	}
+	for _, id := range ids {
+		if err := validateMemoryID("ids", id, false); err != nil {
+			return ForgetReceipt{}, err
+		}
+	}
+	return s.forget(ctx, operation{kind: opForget, ids: ids}, opts, func(v *view) bool {
+		for _, id := range ids {
+			if _, found := v.lookup(id); found {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// ForgetWhere forgets the memories that satisfy f when the operation is
+// committed, as one operation, however many they are. An empty filter is
+// ErrInvalid: to forget everything, delete the space. Otherwise it is as Forget.
+func (s *Space) ForgetWhere(ctx context.Context, f Filter, opts ...WriteOption) (ForgetReceipt, error) {
+	if err := f.validate(); err != nil {
+		return ForgetReceipt{}, err
+	}
+	if f.After.IsZero() && f.Before.IsZero() && f.Episode == "" && len(f.Attributes) == 0 && f.Kind == "" {
+		return ForgetReceipt{}, &InvalidError{Field: "filter", Reason: "is empty"}
+	}
+	return s.forget(ctx, operation{kind: opForget, filter: &f}, opts, func(v *view) bool {
+		any := false
+		v.scan(&f, func(uint32) bool {
+			any = true
+			return false
+		})
+		return any
+	})
+}
+
+// forget commits op unless nothing is there to forget and no option asks more
+// of it.
+func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, matches func(*view) bool) (ForgetReceipt, error) {
+	o, err := applyWriteOptions(opts)
+	if err != nil {
+		return ForgetReceipt{}, err
+	}
+	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
+		a, err := s.use(ctx)
+		if err != nil {
+			return ForgetReceipt{}, err
+		}
+		v, damaged := a.store.view(), a.damaged()
+		a.uses.Add(-1)
+		if damaged == nil && !matches(v) {
+			return ForgetReceipt{Seq: v.seq}, nil
+		}
+	}
+	hash := newPayloadHash(opForget, o)
+	hash.add(encodeOperation(&op))
+	op.storedAt = s.registry.Clock.Now().UnixNano()
+	w, err := s.write(ctx, []operation{op}, hash, o)
+	if errors.Is(err, ErrDiskFull) && s.registry.giveUpReserve() {
+		w, err = s.write(ctx, []operation{op}, hash, o)
+	}
+	switch {
+	case err != nil:
+		return ForgetReceipt{}, err
+	case w.replayed.seq != 0:
+		return ForgetReceipt{Seq: w.replayed.seq, Forgotten: int(w.replayed.forgotten)}, nil
+	}
+	return ForgetReceipt{Seq: w.seq, Forgotten: w.forgotten}, nil
+}
+
+// Configure changes the space's configuration, as one logged operation. A
+// lowered quota forgets nothing; it refuses what would grow the space further.
+func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOption) (Receipt, error) {
+	if err := cfg.validate(); err != nil {
+		return Receipt{}, err
+	}
+	o, err := applyWriteOptions(opts)
+	if err != nil {
+		return Receipt{}, err
+	}
+	op := operation{kind: opConfigure, config: cfg.canonical()}
+	hash := newPayloadHash(opConfigure, o)
+	hash.add(encodeOperation(&op))
+	op.storedAt = s.registry.Clock.Now().UnixNano()
+	w, err := s.write(ctx, []operation{op}, hash, o)
+	switch {
+	case err != nil:
+		return Receipt{}, err
+	case w.replayed.seq != 0:
+		return Receipt{Seq: w.replayed.seq}, nil
+	}
+	return Receipt{Seq: w.seq}, nil
+}
+
+// write encodes the operations of one write and commits them.
+func (s *Space) write(ctx context.Context, operations []operation, hash payloadHash, o writeOptions) (*write, error) {
+	if s.registry.ReadOnly {
+		return nil, ErrReadOnly
+	}
+	w := &write{operations: operations, options: o, hash: hash.sum(), signal: make(chan step, 2)}
+	if o.requestID != "" {
+		operations[0].request = request{id: o.requestID, hash: w.hash, operations: uint32(len(operations))}
+	}
+	w.records = make([][]byte, len(operations))
+	for i := range operations {
+		w.records[i] = encodeOperation(&operations[i])
+		w.bytes += len(w.records[i])
+	}
+	if w.bytes > MaxBatchBytes {
+		return nil, &LimitError{What: "bytes of a write, encoded", Got: int64(w.bytes), Max: MaxBatchBytes}
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.uses.Add(-1)
+	if a.damage != nil {
+		return nil, a.damage
+	}
+	if err := s.registry.commits.submit(ctx, a.queue, w); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// payloadHash tells whether a repeated request id comes with the same payload.
+// Defaults that the library fills in are not part of it. Without a request id
+// there is nothing to tell: the hash is nil and stays zero.
+type payloadHash struct{ hash.Hash64 }
+
+func newPayloadHash(kind operationKind, o writeOptions) payloadHash {
+	if o.requestID == "" {
+		return payloadHash{}
+	}
+	p := payloadHash{fnv.New64a()}
+	p.add([]byte{byte(kind)})
+	return p
+}
+
+// add adds a piece with its length, so that no two lists of pieces look alike.
+func (p payloadHash) add(b []byte) {
+	if p.Hash64 == nil {
+		return
+	}
+	var n [8]byte
+	binary.LittleEndian.PutUint64(n[:], uint64(len(b)))
+	_, _ = p.Write(n[:]) // a hash never fails
+	_, _ = p.Write(b)
+}
+
+func (p payloadHash) sum() uint64 {
+	if p.Hash64 == nil {
+		return 0
+	}
+	return p.Sum64()
+}
+
+// Lookup returns the memory of that id, or ErrMemoryNotFound.
+func (s *Space) Lookup(ctx context.Context, id string) (Memory, error) {
+	if err := validateMemoryID("id", id, false); err != nil {
+		return Memory{}, err
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return Memory{}, err
+	}
+	defer a.uses.Add(-1)
+	r := a.read()
+	defer r.close()
+	d, found := r.view.lookup(id)
+	if !found {
+		if damaged := a.damaged(); damaged != nil {
+			return Memory{}, damaged
+		}
+		return Memory{}, fmt.Errorf("memory %q: %w", id, ErrMemoryNotFound)
+	}
+	m, err := r.memory(d)
+	if err != nil {
+		return Memory{}, err
+	}
+	return m, a.damaged()
+}
+
+// Memories yields the memories that satisfy f in time order, those of one time
+// in the order they were stored, from one snapshot. An error ends the listing
+// and comes with a zero Memory; of a quarantined space it comes last.
+func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error] {
+	return func(yield func(Memory, error) bool) {
+		if err := f.validate(); err != nil {
+			yield(Memory{}, err)
+			return
+		}
+		a, err := s.use(ctx)
+		if err != nil {
+			yield(Memory{}, err)
+			return
+		}
+		defer a.uses.Add(-1)
+		r := a.read()
+		defer r.close()
+		stopped := false
+		r.view.scan(&f, func(d uint32) bool {
+			m, err := r.memory(d)
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				m = Memory{}
+			}
+			stopped = !yield(m, err) || err != nil
+			return !stopped
+		})
+		if damaged := a.damaged(); damaged != nil && !stopped {
+			yield(Memory{}, damaged)
+		}
+	}
+}
+
+// Checkpoint writes the space's indexes to disk, so that waking it loads them
+// instead of replaying its log, and removes the bytes of forgotten and replaced
+// memories from its own files. Writes go on meanwhile.
+func (s *Space) Checkpoint(ctx context.Context) error {
+	if err := s.registry.begin(ctx); err != nil {
+		return err
+	}
+	defer s.registry.work.Done()
+	a, err := s.use(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.uses.Add(-1)
+	return a.checkpoint()
+}
+
+// Recall answers the cue from one snapshot: the memories that it brings to
+// mind, the most activated first, no more than its limit. If that many satisfy
+// the filter and match the cue, that many are returned. The same state and cue
+// give the same answer. It holds no lock that a write waits for.
+//
+// With an [Options.Embedder], a cue with Text and no Embedding is also compared
+// by meaning, with the memories that have a vector. While some have none, and
+// where the embedder fails or takes longer than two seconds, the answer is from
+// the text as far as needed, and Plan.Degraded says so. Vectors of another
+// embedder than the registry's are an [EmbedderError].
+func (s *Space) Recall(ctx context.Context, cue Cue) (Recall, error) {
+	if err := cue.validate(); err != nil {
+		return Recall{}, err
+	}
+	asked, err := s.ask(ctx, &cue)
+	if err != nil {
+		return Recall{}, err
+	}
+	a, err := s.use(ctx)
+	if err != nil {
+		return Recall{}, err
+	}
+	defer a.uses.Add(-1)
+	r := a.read()
+	defer r.close()
+	answer, err := r.recall(ctx, &cue, asked)
+	if err != nil {
+		return Recall{}, err
+	}
+	return answer, a.damaged()
+}

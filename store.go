@@ -1,0 +1,538 @@
+package engram
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// keptRequests is how many request ids a space remembers.
+const keptRequests = 4096
+
+// store is the state of one space: a pure function of its operations. It does
+// no I/O, asks no clock and starts no goroutine. apply has one caller at a
+// time; readers work on the view that publish makes, and neither waits for the
+// other.
+//
+// What the last checkpoint holds is read in its image, what was stored since is
+// in recent. Contents and embeddings are in neither: a document has the place of
+// its record in the log.
+type store struct {
+	seq       uint64
+	config    SpaceConfig
+	dimension int
+	// Whose vectors the space has: the embedder's id, and which generation of
+	// vectors they are; 0: only callers gave any.
+	embedder   string
+	generation uint64
+	counts
+
+	image        *image
+	recent       recent
+	graph        graph
+	episodeNames map[string]*episode // of the recent documents
+	episodeSeq   uint32              // number of the last episode
+	strings      map[string]string   // interned attribute keys and values
+	rotations    rotations
+	segments     map[uint64]*segmentUse
+	requests     map[string]requestRecord
+	requestIDs   []string // in seq order, at most keptRequests
+
+	// mu guards everything above between apply and a reader that has to make its
+	// own view, or the end of a checkpoint that puts its image in place.
+	mu      sync.Mutex
+	current atomic.Pointer[view] // nil: stale, the next reader makes it
+	viewed  atomic.Bool          // somebody reads: publish views at once
+
+	autoAssociate atomic.Int32 // config's, as of the last publish, for writers without a view
+}
+
+// locator is where the record of an operation stands in the log.
+type locator struct {
+	segment uint64 // below 2^32
+	offset  int64  // in the segment, below 2^32
+	length  int
+}
+
+// place is the locator without the length, in one number.
+func (l locator) place() uint64 { return l.segment<<32 | uint64(l.offset) }
+
+func locatorOf(place uint64, length uint32) locator {
+	return locator{segment: place >> 32, offset: int64(place & (1<<32 - 1)), length: int(length)}
+}
+
+// segmentUse says what of a segment is needed: records of living memories
+// against those that are not, and the forgetting and associating operations,
+// which repeat ids and are in the checkpoint.
+type segmentUse struct {
+	live int64
+	dead int64
+}
+
+type requestRecord struct {
+	seq        uint64
+	storedAt   int64
+	hash       uint64
+	operations uint32
+	forgotten  uint32
+}
+
+func newStore() *store {
+	s := &store{
+		image:        new(image),
+		recent:       newRecent(),
+		graph:        newGraph(),
+		episodeNames: make(map[string]*episode),
+		strings:      make(map[string]string),
+		segments:     make(map[uint64]*segmentUse),
+		requests:     make(map[string]requestRecord),
+	}
+	s.publish()
+	return s
+}
+
+// load fills an empty store from a checkpoint.
+func (s *store) load(c *checkpoint) {
+	s.seq, s.config, s.dimension = c.start.seq, c.config, c.dimension
+	s.embedder, s.generation = c.embedder, c.generation
+	s.image, s.counts = c.image, c.image.counts
+	s.episodeSeq = c.image.episodeNames.len()
+	s.graph.fill(&c.associations, int(c.image.documents()), func(d uint32) string { return string(c.image.ids.at(d)) })
+	for _, e := range c.segments {
+		*s.use(e.number) = e.use
+	}
+	for _, r := range c.requests {
+		s.requestIDs = append(s.requestIDs, r.id)
+		s.requests[r.id] = r.requestRecord
+	}
+}
+
+// publish makes what has been applied visible to readers. A view costs the
+// writes behind it a copy of each tree node they touch, so while nobody reads
+// none is made. The caller holds mu, if there are readers.
+func (s *store) publish() {
+	s.current.Store(nil)
+	s.autoAssociate.Store(int32(s.config.AutoAssociate))
+	if s.viewed.Swap(false) {
+		s.makeView()
+	}
+}
+
+func (s *store) makeView() *view {
+	v := &view{
+		seq: s.seq, config: s.config, dimension: s.dimension, embedder: s.embedder, generation: s.generation,
+		counts: s.counts, image: s.image, recent: s.recent.clone(),
+		graph: s.graph.snapshot(), episodeNumbers: s.episodeSeq,
+	}
+	s.current.Store(v)
+	return v
+}
+
+// view returns the last published snapshot. Readers that follow each other
+// closely find it made; the first one after a pause waits for a frame that is
+// being applied, at most.
+func (s *store) view() *view {
+	if !s.viewed.Load() {
+		s.viewed.Store(true)
+	}
+	if v := s.current.Load(); v != nil {
+		return v
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v := s.current.Load(); v != nil {
+		return v
+	}
+	return s.makeView()
+}
+
+// version returns the seq of the living version of a memory, 0 for none, and
+// the seq that this holds at. It is for who asks for one memory now and then:
+// unlike a view it costs the writes behind it nothing.
+func (s *store) version(id string) (version, at uint64) {
+	return s.versionOf(&document{id: id})
+}
+
+// versionOf is version for the id of probe, which is not kept.
+func (s *store) versionOf(probe *document) (version, at uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, found := s.recent.byID.Get(probe); found {
+		return d.seq, s.seq
+	}
+	if i, found := s.image.byID.lookup(&s.image.ids, probe.id); found && s.image.visibleAt(i, s.seq) {
+		return s.image.seqs.at(i), s.seq
+	}
+	return 0, s.seq
+}
+
+// apply does one operation, which must be the next. It returns how many
+// memories it forgot.
+func (s *store) apply(op *operation) int {
+	s.seq = op.seq
+	forgotten := 0
+	switch op.kind {
+	case opConfigure:
+		s.config = op.config
+	case opRemember:
+		s.remember(op)
+	case opForget:
+		forgotten = s.forget(op)
+		s.use(op.record.segment).dead += int64(op.record.length)
+	case opAssociate:
+		s.associate(&op.association)
+		s.use(op.record.segment).dead += int64(op.record.length)
+	case opEmbed:
+		s.embed(op)
+	case opEmbedder:
+		s.setEmbedder(op)
+		s.use(op.record.segment).dead += int64(op.record.length)
+	}
+	s.keepRequest(op, forgotten)
+	return forgotten
+}
+
+func (s *store) remember(op *operation) {
+	m := &op.memory
+	if s.killID(m.ID) && s.config.AutoAssociate > 0 {
+		s.graph.dropSimilar(m.ID)
+	}
+	d := &document{
+		id:         m.ID,
+		seq:        op.seq,
+		time:       m.Time.UnixNano(),
+		attributes: s.internAttributes(m.Attributes),
+		place:      op.record.place(),
+		size:       uint32(op.record.length),
+		length:     uint32(op.length),
+	}
+	d.questions = op.questions
+	if m.Kind == Semantic {
+		d.flags |= documentSemantic
+	}
+	if op.tellsWhen {
+		d.flags |= documentTellsWhen
+	}
+	if len(m.Embedding) > 0 {
+		d.flags |= documentEmbedded
+	}
+	if m.Episode != "" {
+		d.episode = s.internEpisode(m.Episode)
+	}
+	if s.dimension == 0 {
+		s.dimension = len(m.Embedding)
+	}
+	s.recent.insert(d)
+	s.link(d.id, op.links)
+	if len(m.Embedding) > 0 {
+		codes := op.codes
+		if codes == nil {
+			codes = s.rotations.encode(m.Embedding)
+		}
+		s.recent.vectors.add(d.ordinal, codes, 0)
+		s.vectors++
+	}
+	s.count(d.episode.numberOr0(), d.place, int64(d.size), int64(d.length), 1)
+	for _, t := range op.terms {
+		s.recent.postings(t.term).add(posting{ordinal: d.ordinal, count: t.count})
+	}
+	for _, term := range op.label {
+		s.recent.postings(labelTerm(term)).add(posting{ordinal: d.ordinal, count: 1})
+	}
+}
+
+// labelTerm is what the indexes know a term of a label as. No word contains it.
+func labelTerm(term string) string { return "\x01" + term }
+
+// numberOr0 is the number of an episode that may not be there.
+func (e *episode) numberOr0() uint32 {
+	if e == nil {
+		return 0
+	}
+	return e.number
+}
+
+// count counts a document that comes to life, n 1, or dies, n -1.
+func (s *store) count(episode uint32, place uint64, size, length, n int64) {
+	s.live += n
+	s.bytes += n * size
+	s.tokens += n * length
+	if use := s.use(place >> 32); n > 0 {
+		use.live += size
+	} else {
+		use.live -= size
+		use.dead += size
+	}
+	if episode == 0 {
+		return
+	}
+	s.episodeTokens += n * length
+	use := s.episodeUse(episode)
+	if use.documents == 0 {
+		s.episodes++
+	}
+	use.documents += n
+	use.tokens += n * length
+	if use.documents == 0 {
+		s.episodes--
+	}
+	s.recent.episodes.ReplaceOrInsert(use)
+}
+
+func (s *store) episodeUse(number uint32) episodeUse {
+	return episodeUseIn(s.image, &s.recent, number)
+}
+
+// killID kills the memory of that id, if there is one.
+func (s *store) killID(id string) bool {
+	if d, found := s.recent.byID.Get(&document{id: id}); found {
+		s.killRecent(d)
+		return true
+	}
+	i, found := s.image.byID.lookup(&s.image.ids, id)
+	if !found || !s.image.visibleAt(i, s.seq) {
+		return false
+	}
+	s.killImaged(i)
+	return true
+}
+
+func (s *store) killRecent(d *document) {
+	s.dropVector(s.image.documents() + d.ordinal)
+	d.died.Store(s.seq)
+	s.recent.remove(d)
+	s.count(d.episode.numberOr0(), d.place, int64(d.size), int64(d.length), -1)
+}
+
+func (s *store) killImaged(i uint32) {
+	m := s.image
+	s.dropVector(i)
+	m.kill(i, s.seq)
+	s.count(m.episodes.at(i), m.places.at(i), int64(m.sizes.at(i)), int64(m.lengths.at(i)), -1)
+}
+
+func (s *store) forget(op *operation) int {
+	if op.filter == nil {
+		forgotten := 0
+		for _, id := range op.ids {
+			if s.killID(id) { // an id may be named twice
+				s.graph.drop(id)
+				forgotten++
+			}
+		}
+		return forgotten
+	}
+	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	var doomed []uint32
+	v.scan(op.filter, func(d uint32) bool {
+		doomed = append(doomed, d)
+		return true
+	})
+	for _, d := range doomed {
+		if s.graph.edges > 0 {
+			s.graph.drop(string(v.id(d)))
+		}
+		if d < v.image.documents() {
+			s.killImaged(d)
+		} else {
+			s.killRecent(v.recentDocument(d))
+		}
+	}
+	return len(doomed)
+}
+
+// associate makes or, of weight 0, removes an association. Both memories exist
+// where admitAssociation has seen to it, but for what is only removed.
+func (s *store) associate(a *Association) {
+	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	_, foundFrom := v.lookup(a.From)
+	_, foundTo := v.lookup(a.To)
+	switch {
+	case !foundFrom || !foundTo || a.From == a.To || a.Kind == "" || len(a.Kind) > MaxAssociationKindBytes:
+	case a.Weight > 0:
+		s.graph.associate(a.From, a.To, a.Kind, min(a.Weight, 1))
+	default:
+		s.graph.dissociate(a.From, a.To, a.Kind)
+	}
+}
+
+// sizeOf returns the length of the record of the id's memory, if there is one.
+func (s *store) sizeOf(id string) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	d, found := v.lookup(id)
+	if !found {
+		return 0, false
+	}
+	return int64(v.sizeOf(d)), true
+}
+
+func (s *store) use(segment uint64) *segmentUse {
+	use := s.segments[segment]
+	if use == nil {
+		use = new(segmentUse)
+		s.segments[segment] = use
+	}
+	return use
+}
+
+// wasteful reports whether any segment holds records that nobody needs.
+func (s *store) wasteful() bool {
+	for _, use := range s.segments {
+		if use.dead > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *store) keepRequest(op *operation, forgotten int) {
+	if op.request.id == "" {
+		return
+	}
+	if len(s.requestIDs) == keptRequests {
+		delete(s.requests, s.requestIDs[0])
+		s.requestIDs = s.requestIDs[1:]
+	}
+	s.requestIDs = append(s.requestIDs, op.request.id)
+	s.requests[op.request.id] = requestRecord{
+		seq: op.seq, storedAt: op.storedAt, hash: op.request.hash,
+		operations: op.request.operations, forgotten: uint32(forgotten),
+	}
+}
+
+// requestList returns the requests that the store remembers, oldest first.
+func (s *store) requestList() []keptRequest {
+	list := make([]keptRequest, 0, len(s.requestIDs))
+	for _, id := range s.requestIDs {
+		list = append(list, keptRequest{id, s.requests[id]})
+	}
+	return list
+}
+
+// internEpisode returns the episode of that name, with the image's number if it
+// knows the name.
+func (s *store) internEpisode(name string) *episode {
+	e := s.episodeNames[name]
+	if e != nil {
+		return e
+	}
+	e = &episode{name: strings.Clone(name)}
+	if i, found := s.image.byEpisode.lookup(&s.image.episodeNames, name); found {
+		e.number = i + 1
+	} else {
+		s.episodeSeq++
+		e.number = s.episodeSeq
+	}
+	s.episodeNames[e.name] = e
+	return e
+}
+
+func (s *store) internAttributes(m map[string]string) []attribute {
+	if len(m) == 0 {
+		return nil
+	}
+	list := make([]attribute, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, attribute{s.intern(key), s.intern(m[key])})
+	}
+	return list
+}
+
+func (s *store) intern(v string) string {
+	if known, found := s.strings[v]; found {
+		return known
+	}
+	v = strings.Clone(v)
+	s.strings[v] = v
+	return v
+}
+
+// rebase puts the image of an earlier seq in place of the present one, and of
+// the recent documents that are in it. rewritten are the segments that replace
+// the victims. The caller holds mu; views keep what they have.
+func (s *store) rebase(m *image, rewritten []segmentEntry, victims []*segment) {
+	old, recent := s.image, s.recent
+	s.image = m
+	s.episodeNames, s.strings = make(map[string]*episode), make(map[string]string)
+	s.episodeSeq = m.episodeNames.len()
+	s.recent = recent.since(m.seq, func(d, copied *document) {
+		if d.episode != nil {
+			copied.episode = s.internEpisode(d.episode.name)
+		}
+		for _, a := range d.attributes {
+			copied.attributes = append(copied.attributes, attribute{s.intern(a.key), s.intern(a.value)})
+		}
+	})
+	for _, v := range victims {
+		delete(s.segments, v.number)
+	}
+	fresh := make(map[uint64]*segmentUse, len(rewritten))
+	for _, e := range rewritten {
+		*s.use(e.number) = e.use
+		fresh[e.number] = s.use(e.number)
+	}
+	s.carryDeaths(old, &recent, fresh)
+	s.carryDerived(old, &recent)
+	s.recountEpisodes()
+	s.graph.compact()
+	s.publish()
+}
+
+// carryDeaths marks what has died since the image was made. The uses of
+// segments that were there then have counted it, those of the fresh ones not.
+func (s *store) carryDeaths(old *image, recent *recent, fresh map[uint64]*segmentUse) {
+	m := s.image
+	kill := func(id string, seq, died uint64) {
+		i, found := m.byID.lookup(&m.ids, id)
+		if died <= m.seq || !found || m.seqs.at(i) != seq {
+			return
+		}
+		m.kill(i, died)
+		die := func(place uint64, size uint32) {
+			if use := fresh[place>>32]; use != nil {
+				use.live -= int64(size)
+				use.dead += int64(size)
+			}
+		}
+		die(m.places.at(i), m.sizes.at(i))
+		if row, found := m.derived.find(i); found {
+			die(m.derived.places.at(row), m.derived.sizes.at(row))
+		}
+	}
+	old.deaths.at.Range(func(i, died any) bool {
+		kill(string(old.ids.at(i.(uint32))), old.seqs.at(i.(uint32)), died.(uint64))
+		return true
+	})
+	for _, d := range recent.documents {
+		kill(d.id, d.seq, d.died.Load())
+	}
+}
+
+// recountEpisodes makes the uses of the episodes that are not as the image says.
+func (s *store) recountEpisodes() {
+	change := func(number uint32, length uint32, n int64) {
+		use := s.episodeUse(number)
+		use.documents += n
+		use.tokens += n * int64(length)
+		s.recent.episodes.ReplaceOrInsert(use)
+	}
+	s.image.deaths.at.Range(func(i, _ any) bool {
+		if e := s.image.episodes.at(i.(uint32)); e != 0 {
+			change(e, s.image.lengths.at(i.(uint32)), -1)
+		}
+		return true
+	})
+	for _, d := range s.recent.documents {
+		if d.episode != nil {
+			change(d.episode.number, d.length, 1)
+		}
+	}
+}
+
+// unixTime is the inverse of Time.UnixNano, in UTC.
+func unixTime(ns int64) time.Time { return time.Unix(0, ns).UTC() }

@@ -1,0 +1,306 @@
+package engram
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"sync/atomic"
+
+	"github.com/engramdb/engram/internal/rabitq"
+	"github.com/engramdb/engram/internal/simd"
+)
+
+// Recall by embedding. Every embedding has a code of one bit and one of four
+// bits for each dimension in memory; the floats stay in the log. A search scans
+// the first, ranks the best rows by the second, and compares the few that are
+// left by their floats, exactly. There is no index to build: storing costs
+// microseconds, forgetting a bit.
+const (
+	// rotationSeed is part of the format: codes in a checkpoint depend on it. It
+	// is one for all spaces, so that equal spaces answer alike; no data is in it.
+	rotationSeed = 0x656e6772616d
+
+	// scanDepth rows of the scan are ranked by fine codes, and of those this many
+	// times as many as wanted, at least exactReads, are compared exactly: all of a
+	// small space are.
+	scanDepth  = 800
+	readFactor = 3
+	exactReads = 32
+)
+
+// vectors are the codes of some documents' embeddings, by row.
+type vectors struct {
+	codes     rabitq.Codes
+	documents []uint32 // their ordinals, ascending
+}
+
+// rotations has the rotation of the space's dimension.
+type rotations struct {
+	current atomic.Pointer[rabitq.Rotation]
+}
+
+func (r *rotations) of(dimension int) *rabitq.Rotation {
+	if known := r.current.Load(); known != nil && known.Dim() == dimension {
+		return known
+	}
+	made := rabitq.NewRotation(dimension, rotationSeed)
+	r.current.Store(made)
+	return made
+}
+
+// encode returns the codes of an embedding, as one row.
+func (r *rotations) encode(v []float32) *rabitq.Codes {
+	codes := new(rabitq.Codes)
+	rabitq.NewEncoder(r.of(len(v))).Append(codes, v)
+	return codes
+}
+
+// add appends a row of other codes.
+func (x *vectors) add(document uint32, codes *rabitq.Codes, row int) {
+	words, bytes := len(codes.Binary)/codes.Rows(), len(codes.Fine)/codes.Rows()
+	x.documents = append(x.documents, document)
+	x.codes.Binary = append(x.codes.Binary, codes.Binary[row*words:][:words]...)
+	x.codes.Fine = append(x.codes.Fine, codes.Fine[row*bytes:][:bytes]...)
+	x.codes.Ones = append(x.codes.Ones, codes.Ones[row])
+	x.codes.BinaryScales = append(x.codes.BinaryScales, codes.BinaryScales[row])
+	x.codes.FineScales = append(x.codes.FineScales, codes.FineScales[row])
+}
+
+// row returns where the document's codes are; it has an embedding.
+func (x *vectors) row(document uint32) int {
+	row, _ := slices.BinarySearch(x.documents, document)
+	return row
+}
+
+// imageVectors are the codes in a checkpoint, read where they lie.
+type imageVectors struct {
+	codes     rabitq.Codes
+	documents column32
+}
+
+func (x *imageVectors) row(document uint32) int {
+	from, to := uint32(0), uint32(x.documents.len())
+	if to > document && x.documents.at(document) == document {
+		return int(document) // all have embeddings
+	}
+	for from < to {
+		middle := (from + to) / 2
+		if x.documents.at(middle) < document {
+			from = middle + 1
+		} else {
+			to = middle
+		}
+	}
+	return int(from)
+}
+
+// decodeVectors takes the codes: their number, the length of a row's words and
+// bytes, and the columns.
+func (m *image) decodeVectors(d *sectionReader, dimension int) bool {
+	if dimension == 0 {
+		return d.end()
+	}
+	r := rabitq.NewRotation(dimension, rotationSeed)
+	n := uint64(d.u32())
+	d.u32()
+	x := &m.vectors
+	binary := d.array(n, uint64(8*r.BinaryWords()))
+	fine := d.array(n, uint64(r.FineBytes()))
+	ones, scales, fineScales := d.array(n, 4), d.array(n, 4), d.array(n, 4)
+	x.documents = column32(d.array(n, 4))
+	if !d.end() {
+		return false
+	}
+	x.codes = rabitq.Codes{
+		Binary: simd.Uint64s(binary), Fine: fine,
+		Ones: simd.Float32s(ones), BinaryScales: simd.Float32s(scales), FineScales: simd.Float32s(fineScales),
+	}
+	return m.checkVectors()
+}
+
+// checkVectors checks that the documents that say so have a row each, and that
+// all numbers are such as codes have.
+func (m *image) checkVectors() bool {
+	row := uint32(0)
+	for d := range m.documents() {
+		if m.flags[d]&documentEmbedded == 0 {
+			continue
+		}
+		if int(row) >= m.vectors.documents.len() || m.vectors.documents.at(row) != d {
+			return false
+		}
+		row++
+	}
+	for _, column := range [][]float32{m.vectors.codes.Ones, m.vectors.codes.BinaryScales, m.vectors.codes.FineScales} {
+		for _, x := range column {
+			if !(x >= 0 && x <= math.MaxFloat32) {
+				return false
+			}
+		}
+	}
+	return int(row) == m.vectors.documents.len()
+}
+
+// codesOf returns the codes that those of the document's embedding, which it
+// has, are a row of.
+func (v *view) codesOf(d uint32) (codes *rabitq.Codes, row int) {
+	if r, found := v.recent.derived.rows.Get(derivedRow{document: d}); found {
+		return &v.recent.derived.codes.codes, int(r.row)
+	}
+	if v.imaged(d) {
+		return &v.image.vectors.codes, v.image.vectors.row(d)
+	}
+	return &v.recent.vectors.codes, v.recent.vectors.row(d - v.image.documents())
+}
+
+// appendVectors writes the codes of the living documents that have embeddings.
+func (b *imageBuilder) appendVectors(file []byte) []byte {
+	if b.view.dimension == 0 {
+		return file
+	}
+	var x vectors
+	for i, d := range b.order {
+		if !b.view.embedded(d) {
+			continue
+		}
+		codes, row := b.view.codesOf(d)
+		x.add(uint32(i), codes, row)
+	}
+	file = appendU32(appendU32(file, uint32(len(x.documents))), 0)
+	for _, word := range x.codes.Binary {
+		file = appendU64(file, word)
+	}
+	file = append(file, x.codes.Fine...)
+	for _, column := range [][]float32{x.codes.Ones, x.codes.BinaryScales, x.codes.FineScales} {
+		for _, v := range column {
+			file = appendU32(file, math.Float32bits(v))
+		}
+	}
+	for _, d := range x.documents {
+		file = appendU32(file, d)
+	}
+	return file
+}
+
+// vectorScratch is what a search computes in.
+type vectorScratch struct {
+	query   *rabitq.Query
+	of      *rabitq.Rotation // that query is made for
+	search  rabitq.Search
+	found   []rabitq.Candidate
+	imaged  []uint64 // bitmaps of rows
+	recent  []uint64
+	derived []uint64
+	nearest []candidateRow
+}
+
+// candidateRow is a document with its estimated cosine.
+type candidateRow struct {
+	document uint32
+	score    float32
+}
+
+// nearest is what a cue's embedding finds.
+type nearest struct {
+	scanned int
+	known   map[uint32]float64 // cosines, exact
+}
+
+// recallEmbedding finds the memories that satisfy the filter and whose
+// embeddings are nearest to the cue's, by cosine: at least as many as wanted, if
+// there are.
+func (q *recalling) recallEmbedding(ctx context.Context, want int) (nearest, error) {
+	near := nearest{known: make(map[uint32]float64)}
+	if len(q.embedding) == 0 || q.view.dimension == 0 {
+		return near, nil
+	}
+	for _, row := range q.nearestRows(max(readFactor*want, exactReads)) {
+		if err := ctx.Err(); err != nil {
+			return near, err
+		}
+		embedding, err := q.embeddingOf(row.document)
+		if err != nil {
+			return near, err
+		}
+		near.scanned++
+		near.known[row.document] = max(cosine(q.embedding, embedding), 0)
+		q.of(row.document).why.Vector = near.known[row.document]
+	}
+	return near, nil
+}
+
+// nearestRows returns the n nearest by their codes.
+func (q *recalling) nearestRows(n int) []candidateRow {
+	s, v := &q.vector, q.view
+	if r := q.awake.store.rotations.of(v.dimension); s.of != r {
+		s.query, s.of = rabitq.NewQuery(r, rabitq.TwoBits), r
+	}
+	s.query.Set(q.embedding)
+	s.nearest = s.nearest[:0]
+	depth := max(scanDepth, 4*n)
+	imaged, recent, derived := &v.image.vectors, &v.recent.vectors, &v.recent.derived.codes
+	parts := []rabitq.Part{
+		{Codes: &imaged.codes, Live: q.liveImaged()},
+		{Codes: &recent.codes, Live: q.liveRecent()},
+		{Codes: &derived.codes, Live: q.liveDerived()},
+	}
+	s.found = s.search.All(s.found[:0], parts, s.query, depth, n)
+	for _, c := range s.found {
+		d := v.image.documents()
+		rows, more := uint32(imaged.codes.Rows()), uint32(recent.codes.Rows())
+		switch {
+		case c.Row < rows:
+			d = imaged.documents.at(c.Row)
+		case c.Row < rows+more:
+			d += recent.documents[c.Row-rows]
+		default:
+			d = derived.documents[c.Row-rows-more]
+		}
+		s.nearest = append(s.nearest, candidateRow{d, c.Score})
+	}
+	slices.SortFunc(s.nearest, func(a, b candidateRow) int {
+		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(v.seqOf(b.document), v.seqOf(a.document)))
+	})
+	return s.nearest[:min(n, len(s.nearest))]
+}
+
+// liveImaged returns which rows of the image live and satisfy the filter, nil
+// for all.
+func (q *recalling) liveImaged() []uint64 {
+	m := q.view.image
+	if q.matcher.admitsAll() && !m.deaths.any.Load() {
+		return nil
+	}
+	return liveRows(&q.vector.imaged, m.vectors.documents.len(), func(row int) bool {
+		d := m.vectors.documents.at(uint32(row))
+		return m.visibleAt(d, q.view.seq) && q.matcher.matchesImaged(m, d)
+	})
+}
+
+func (q *recalling) liveRecent() []uint64 {
+	x := &q.view.recent
+	return liveRows(&q.vector.recent, len(x.vectors.documents), func(row int) bool {
+		d := x.documents[x.vectors.documents[row]]
+		return d.visibleAt(q.view.seq) && q.matcher.matchesRecent(d)
+	})
+}
+
+func liveRows(bits *[]uint64, rows int, lives func(row int) bool) []uint64 {
+	*bits = append((*bits)[:0], make([]uint64, (rows+63)/64)...)
+	for row := range rows {
+		if lives(row) {
+			(*bits)[row/64] |= 1 << (row % 64)
+		}
+	}
+	return *bits
+}
+
+func cosine(a, b []float32) float64 {
+	var dot, aa, bb float64
+	for i := range a {
+		x, y := float64(a[i]), float64(b[i])
+		dot, aa, bb = dot+x*y, aa+x*x, bb+y*y
+	}
+	return min(dot/math.Sqrt(aa*bb), 1)
+}

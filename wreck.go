@@ -1,0 +1,406 @@
+package engram
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/engramdb/engram/internal/vfs"
+)
+
+// wreck is what is left of a space. Recovery stops at the first damage, because
+// it must not guess; a wreck is what may be guessed from the rest: each record
+// carries its seq in its checksum, so whatever verifies was written, and where.
+type wreck struct {
+	dir      vfs.Dir
+	identity identity
+	records  map[uint64]salvaged // by seq
+	store    *store
+}
+
+// salvaged is where the record of an operation was found.
+type salvaged struct {
+	locator
+	bytes []byte // where it was found in the journal
+}
+
+// openWreck reads what is left of the space.
+func (r *Registry) openWreck(id SpaceID, s *SpaceSalvage) (*wreck, error) {
+	dir, err := r.root.OpenDir(string(id))
+	if err != nil {
+		return nil, inSpace(id, damageOrError(err, string(id)))
+	}
+	w := &wreck{dir: dir, records: make(map[uint64]salvaged), store: newStore()}
+	if err := w.read(r, id, s); err != nil {
+		return nil, errors.Join(inSpace(id, err), dir.Close())
+	}
+	return w, nil
+}
+
+func (w *wreck) config() SpaceConfig { return w.store.config }
+
+func (w *wreck) living() []uint32 { return w.store.view().living() }
+
+func (w *wreck) id(d uint32) string { return string(w.store.view().id(d)) }
+
+func (w *wreck) close() error { return w.dir.Close() }
+
+func (w *wreck) read(r *Registry, id SpaceID, s *SpaceSalvage) error {
+	state, err := w.identify(r, id)
+	if err != nil {
+		return err
+	}
+	if err := w.readLog(); err != nil {
+		return err
+	}
+	frames, err := r.journal.collect(w.identity.incarnation)
+	if err != nil {
+		return err
+	}
+	end := uint64(0) // the last seq that the space is known to have had
+	if state != nil {
+		end = state.mark.seq
+	}
+	s.OpenEnd = state == nil || r.journal.damage != nil
+	for _, f := range frames {
+		end = max(end, f.lastSeq)
+		if f.bytes != nil {
+			w.take(f.bytes, locator{}, f.bytes, math.MaxUint64)
+		}
+	}
+	if err := w.loadCheckpoint(state, s); err != nil {
+		return err
+	}
+	return w.replay(end, s)
+}
+
+// identify finds out which space the directory is: by its SPACE, or where that
+// is damaged, by what its segments say of themselves. It returns the state if
+// there is one.
+func (w *wreck) identify(r *Registry, id SpaceID) (*spaceState, error) {
+	b, err := readFile(w.dir, spaceFile, spaceFileBytes)
+	if err == nil {
+		var state spaceState
+		w.identity, state, err = decodeSpaceFile(b)
+		if err == nil && state.id != id && state.next != id {
+			return nil, &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: fmt.Sprintf(
+				"names another space: if its directory was renamed, rename it back to %q", string(state.id)), Foreign: true}
+		}
+		if err == nil {
+			return &state, nil
+		}
+		if w.identity != (identity{}) {
+			return nil, w.checkUnique(r, id)
+		}
+	} else {
+		err = damageOrError(err, spaceFile)
+	}
+	if !errors.Is(err, ErrCorrupt) {
+		return nil, err
+	}
+	damage := err
+	headers, err := w.headers()
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range headers {
+		if i > 0 && h.identity != w.identity {
+			return nil, &CorruptionError{File: walDir, Offset: -1, Reason: "holds segments of several spaces, and SPACE does not say which it is"}
+		}
+		w.identity = h.identity
+	}
+	if len(headers) == 0 {
+		return nil, damage
+	}
+	return nil, w.checkUnique(r, id)
+}
+
+// checkUnique refuses a directory that does not say its id and may be a copy of
+// another space's.
+func (w *wreck) checkUnique(r *Registry, id SpaceID) error {
+	for other := range r.Spaces("") {
+		if other == id {
+			continue
+		}
+		found, err := r.readIncarnation(other)
+		switch {
+		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrVersion):
+		case err != nil:
+			return err
+		case found == w.identity.incarnation:
+			return &CorruptionError{File: walDir, Offset: -1, Reason: "is that of another space", Foreign: true}
+		}
+	}
+	return nil
+}
+
+// segments lists the numbers of the segment files.
+func (w *wreck) segments() ([]uint64, error) {
+	entries, err := w.dir.ReadDir(walDir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, vfs.ErrUnsafe) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", walDir, err)
+	}
+	var numbers []uint64
+	for _, e := range entries {
+		if n, ok := segmentNumber(e.Name()); ok {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, nil
+}
+
+func (w *wreck) headers() ([]segmentHeader, error) {
+	numbers, err := w.segments()
+	if err != nil {
+		return nil, err
+	}
+	var list []segmentHeader
+	for _, n := range numbers {
+		b, err := w.readSegment(n)
+		if err != nil {
+			return nil, err
+		}
+		if h, err := decodeSegmentHeader(b); err == nil {
+			list = append(list, h)
+		}
+	}
+	return list, nil
+}
+
+// readSegment returns the file's bytes, nil where it is no file to be read.
+func (w *wreck) readSegment(number uint64) ([]byte, error) {
+	b, err := readFile(w.dir, segmentPath(number), maxSegmentBytes)
+	if errors.Is(err, vfs.ErrUnsafe) || errors.Is(err, errLength) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", segmentPath(number), err)
+	}
+	return b, nil
+}
+
+// readLog looks for records in every segment. A segment of another space has
+// none: its key is another.
+func (w *wreck) readLog() error {
+	headers, err := w.headers()
+	if err != nil {
+		return err
+	}
+	// What a segment holds from where a later one goes on was given up: it was
+	// never acknowledged, and its seqs may have been used again.
+	continued := make(map[uint64]uint64)
+	for _, h := range headers {
+		if h.kind == kindLog && h.identity == w.identity {
+			continued[h.prevNumber] = h.firstSeq
+		}
+	}
+	numbers, err := w.segments()
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		b, err := w.readSegment(n)
+		if err != nil {
+			return err
+		}
+		before, found := continued[n]
+		if !found {
+			before = math.MaxUint64
+		}
+		w.take(b, locator{segment: n}, nil, before)
+	}
+	return nil
+}
+
+// take files the records below the seq of the frames in b, which stands at the
+// place. Behind damage it looks for the next frame at every byte. held is b where
+// it has to be kept.
+func (w *wreck) take(b []byte, at locator, held []byte, before uint64) {
+	for i := 0; i+frameHeaderBytes <= len(b); {
+		n, ok := looksLikeFrame(b[i:])
+		if !ok {
+			i++
+			continue
+		}
+		end := min(i+n, len(b))
+		place := at
+		place.offset += int64(i + frameHeaderBytes)
+		w.takeRecords(b[i:end], place, held, i+frameHeaderBytes, before)
+		if _, _, err := decodeFrame(b[i:], w.identity.key); err != nil {
+			i++
+			continue
+		}
+		i += n
+	}
+}
+
+// looksLikeFrame reports whether a frame may begin at b, and its length: what
+// looks for frames at every byte must not compute a checksum at each.
+func looksLikeFrame(b []byte) (int, bool) {
+	n, err := frameLen(b)
+	if err != nil {
+		return 0, false
+	}
+	kind := binary.LittleEndian.Uint32(b[28:]) // and the flags, which are 0
+	return n, kind == uint32(kindLog) || kind == uint32(kindBodies)
+}
+
+// takeRecords files the records of a frame. Each is verified for itself: the
+// frame may be damaged in another place.
+func (w *wreck) takeRecords(frame []byte, place locator, held []byte, from int, before uint64) {
+	seq := binary.LittleEndian.Uint64(frame[16:])
+	bodies := binary.LittleEndian.Uint16(frame[28:]) == kindBodies
+	b := frame[frameHeaderBytes:]
+	skip := func(n int) {
+		b, place.offset, from = b[n:], place.offset+int64(n), from+n
+	}
+	for ; ; seq++ {
+		if bodies {
+			if len(b) < 8 {
+				return
+			}
+			seq = binary.LittleEndian.Uint64(b)
+			skip(8)
+		}
+		n, err := splitRecord(b)
+		if err != nil {
+			return
+		}
+		if seq < before && operationSum(b[:n], w.identity.key, seq) == binary.LittleEndian.Uint32(b[4:]) {
+			found := salvaged{locator: place}
+			found.length = n
+			if held != nil {
+				found.bytes = held[from:][:n]
+			}
+			w.records[seq] = found
+		}
+		skip(n)
+	}
+}
+
+// loadCheckpoint fills the store from the checkpoint that the state names, or
+// where there is no state, from the newest that is whole.
+func (w *wreck) loadCheckpoint(state *spaceState, s *SpaceSalvage) error {
+	entries, err := w.dir.ReadDir(".")
+	if err != nil {
+		return fmt.Errorf("list the space: %w", err)
+	}
+	wanted := ""
+	if state != nil && state.checkpoint.seq != 0 {
+		wanted = state.checkpoint.name()
+		s.Returned = true // until it is loaded
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if !strings.HasPrefix(name, checkpointPrefix) || state != nil && name != wanted {
+			continue
+		}
+		b, err := readFile(w.dir, name, maxSegmentBytes)
+		if err != nil {
+			if err = damageOrError(err, name); !errors.Is(err, ErrCorrupt) {
+				return err
+			}
+			continue
+		}
+		c, err := decodeCheckpoint(b, w.identity)
+		if errors.Is(err, errUnknownVersion) {
+			return &VersionError{File: name, Version: blockVersion(b)}
+		}
+		if err == nil && c.start.seq >= w.store.seq {
+			w.store, s.Returned = newStore(), false
+			w.store.load(c)
+		}
+	}
+	// Without a state nobody knows whether there was a checkpoint; a log that
+	// does not begin with the first operation says so.
+	if _, first := w.records[1]; state == nil && w.store.seq == 0 && !first {
+		s.Returned = true
+	}
+	return nil
+}
+
+// replay applies the operations above the checkpoint, up to the last one found,
+// and notes those that are missing before end.
+func (w *wreck) replay(end uint64, s *SpaceSalvage) error {
+	seqs := make([]uint64, 0, len(w.records))
+	for seq := range w.records {
+		if seq > w.store.seq {
+			seqs = append(seqs, seq)
+		}
+	}
+	slices.Sort(seqs)
+	for _, seq := range seqs {
+		op, err := w.operation(seq)
+		switch {
+		case errors.Is(err, errNotOperation):
+			continue
+		case errors.Is(err, errUnknownVersion):
+			return &VersionError{File: segmentPath(w.records[seq].segment), Version: formatVersion}
+		case err != nil:
+			return err
+		}
+		w.missing(seq-1, s)
+		w.store.apply(op)
+	}
+	w.store.publish()
+	s.LastSeq = w.store.seq
+	w.missing(end, s)
+	return nil
+}
+
+// missing notes that what is between the store and seq, included, is lost.
+// Where the checkpoint is lost nobody knows what of that was still needed.
+func (w *wreck) missing(seq uint64, s *SpaceSalvage) {
+	if w.store.seq < seq && !(s.Returned && w.store.seq == 0) {
+		s.Missing = append(s.Missing, SeqRange{First: w.store.seq + 1, Last: seq})
+	}
+}
+
+// operation reads a record that was found, again.
+func (w *wreck) operation(seq uint64) (*operation, error) {
+	found := w.records[seq]
+	b := found.bytes
+	if b == nil {
+		name := segmentPath(found.segment)
+		file, err := w.dir.Open(name, false)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		b, err = readRange(file, found.offset, found.offset+int64(found.length))
+		if err = errors.Join(err, file.Close()); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+	op, err := decodeOperation(b, w.identity.key, seq)
+	if err != nil {
+		return nil, err
+	}
+	op.record = found.locator
+	return &op, nil
+}
+
+// memory returns the document's memory as it can be remembered again, nil where
+// its record is lost.
+func (w *wreck) memory(d uint32) (*Memory, error) {
+	v := w.store.view()
+	if _, found := w.records[v.seqOf(d)]; !found {
+		return nil, nil
+	}
+	op, err := w.operation(v.seqOf(d))
+	if errors.Is(err, errNotOperation) || err == nil && op.memory.ID != string(v.id(d)) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &op.memory, nil
+}
+
+func (w *wreck) associations(id string) []Association { return w.store.view().graph.associations(id) }
