@@ -382,7 +382,7 @@ func TestCrashHangingLog(t *testing.T) {
 	select {
 	case err := <-closed:
 		require.ErrorContains(t, err, "sick")
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		close(released)
 		require.Error(t, <-closed, "Close waits for a log that hangs")
 		t.Fatal("Close waits for a log that hangs")
@@ -472,7 +472,7 @@ func TestWithdrawnWritesMakeRoom(t *testing.T) {
 	}
 	require.Eventually(t, waiting, time.Minute, time.Millisecond)
 	cancel()
-	require.Eventually(t, queued(1), 10*time.Second, time.Millisecond, "nobody told it that there is room")
+	require.Eventually(t, queued(1), time.Minute, time.Millisecond, "nobody told it that there is room")
 	close(released)
 	require.NoError(t, <-waited)
 	work.Wait()

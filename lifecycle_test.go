@@ -381,7 +381,7 @@ func TestCloseJoinsEveryGoroutine(t *testing.T) {
 		closers.Wait()
 		cancel()
 		work.Wait()
-		require.Eventually(t, func() bool { return len(engramGoroutines()) == 0 }, time.Second, time.Millisecond,
+		require.Eventually(t, func() bool { return len(engramGoroutines()) == 0 }, time.Minute, time.Millisecond,
 			"a goroutine that has been joined may take a moment to be gone")
 	}
 }

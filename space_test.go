@@ -330,7 +330,7 @@ func waitQueued(t *testing.T, s *Space, n int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return len(s.awake.Load().queue.writes) == n
-	}, 10*time.Second, 50*time.Microsecond)
+	}, time.Minute, 50*time.Microsecond)
 }
 
 // waitBusy waits until a group has taken a write of the space.
@@ -341,7 +341,7 @@ func waitBusy(t *testing.T, s *Space) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return s.awake.Load().queue.busy
-	}, 10*time.Second, 50*time.Microsecond)
+	}, time.Minute, 50*time.Microsecond)
 }
 
 // A write that no group has taken can be withdrawn; one that was taken is done,

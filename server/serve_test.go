@@ -46,7 +46,7 @@ func (r *running) wait() error {
 	select {
 	case err := <-r.ended:
 		return err
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		require.FailNow(r.t, "Serve did not return")
 		return nil
 	}
@@ -58,7 +58,7 @@ func (r *running) dial() *net.TCPConn {
 	connection, err := net.Dial("tcp", r.address)
 	require.NoError(r.t, err)
 	r.t.Cleanup(func() { require.NoError(r.t, connection.Close()) })
-	require.NoError(r.t, connection.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(r.t, connection.SetDeadline(time.Now().Add(time.Minute)))
 	return connection.(*net.TCPConn)
 }
 
@@ -100,7 +100,7 @@ func TestServeEndsAfterRequestsUnderWay(t *testing.T) {
 	r.stop()
 	require.Eventually(t, func() bool {
 		return f.call("GET", "/readyz", "").status == http.StatusServiceUnavailable
-	}, 5*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	select {
 	case err := <-r.ended:
 		require.FailNow(t, "Serve returned before the request was answered", "%v", err)
@@ -188,12 +188,12 @@ func TestSlowBodyTimesOut(t *testing.T) {
 // not mistaken for a client that has left.
 func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
 	f := newFixture(t, Options{})
-	f.server.bodyTimeout = 50 * time.Millisecond
+	f.server.bodyTimeout = 300 * time.Millisecond
 	slow := httptest.NewServer(f.server.handler(route{path: "slow", verb: verbPublic, handle: func(s *Server, x *exchange) error {
 		if err := s.decode(x, new(recallBody), maxRecallBody); err != nil {
 			return err
 		}
-		time.Sleep(4 * s.bodyTimeout)
+		time.Sleep(2 * s.bodyTimeout)
 		if err := x.r.Context().Err(); err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func TestServe(t *testing.T) {
 	select {
 	case got := <-code:
 		require.Equal(t, exitOK, got, logged.String())
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		require.FailNow(t, "serve did not end")
 	}
 	require.Contains(t, logged.String(), `"route":"/v1/spaces/{space}/recall"`)
