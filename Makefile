@@ -159,13 +159,13 @@ vuln: ## look for known vulnerabilities that the code reaches
 build-off: ## build each module without the workspace
 	@$(call each-module,GOWORK=off go build -o /dev/null ./...)
 
-# vet compiles the tests too, which build leaves out.
+# vet compiles the tests too, which build leaves out. The benchmarks are for Linux.
 .PHONY: cross
 cross: ## build and vet for macOS and Windows
-	GOOS=darwin GOARCH=arm64 go build $(PACKAGES)
-	GOOS=darwin GOARCH=arm64 go vet $(PACKAGES)
-	GOOS=windows GOARCH=amd64 go build $(PACKAGES)
-	GOOS=windows GOARCH=amd64 go vet $(PACKAGES)
+	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
+	GOOS=darwin GOARCH=arm64 go vet ./... ./server/...
+	GOOS=windows GOARCH=amd64 go build ./... ./server/...
+	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
 
 .PHONY: ci
 ci: ## everything that must hold before a merge, and every fault in full
