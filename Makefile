@@ -128,7 +128,7 @@ ISOLATION := ^Test(Noninterference|SleepDoesNotMoveCheckpoints|ScenariosAcrossSp
 
 .PHONY: isolation
 isolation: ## prove on 10,000 pairs that a space observes the same whatever others do
-	@ENGRAM_ISOLATION=$${ENGRAM_ISOLATION:-full} go test -count=1 -v -timeout=2h -run='$(ISOLATION)' . | \
+	@GOGC=400 ENGRAM_ISOLATION=$${ENGRAM_ISOLATION:-full} go test -count=1 -v -timeout=2h -run='$(ISOLATION)' . | \
 		grep -vE '^ *(=== |--- PASS: .*/)'
 
 .PHONY: leaks
