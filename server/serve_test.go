@@ -156,14 +156,15 @@ func TestBrokenBodiesStoreNothing(t *testing.T) {
 			r := &running{fixture: &fixture{t: t}, address: r.address}
 			connection := r.dial()
 			r.send(connection, c.request)
-			require.NoError(t, connection.CloseWrite())
+			_ = connection.CloseWrite() // fails where the server has answered and closed
 			r.read(connection).problem(c.status, c.slug)
 		})
 	}
 	require.Zero(t, memoryCount(t, space))
 
 	large := r.dial()
-	r.send(large, head+"Transfer-Encoding: chunked\r\n\r\n"+fmt.Sprintf("%x\r\n", maxRememberBody+1)+strings.Repeat(" ", maxRememberBody+1)+"\r\n0\r\n\r\n")
+	// Writing the end fails where the server has answered and closed before.
+	_, _ = io.WriteString(large, head+"Transfer-Encoding: chunked\r\n\r\n"+fmt.Sprintf("%x\r\n", maxRememberBody+1)+strings.Repeat(" ", maxRememberBody+1)+"\r\n0\r\n\r\n")
 	r.read(large).problem(413, "body-too-large")
 	require.Zero(t, memoryCount(t, space))
 
