@@ -74,7 +74,12 @@ func (x *crashRun) step() bool {
 	case n < 34:
 		x.associate(id, h)
 	case n < 38:
-		x.embed(id, h)
+		for range 1 + x.random.IntN(8) {
+			if h.unknown() || x.fs.Ended() {
+				break
+			}
+			x.embed(id, h)
+		}
 	case n < 46:
 		x.remember(id, h, 2+x.random.IntN(6))
 	case n < 54:
@@ -244,36 +249,82 @@ func (x *crashRun) associate(id SpaceID, h *history) {
 	x.wrote(id, h, receipt.Seq, err)
 }
 
-// embed gives some memories the vectors that they lack. It is called here, not
-// in the background, so that a seed takes the same steps each time.
+// embed goes a step on the way to vectors: it gives the space its embedder, begins
+// to give it another's, gives some memories a vector that they lack, or switches to
+// those of the other. It is called here, not in the background, so that a seed takes
+// the same steps each time.
 func (x *crashRun) embed(id SpaceID, h *history) {
-	s, e := x.space(id), newMeanings()
-	t, err := s.withoutVector(background, 4, nil)
+	s := x.space(id)
+	a, err := s.use(background)
 	if err != nil {
 		x.tolerate(err)
 		return
 	}
+	v := a.store.view()
+	a.uses.Add(-1)
+	other := crashEmbedder(1 + x.random.IntN(3))
 	switch {
-	case t.view.generation == 0:
+	case v.generation == 0:
 		x.log("give %s its embedder", id)
-		h.add(1, h.last().state)
-		x.publish()
-		err = s.adopt(background, e)
-	case len(t.ids) == 0:
-		return
+		x.try(id, h, 1, h.last().state, func() error { return s.adopt(background, other) })
+	case x.random.IntN(4) == 0 && !v.next.isOf(other) && (!v.isOf(other) || v.next.generation > 0):
+		x.log("re-embed %s", id)
+		state := h.last().state.changed(func(m *crashMemory) { m.next = "" })
+		x.try(id, h, 1, state, func() error {
+			_, err := s.reembed(background, other)
+			return err
+		})
+	case v.next.generation > 0:
+		x.embedSome(id, h, embedderNamed(v.next.embedder))
 	default:
+		x.embedSome(id, h, embedderNamed(v.embedder))
+	}
+}
+
+// try makes a write of n operations.
+func (x *crashRun) try(id SpaceID, h *history, n int, state crashState, write func() error) {
+	h.add(n, state)
+	x.publish()
+	x.wrote(id, h, h.last().seq, write())
+}
+
+// embedSome gives some memories a vector of e, or switches to those where all have one.
+func (x *crashRun) embedSome(id SpaceID, h *history, e *meanings) {
+	s := x.space(id)
+	t, err := s.withoutVector(background, e, 6, nil)
+	if err != nil {
+		x.tolerate(err)
+		return
+	}
+	state := h.last().state
+	switch {
+	case len(t.ids) == 0 && t.next():
+		x.log("switch vectors of %s", id)
+		state = state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" })
+		x.try(id, h, 1, state, func() error { return s.switchVectors(background, t.view) })
+	case len(t.ids) > 0:
 		x.log("embed %d in %s", len(t.ids), id)
-		state := h.last().state
 		for _, id := range t.ids {
 			m := state[id]
-			m.vector = "derived"
+			if t.next() {
+				m.next = e.id
+			} else {
+				m.vector = e.id
+			}
 			state = state.with(id, m)
 		}
-		h.add(len(t.ids), state)
-		x.publish()
-		err = s.embed(background, e, &t)
+		x.try(id, h, len(t.ids), state, func() error { return s.embed(background, e, &t) })
 	}
-	x.wrote(id, h, h.last().seq, err)
+}
+
+// crashEmbedder returns one of three embedders, of which two make vectors of one
+// dimension.
+func crashEmbedder(n int) *meanings {
+	return &meanings{id: fmt.Sprint("meanings-", n), dimension: []int{16, 8, 16}[n-1]}
+}
+
+func embedderNamed(id string) *meanings {
+	return crashEmbedder(int(id[len(id)-1] - '0'))
 }
 
 func (x *crashRun) rememberEverywhere() {
