@@ -249,72 +249,77 @@ func (x *crashRun) associate(id SpaceID, h *history) {
 	x.wrote(id, h, receipt.Seq, err)
 }
 
-// embed goes a step on the way to vectors: it gives the space its embedder, begins
-// to give it another's, gives some memories a vector that they lack, or switches to
-// those of the other. It is called here, not in the background, so that a seed takes
-// the same steps each time.
+// embed goes a step on the way to vectors. It is called here, not in the background,
+// so that a seed takes the same steps each time.
 func (x *crashRun) embed(id SpaceID, h *history) {
-	s := x.space(id)
-	a, err := s.use(background)
+	step, err := nextVectorStep(x.space(id), h.last().state, x.random.IntN)
 	if err != nil {
 		x.tolerate(err)
+	}
+	if step.do == nil {
 		return
+	}
+	x.log("%s %s", step.what, id)
+	h.add(step.operations, step.after)
+	x.publish()
+	x.wrote(id, h, h.last().seq, step.do())
+}
+
+// vectorStep is a write that has to do with vectors.
+type vectorStep struct {
+	what       string
+	operations int
+	after      crashState
+	do         func() error // nil: there is none
+}
+
+// nextVectorStep gives the space an embedder, begins to give it another's, gives
+// some memories a vector that they lack, or switches to those of the other.
+func nextVectorStep(s *Space, state crashState, pick func(n int) int) (vectorStep, error) {
+	a, err := s.use(background)
+	if err != nil {
+		return vectorStep{}, err
 	}
 	v := a.store.view()
 	a.uses.Add(-1)
-	other := crashEmbedder(1 + x.random.IntN(3))
+	other := crashEmbedder(1 + pick(3))
 	switch {
 	case v.generation == 0:
-		x.log("give %s its embedder", id)
-		x.try(id, h, 1, h.last().state, func() error { return s.adopt(background, other) })
-	case x.random.IntN(4) == 0 && !v.next.isOf(other) && (!v.isOf(other) || v.next.generation > 0):
-		x.log("re-embed %s", id)
-		state := h.last().state.changed(func(m *crashMemory) { m.next = "" })
-		x.try(id, h, 1, state, func() error {
+		return vectorStep{"give its embedder to", 1, state, func() error { return s.adopt(background, other) }}, nil
+	case pick(4) == 0 && !v.next.isOf(other) && (!v.isOf(other) || v.next.generation > 0):
+		return vectorStep{"re-embed", 1, state.changed(func(m *crashMemory) { m.next = "" }), func() error {
 			_, err := s.reembed(background, other)
 			return err
-		})
+		}}, nil
 	case v.next.generation > 0:
-		x.embedSome(id, h, embedderNamed(v.next.embedder))
-	default:
-		x.embedSome(id, h, embedderNamed(v.embedder))
+		return embeddingStep(s, state, embedderNamed(v.next.embedder))
 	}
+	return embeddingStep(s, state, embedderNamed(v.embedder))
 }
 
-// try makes a write of n operations.
-func (x *crashRun) try(id SpaceID, h *history, n int, state crashState, write func() error) {
-	h.add(n, state)
-	x.publish()
-	x.wrote(id, h, h.last().seq, write())
-}
-
-// embedSome gives some memories a vector of e, or switches to those where all have one.
-func (x *crashRun) embedSome(id SpaceID, h *history, e *meanings) {
-	s := x.space(id)
+// embeddingStep gives some memories a vector of e, or switches to those where all
+// have one.
+func embeddingStep(s *Space, state crashState, e *meanings) (vectorStep, error) {
 	t, err := s.withoutVector(background, e, 6, nil)
-	if err != nil {
-		x.tolerate(err)
-		return
-	}
-	state := h.last().state
 	switch {
-	case len(t.ids) == 0 && t.next():
-		x.log("switch vectors of %s", id)
-		state = state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" })
-		x.try(id, h, 1, state, func() error { return s.switchVectors(background, t.view) })
-	case len(t.ids) > 0:
-		x.log("embed %d in %s", len(t.ids), id)
-		for _, id := range t.ids {
-			m := state[id]
-			if t.next() {
-				m.next = e.id
-			} else {
-				m.vector = e.id
-			}
-			state = state.with(id, m)
-		}
-		x.try(id, h, len(t.ids), state, func() error { return s.embed(background, e, &t) })
+	case err != nil || len(t.ids) == 0 && !t.next():
+		return vectorStep{}, err
+	case len(t.ids) == 0:
+		return vectorStep{
+			"switch", 1, state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" }),
+			func() error { return s.switchVectors(background, t.view) },
+		}, nil
 	}
+	for _, id := range t.ids {
+		m := state[id]
+		if t.next() {
+			m.next = e.id
+		} else {
+			m.vector = e.id
+		}
+		state = state.with(id, m)
+	}
+	return vectorStep{"embed", len(t.ids), state, func() error { return s.embed(background, e, &t) }}, nil
 }
 
 // crashEmbedder returns one of three embedders, of which two make vectors of one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -544,4 +545,120 @@ func requireOneEmbedder(t *testing.T, f *crashfs.FS, switched bool) (had string)
 	verified(t, s)
 	require.NoError(t, r.Close())
 	return had
+}
+
+// TestApplyGenerations: a vector fits the generation that it was made for, and an
+// operation that comes late changes nothing.
+func TestApplyGenerations(t *testing.T) {
+	s := newStore()
+	apply := func(op operation) {
+		op.seq = s.seq + 1
+		op.record = locator{segment: 1, offset: int64(op.seq), length: 10}
+		s.apply(&op)
+	}
+	vector := func(id string, version, generation uint64, v ...float32) operation {
+		return operation{kind: opEmbed, version: version, generation: generation, memory: Memory{ID: id, Embedding: v}}
+	}
+	to := func(embedder string, dimension int) operation {
+		return operation{kind: opReembed, embedder: embedder, dimension: dimension}
+	}
+	switchTo := func(generation uint64) operation { return operation{kind: opSwitch, generation: generation} }
+	live := func() int64 { return s.use(1).live }
+
+	apply(to("x", 2)) // there are no vectors
+	require.Zero(t, s.next)
+	apply(operation{kind: opRemember, memory: Memory{ID: "a", Content: "a"}}) // 2
+	apply(operation{kind: opEmbedder, generation: 1, embedder: "x", dimension: 2})
+	apply(vector("a", 2, 1, 1, 0))
+	apply(to("x", 2)) // it has those
+	require.Zero(t, s.next)
+	apply(to("y", 2)) // 6
+	require.Equal(t, nextVectors{generation: 6, embedder: "y", dimension: 2}, s.next)
+	apply(vector("a", 2, 6, 0, 1))
+	require.Equal(t, int64(1), s.next.vectors)
+	apply(to("y", 2)) // they are under way
+	require.Equal(t, int64(1), s.next.vectors)
+	require.Equal(t, int64(30), live())
+	apply(to("z", 2)) // 9
+	require.Equal(t, nextVectors{generation: 9, embedder: "z", dimension: 2}, s.next)
+	require.Equal(t, int64(20), live())
+	for _, op := range []operation{
+		vector("a", 2, 6, 0, 1), vector("a", 2, 2, 0, 1), vector("a", 1, 9, 0, 1), vector("a", 2, 9, 0, 1, 0), vector("b", 2, 9, 0, 1),
+		switchTo(6), switchTo(1), switchTo(0),
+	} {
+		apply(op)
+		require.Equal(t, nextVectors{generation: 9, embedder: "z", dimension: 2}, s.next)
+		require.Equal(t, "x", s.embedder)
+		require.Equal(t, int64(20), live())
+	}
+	apply(vector("a", 2, 9, 0, 1))
+	apply(vector("a", 2, 9, 0, 1))
+	require.Equal(t, int64(1), s.next.vectors)
+	require.Equal(t, int64(30), live())
+	apply(to("x", 2)) // back
+	require.Zero(t, s.next)
+	require.Equal(t, int64(20), live())
+	require.Equal(t, int64(1), s.vectors)
+	apply(switchTo(9))
+	require.Equal(t, uint64(1), s.generation)
+
+	apply(to("w", 3))
+	w := s.seq
+	apply(operation{kind: opRemember, memory: Memory{ID: "own", Embedding: []float32{1, 1}}})
+	apply(switchTo(w))
+	require.Equal(t, uint64(1), s.generation, "an embedding of a caller is in its way")
+	apply(operation{kind: opForget, ids: []string{"own"}})
+	apply(vector("a", 2, w, 1, 2, 3))
+	apply(switchTo(w))
+	require.Equal(t, vectorState{generation: w, embedder: "w", dimension: 3}, s.vectorState)
+	require.Equal(t, int64(20), live())
+	require.Equal(t, int64(1), s.vectors)
+	apply(operation{kind: opForget, ids: []string{"a"}})
+	require.Zero(t, live())
+	require.Zero(t, s.vectors)
+	require.Zero(t, s.derived)
+}
+
+// TestVectorsAreDurableBeforeTheyCount: what the journal could not flush is in no
+// answer.
+func TestVectorsAreDurableBeforeTheyCount(t *testing.T) {
+	for name, write := range map[string]func(s *Space) error{
+		"a vector": func(s *Space) error {
+			texts, err := s.withoutVector(background, crashEmbedder(1), 1, nil)
+			require.NoError(t, err)
+			require.Len(t, texts.ids, 1)
+			return s.embed(background, crashEmbedder(1), &texts)
+		},
+		"a generation": func(s *Space) error {
+			_, err := s.reembed(background, crashEmbedder(3))
+			return err
+		},
+		"a switch": func(s *Space) error { return s.switchVectors(background, s.awake.Load().store.view()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := crashfs.New()
+			r := openMemory(t, f, Options{Clock: newStepClock()})
+			s := create(t, r, "ann")
+			remember(t, s, Memory{ID: "a", Content: "dog"})
+			require.NoError(t, s.adopt(background, crashEmbedder(1)))
+			embedAll(t, s, crashEmbedder(1), 1)
+			_, err := s.reembed(background, crashEmbedder(2))
+			require.NoError(t, err)
+			remember(t, s, Memory{ID: "b", Content: "cat"})
+			embedAll(t, s, crashEmbedder(2), 1)
+			before := s.awake.Load().store.view()
+			f.SetHook(func(c crashfs.Call) error {
+				if c.Op == crashfs.OpSync && strings.HasPrefix(c.Name, journalDir) {
+					return syscall.EIO
+				}
+				return nil
+			})
+			require.ErrorIs(t, write(s), ErrUnknownOutcome)
+			v := s.awake.Load().store.view()
+			require.Equal(t, before.seq, v.seq)
+			require.Equal(t, before.vectorState, v.vectorState)
+			require.Equal(t, int64(1), v.vectors)
+			require.Error(t, r.Close())
+		})
+	}
 }
