@@ -121,6 +121,9 @@ func (a *awake) admit(w *write, t *taking) (again bool, err error) {
 		return false, nil // whether it fits the memory shows when it is applied
 	}
 	if w.operations[0].kind != opRemember {
+		if err := a.refuseVectors(&w.operations[0]); err != nil && t.writes == 0 {
+			return false, err
+		}
 		// What it changes counts for the checks of the writes behind it.
 		t.closed = t.writes == 0
 		return t.writes > 0, nil
@@ -141,6 +144,9 @@ func (w *write) fits(t *taking) (dimension int, err error) {
 	dimension = t.dimension
 	for i := range w.operations {
 		n := len(w.operations[i].memory.Embedding)
+		if w.operations[i].kind == opEmbed {
+			n = 0 // its generation says which dimension it is to have
+		}
 		if n != 0 && dimension != 0 && n != dimension {
 			return 0, wrongDimension(n, dimension)
 		}

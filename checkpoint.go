@@ -196,12 +196,17 @@ func (a *awake) rewrite(job *checkpointJob) ([]*segment, error) {
 		loc, _ := job.view.recordOf(m)
 		return loc
 	}
-	job.view.records(func(m movedRecord) {
-		number := place(m).segment
-		if list, found := victims[number]; found {
-			victims[number] = append(list, m)
+	for d := range job.view.documents() {
+		if !job.view.visible(d) {
+			continue
 		}
-	})
+		job.view.records(d, func(m movedRecord) {
+			number := place(m).segment
+			if list, found := victims[number]; found {
+				victims[number] = append(list, m)
+			}
+		})
+	}
 	var written []*segment
 	number := job.first
 	for _, victim := range job.victims {

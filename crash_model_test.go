@@ -19,7 +19,8 @@ type crashState map[string]crashMemory
 
 type crashMemory struct {
 	content, episode string
-	vector           string // "derived" where an embedder has made one of the content
+	vector           string // the embedder that has made one of the content
+	next             string // and one of the space's next generation
 	to               string // ids that it has associations to, each with a space behind it
 }
 
@@ -296,20 +297,29 @@ func readVectors(s *Space, state crashState) error {
 		if !found {
 			return fmt.Errorf("memory %q has gone", id)
 		}
-		vector, err := r.derivedVector(d)
-		if err != nil {
-			return err
+		if row, found := r.view.derivedOf(d); found {
+			if m.vector, err = r.maker(d, &row, r.view.embedder, m.content); err != nil {
+				return err
+			}
 		}
-		if vector == nil {
-			continue
+		if row, found := r.view.nextOf(d); found {
+			if m.next, err = r.maker(d, &row, r.view.next.embedder, m.content); err != nil {
+				return err
+			}
 		}
-		if !slices.Equal(vector, newMeanings().vector(m.content)) {
-			return fmt.Errorf("memory %q has the vector of another content", id)
-		}
-		m.vector = "derived"
 		state[id] = m
 	}
 	return nil
+}
+
+// maker returns the embedder's id if the vector is what it makes of the content.
+func (r *reader) maker(d uint32, row *derivedRow, embedder, content string) (string, error) {
+	e := embedderNamed(embedder)
+	vector, err := r.readVector(d, row, e.dimension)
+	if err == nil && !slices.Equal(vector, e.vector(content)) {
+		err = fmt.Errorf("%q has the vector of another content or embedder", content[:min(len(content), 30)])
+	}
+	return embedder, err
 }
 
 // alive reports whether the process still runs, so that an error is its own.
@@ -346,6 +356,16 @@ func (s crashState) without(gone func(id string, m crashMemory) bool) (crashStat
 		left[id] = m
 	}
 	return left, len(s) - len(left)
+}
+
+// changed returns the state with every memory changed.
+func (s crashState) changed(change func(m *crashMemory)) crashState {
+	more := maps.Clone(s)
+	for id, m := range more {
+		change(&m)
+		more[id] = m
+	}
+	return more
 }
 
 // with returns the state with that memory.

@@ -89,9 +89,12 @@ func TestCrashScriptsReachEverything(t *testing.T) {
 	}
 	for _, step := range []string{
 		"remember", "forget", "configure", "create", "delete", "rename", "checkpoint", "sleep", "settle", "read",
+		"embed",
 	} {
 		require.Greater(t, steps[step], 100, "step %s", step)
 	}
+	require.Greater(t, steps["re-embed"], 20)
+	require.Greater(t, steps["switch"], 10)
 	reached := slices.Sorted(maps.Keys(calls))
 	for _, call := range []string{
 		"create .reserve", "create HEAD", "create SPACE", "create journal file", "create new checkpoint", "create segment",

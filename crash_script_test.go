@@ -74,7 +74,12 @@ func (x *crashRun) step() bool {
 	case n < 34:
 		x.associate(id, h)
 	case n < 38:
-		x.embed(id, h)
+		for range 1 + x.random.IntN(8) {
+			if h.unknown() || x.fs.Ended() {
+				break
+			}
+			x.embed(id, h)
+		}
 	case n < 46:
 		x.remember(id, h, 2+x.random.IntN(6))
 	case n < 54:
@@ -244,36 +249,87 @@ func (x *crashRun) associate(id SpaceID, h *history) {
 	x.wrote(id, h, receipt.Seq, err)
 }
 
-// embed gives some memories the vectors that they lack. It is called here, not
-// in the background, so that a seed takes the same steps each time.
+// embed goes a step on the way to vectors. It is called here, not in the background,
+// so that a seed takes the same steps each time.
 func (x *crashRun) embed(id SpaceID, h *history) {
-	s, e := x.space(id), newMeanings()
-	t, err := s.withoutVector(background, 4, nil)
+	step, err := nextVectorStep(x.space(id), h.last().state, x.random.IntN)
 	if err != nil {
 		x.tolerate(err)
+	}
+	if step.do == nil {
 		return
 	}
+	x.log("%s %s", step.what, id)
+	h.add(step.operations, step.after)
+	x.publish()
+	x.wrote(id, h, h.last().seq, step.do())
+}
+
+// vectorStep is a write that has to do with vectors.
+type vectorStep struct {
+	what       string
+	operations int
+	after      crashState
+	do         func() error // nil: there is none
+}
+
+// nextVectorStep gives the space an embedder, begins to give it another's, gives
+// some memories a vector that they lack, or switches to those of the other.
+func nextVectorStep(s *Space, state crashState, pick func(n int) int) (vectorStep, error) {
+	a, err := s.use(background)
+	if err != nil {
+		return vectorStep{}, err
+	}
+	v := a.store.view()
+	a.uses.Add(-1)
+	other := crashEmbedder(1 + pick(3))
 	switch {
-	case t.view.generation == 0:
-		x.log("give %s its embedder", id)
-		h.add(1, h.last().state)
-		x.publish()
-		err = s.adopt(background, e)
-	case len(t.ids) == 0:
-		return
-	default:
-		x.log("embed %d in %s", len(t.ids), id)
-		state := h.last().state
-		for _, id := range t.ids {
-			m := state[id]
-			m.vector = "derived"
-			state = state.with(id, m)
-		}
-		h.add(len(t.ids), state)
-		x.publish()
-		err = s.embed(background, e, &t)
+	case v.generation == 0:
+		return vectorStep{"give its embedder to", 1, state, func() error { return s.adopt(background, other) }}, nil
+	case pick(4) == 0 && !v.next.isOf(other) && (!v.isOf(other) || v.next.generation > 0):
+		return vectorStep{"re-embed", 1, state.changed(func(m *crashMemory) { m.next = "" }), func() error {
+			_, err := s.reembed(background, other)
+			return err
+		}}, nil
+	case v.next.generation > 0:
+		return embeddingStep(s, state, embedderNamed(v.next.embedder))
 	}
-	x.wrote(id, h, h.last().seq, err)
+	return embeddingStep(s, state, embedderNamed(v.embedder))
+}
+
+// embeddingStep gives some memories a vector of e, or switches to those where all
+// have one.
+func embeddingStep(s *Space, state crashState, e *meanings) (vectorStep, error) {
+	t, err := s.withoutVector(background, e, 6, nil)
+	switch {
+	case err != nil || len(t.ids) == 0 && !t.next():
+		return vectorStep{}, err
+	case len(t.ids) == 0:
+		return vectorStep{
+			"switch", 1, state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" }),
+			func() error { return s.switchVectors(background, t.view) },
+		}, nil
+	}
+	for _, id := range t.ids {
+		m := state[id]
+		if t.next() {
+			m.next = e.id
+		} else {
+			m.vector = e.id
+		}
+		state = state.with(id, m)
+	}
+	return vectorStep{"embed", len(t.ids), state, func() error { return s.embed(background, e, &t) }}, nil
+}
+
+// crashEmbedder returns one of three embedders, of which two make vectors of one
+// dimension.
+func crashEmbedder(n int) *meanings {
+	return &meanings{id: fmt.Sprint("meanings-", n), dimension: []int{16, 8, 16}[n-1]}
+}
+
+func embedderNamed(id string) *meanings {
+	return crashEmbedder(int(id[len(id)-1] - '0'))
 }
 
 func (x *crashRun) rememberEverywhere() {

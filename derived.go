@@ -65,29 +65,64 @@ func (x *imageDerived) find(document uint32) (uint32, bool) {
 	return from, from < uint32(x.documents.len()) && x.documents.at(from) == document
 }
 
-// derivedOf returns the derived vector of the document, if it has one.
-func derivedOf(m *image, x *recent, d uint32) (derivedRow, bool) {
-	if r, found := x.derived.rows.Get(derivedRow{document: d}); found {
+func (x *imageDerived) row(i uint32) derivedRow {
+	return derivedRow{document: x.documents.at(i), size: x.sizes.at(i), seq: x.seqs.at(i), place: x.places.at(i)}
+}
+
+// vectorSet are the vectors of one generation in an image: the codes of all, and
+// where the records of the derived ones stand.
+type vectorSet struct {
+	generation uint64
+	embedder   string
+	dimension  int
+	vectors    imageVectors
+	derived    imageDerived
+}
+
+// of returns the image's vectors of the generation, which are none where it came
+// after the image.
+func (m *image) of(generation uint64) *vectorSet {
+	switch generation {
+	case m.present.generation:
+		return &m.present
+	case m.next.generation:
+		return &m.next
+	}
+	return &m.absent
+}
+
+// vectorsOf returns the derived vector that the document has among those of a
+// generation, which came after the image or are in it.
+func (v *view) vectorsOf(x *derived, generation uint64, d uint32) (derivedRow, bool) {
+	if r, found := x.rows.Get(derivedRow{document: d}); found {
 		return r, true
 	}
-	if d >= m.documents() {
+	if !v.imaged(d) {
 		return derivedRow{}, false
 	}
-	i, found := m.derived.find(d)
+	set := &v.image.of(generation).derived
+	i, found := set.find(d)
 	if !found {
 		return derivedRow{}, false
 	}
-	return derivedRow{document: d, size: m.derived.sizes.at(i), seq: m.derived.seqs.at(i), place: m.derived.places.at(i)}, true
+	return set.row(i), true
 }
 
 func (r *derivedRow) locator() locator { return locatorOf(r.place, r.size) }
 
 // derivedOf returns the derived vector of the document, if it has one.
-func (v *view) derivedOf(d uint32) (derivedRow, bool) { return derivedOf(v.image, &v.recent, d) }
+func (v *view) derivedOf(d uint32) (derivedRow, bool) {
+	return v.vectorsOf(&v.recent.derived, v.generation, d)
+}
 
-// embedded reports whether the document has a vector, its own or a derived one.
+// embedded reports whether the document, which lives, has a vector: its own or a
+// derived one.
 func (v *view) embedded(d uint32) bool {
-	return v.flagsOf(d)&documentEmbedded != 0 || v.recent.derived.rows.Has(derivedRow{document: d})
+	if !v.imaged(d) || v.image.present.generation == v.generation {
+		return v.flagsOf(d)&documentEmbedded != 0 || v.recent.derived.rows.Has(derivedRow{document: d})
+	}
+	_, found := v.derivedOf(d) // those that the image's flags mean are of another generation
+	return found
 }
 
 // embeddedFlags returns the document's flags as an image has them.
@@ -95,28 +130,22 @@ func (v *view) embeddedFlags(d uint32) uint8 {
 	if v.embedded(d) {
 		return v.flagsOf(d) | documentEmbedded
 	}
-	return v.flagsOf(d)
+	return v.flagsOf(d) &^ documentEmbedded
 }
 
 // unembedded is how many of the living memories have no vector.
 func (v *view) unembedded() int64 { return v.live - v.vectors }
 
-// setEmbedder begins the vectors of an embedder.
-func (s *store) setEmbedder(op *operation) {
-	if op.generation != s.generation+1 || s.dimension != 0 {
-		return // vectors of the caller's came before it
-	}
-	s.generation, s.embedder, s.dimension = op.generation, op.embedder, op.dimension
-}
-
 // embed gives the memory its vector, unless the version that it was made of has
 // been replaced or forgotten since, or has one.
 func (s *store) embed(op *operation) {
-	use := s.use(op.record.segment)
-	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	use, v := s.use(op.record.segment), s.now()
 	d, found := v.lookup(op.memory.ID)
-	if !found || v.seqOf(d) != op.version || op.generation != s.generation ||
-		len(op.memory.Embedding) != s.dimension || v.embedded(d) {
+	var x *derived
+	if found && v.seqOf(d) == op.version {
+		x = s.lacking(op, &v, d)
+	}
+	if x == nil {
 		use.dead += int64(op.record.length)
 		return
 	}
@@ -124,31 +153,61 @@ func (s *store) embed(op *operation) {
 	if codes == nil {
 		codes = s.rotations.encode(op.memory.Embedding)
 	}
-	s.recent.derived.add(derivedRow{
-		document: d, size: uint32(op.record.length), seq: op.seq, place: op.record.place(),
-	}, codes, 0)
+	x.add(derivedRow{document: d, size: uint32(op.record.length), seq: op.seq, place: op.record.place()}, codes, 0)
 	use.live += int64(op.record.length)
-	s.vectors++
-}
-
-// dropVector counts the vector of a document that dies.
-func (s *store) dropVector(d uint32) {
-	v := view{seq: s.seq, image: s.image, recent: s.recent}
-	if !v.embedded(d) {
+	if x == &s.recent.next {
+		s.next.vectors++
 		return
 	}
-	s.vectors--
-	if r, found := v.derivedOf(d); found {
-		use := s.use(r.place >> 32)
-		use.live -= int64(r.size)
-		use.dead += int64(r.size)
+	s.vectors++
+	s.derived++
+}
+
+// lacking returns the vectors that the operation's belongs to, if d has none there.
+func (s *store) lacking(op *operation, v *view, d uint32) *derived {
+	n := len(op.memory.Embedding)
+	switch op.generation {
+	case 0:
+	case s.generation:
+		if n == s.dimension && !v.embedded(d) {
+			return &s.recent.derived
+		}
+	case s.next.generation:
+		if _, has := v.nextOf(d); n == s.next.dimension && !has {
+			return &s.recent.next
+		}
 	}
+	return nil
+}
+
+// dropVector counts the vectors of a document that dies.
+func (s *store) dropVector(d uint32) {
+	v := s.now()
+	if v.embedded(d) {
+		s.vectors--
+	}
+	if r, found := v.derivedOf(d); found {
+		s.derived--
+		s.drop(&r)
+	}
+	if r, found := v.nextOf(d); found {
+		s.next.vectors--
+		s.drop(&r)
+	}
+}
+
+// drop says that the vector's record is not needed any more.
+func (s *store) drop(r *derivedRow) {
+	use := s.use(r.place >> 32)
+	use.live -= int64(r.size)
+	use.dead += int64(r.size)
 }
 
 // carryDerived keeps the derived vectors that came after the image was made:
 // their documents have other numbers beside it.
-func (s *store) carryDerived(old *image, recent *recent) {
-	recent.derived.rows.Ascend(func(r derivedRow) bool {
+func (s *store) carryDerived(to, from *derived, old *image, recent *recent) {
+	v := s.now()
+	from.rows.Ascend(func(r derivedRow) bool {
 		if r.seq <= s.image.seq {
 			return true // the image has it
 		}
@@ -160,37 +219,46 @@ func (s *store) carryDerived(old *image, recent *recent) {
 			d := recent.documents[r.document-n]
 			id, seq = d.id, d.seq
 		}
-		v := view{seq: s.seq, image: s.image, recent: s.recent}
 		if d, found := v.lookup(id); found && v.seqOf(d) == seq {
-			codes, row := &recent.derived.codes.codes, int(r.row)
+			codes, row := &from.codes.codes, int(r.row)
 			r.document = d
-			s.recent.derived.add(r, codes, row)
+			to.add(r, codes, row)
 		}
 		return true
 	})
 }
 
-// appendDerived writes whose vectors the space has, and where the records of
-// those stand that were derived.
-func (b *imageBuilder) appendDerived(file []byte) []byte {
-	v := b.view
-	file = appendCounted(appendU64(file, v.generation), v.embedder)
+// rows returns where the records of derived vectors stand, by the new image's
+// documents, in their order.
+func (b *imageBuilder) rows(kind recordKind, of func(d uint32) (derivedRow, bool)) []derivedRow {
 	var rows []derivedRow
 	for i, d := range b.order {
-		r, found := v.derivedOf(d)
+		r, found := of(d)
 		if !found {
 			continue
 		}
-		if loc, moved := b.moved[movedRecord{d, true}]; moved {
+		if loc, moved := b.moved[movedRecord{d, kind}]; moved {
 			r.place = loc.place()
 		}
 		r.document = uint32(i)
 		rows = append(rows, r)
 	}
+	return rows
+}
+
+// appendDerived writes whose vectors the space has, and where the records of
+// those stand that were derived.
+func (b *imageBuilder) appendDerived(file []byte) []byte {
+	file = appendCounted(appendU64(file, b.view.generation), b.view.embedder)
+	rows := b.rows(recordVector, b.view.derivedOf)
 	file = appendU32(file, uint32(len(rows)))
 	for _, r := range rows {
 		file = appendU32(file, r.document)
 	}
+	return appendPlaces(file, rows)
+}
+
+func appendPlaces(file []byte, rows []derivedRow) []byte {
 	for _, r := range rows {
 		file = appendU64(file, r.seq)
 	}
@@ -204,51 +272,82 @@ func (b *imageBuilder) appendDerived(file []byte) []byte {
 }
 
 // decodeDerived takes what appendDerived wrote. Vectors are decoded before it.
-func (c *checkpoint) decodeDerived(d *sectionReader) bool {
-	c.generation = d.u64()
-	c.embedder = d.text()
+func (m *image) decodeDerived(d *sectionReader) bool {
+	set := &m.present
+	set.generation, set.embedder = d.u64(), d.text()
 	n := d.u32()
-	x := &c.image.derived
-	x.documents, x.seqs, x.places, x.sizes = d.column32(n), d.column64(n), d.column64(n), d.column32(n)
-	if !d.end() || c.generation == 0 || validateEmbedderID(c.embedder) != nil || c.dimension == 0 {
+	set.derived.documents = d.column32(n)
+	if !set.decodePlaces(d, n) || !d.end() || !set.valid(m) {
 		return false
 	}
 	for i := range n {
+		if m.flags[set.derived.documents.at(i)]&documentEmbedded == 0 {
+			return false
+		}
+	}
+	m.counts.derived = int64(n)
+	return true
+}
+
+func (set *vectorSet) decodePlaces(d *sectionReader, n uint32) bool {
+	x := &set.derived
+	x.seqs, x.places, x.sizes = d.column64(n), d.column64(n), d.column32(n)
+	return !d.failed
+}
+
+// valid reports whether the set is an embedder's, and its rows are of documents
+// of the image.
+func (set *vectorSet) valid(m *image) bool {
+	if set.generation == 0 || validateEmbedderID(set.embedder) != nil || set.dimension == 0 {
+		return false
+	}
+	x := &set.derived
+	for i := range uint32(x.documents.len()) {
 		at := x.documents.at(i)
-		if at >= c.image.documents() || i > 0 && at <= x.documents.at(i-1) ||
-			c.image.flags[at]&documentEmbedded == 0 || x.seqs.at(i) > c.image.seq || x.sizes.at(i) > maxFrameBytes {
+		if at >= m.documents() || i > 0 && at <= x.documents.at(i-1) || x.seqs.at(i) > m.seq || x.sizes.at(i) > maxFrameBytes {
 			return false
 		}
 	}
 	return true
 }
 
-// movedRecord names a record that a checkpoint has rewritten: that of a
-// document, or that of its derived vector.
+// recordKind says which of a document's records is meant.
+type recordKind uint8
+
+const (
+	recordMemory recordKind = iota
+	recordVector            // its derived vector
+	recordNext              // and that of the next generation
+)
+
+// movedRecord names a record that a checkpoint has rewritten.
 type movedRecord struct {
 	document uint32
-	vector   bool
+	kind     recordKind
 }
 
 // recordOf returns where the record stands, and the seq that it has.
 func (v *view) recordOf(m movedRecord) (locator, uint64) {
-	if !m.vector {
+	var r derivedRow
+	switch m.kind {
+	case recordMemory:
 		return v.locator(m.document), v.seqOf(m.document)
+	case recordVector:
+		r, _ = v.derivedOf(m.document)
+	case recordNext:
+		r, _ = v.nextOf(m.document)
 	}
-	r, _ := v.derivedOf(m.document)
 	return r.locator(), r.seq
 }
 
-// records calls yield for each record that the living documents need.
-func (v *view) records(yield func(m movedRecord)) {
-	for d := range v.documents() {
-		if !v.visible(d) {
-			continue
-		}
-		yield(movedRecord{document: d})
-		if _, found := v.derivedOf(d); found {
-			yield(movedRecord{document: d, vector: true})
-		}
+// records calls yield for each record that the document, which lives, needs.
+func (v *view) records(d uint32, yield func(m movedRecord)) {
+	yield(movedRecord{document: d})
+	if _, found := v.derivedOf(d); found {
+		yield(movedRecord{d, recordVector})
+	}
+	if _, found := v.nextOf(d); found {
+		yield(movedRecord{d, recordNext})
 	}
 }
 
@@ -258,24 +357,33 @@ func (r *reader) derivedVector(d uint32) ([]float32, error) {
 	if !found {
 		return nil, nil
 	}
+	return r.readVector(d, &row, r.view.dimension)
+}
+
+// readVector reads and verifies a derived vector of d.
+func (r *reader) readVector(d uint32, row *derivedRow, dimension int) ([]float32, error) {
 	loc := row.locator()
 	record, err := r.awake.log.read(loc)
 	if err == nil {
 		var op operation
 		op, err = decodeOperation(record, r.awake.identity.key, row.seq)
-		if err == nil && op.kind == opEmbed && op.version == r.view.seqOf(d) && len(op.memory.Embedding) == r.view.dimension {
+		if err == nil && op.kind == opEmbed && op.version == r.view.seqOf(d) && len(op.memory.Embedding) == dimension {
 			return op.memory.Embedding, nil
 		}
 	}
 	return nil, r.awake.unreadable(loc, err)
 }
 
-// appendEmbedder adds to the digest whose vectors the space has.
-func (x *stateDigest) appendEmbedder(b []byte) []byte {
-	if x.view.generation == 0 {
-		return b
+// appendVectorState adds to the digest whose vectors the space has, and is to have.
+func (x *stateDigest) appendVectorState(b []byte) []byte {
+	if x.view.generation > 0 {
+		b = appendCounted(binary.AppendUvarint(b, x.view.generation), x.view.embedder)
 	}
-	return appendCounted(binary.AppendUvarint(b, x.view.generation), x.view.embedder)
+	if next := &x.view.next; next.generation > 0 {
+		b = binary.AppendUvarint(b, next.generation)
+		b = binary.AppendUvarint(appendCounted(b, next.embedder), uint64(next.dimension))
+	}
+	return b
 }
 
 // liveDerived returns which rows of the derived vectors live and satisfy the filter.
@@ -287,13 +395,20 @@ func (q *recalling) liveDerived() []uint64 {
 	})
 }
 
-// missingVectors returns up to n memories without a vector that skip does not
-// hold, the newest of the recent ones first.
-func (v *view) missingVectors(n int, skip map[uint64]bool) []uint32 {
+// missingVectors returns up to n memories without a vector, of the next generation
+// or the present one, that skip does not hold, the newest of the recent ones first.
+func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
 	var list []uint32
-	left := v.unembedded()
+	has, left := v.embedded, v.unembedded()
+	if next {
+		left = v.unembeddedNext()
+		has = func(d uint32) bool {
+			_, found := v.nextOf(d)
+			return found
+		}
+	}
 	for d := v.documents(); d > 0 && left > 0 && len(list) < n; {
-		if d--; !v.visible(d) || v.embedded(d) {
+		if d--; !v.visible(d) || has(d) {
 			continue
 		}
 		left--

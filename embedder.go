@@ -42,6 +42,9 @@ const (
 	// The space's vectors were given by callers. Nobody knows what made them, so
 	// they are not compared with the embedder's: the answer is from the text alone.
 	DegradedForeign Degradation = "vectors_foreign"
+	// The space is being re-embedded: its vectors are those of an earlier embedder,
+	// with which the cue's cannot be compared until all are there.
+	DegradedReembedding Degradation = "reembedding"
 )
 
 // embedding is how an embedder is asked.
@@ -77,7 +80,7 @@ func validateEmbedder(e Embedder) error {
 
 // fits returns an *EmbedderError where the space's vectors are another embedder's.
 func (v *view) fits(e Embedder, space SpaceID) error {
-	if v.generation == 0 || v.embedder == e.ID() && v.dimension == e.Dimension() {
+	if v.generation == 0 || v.isOf(e) {
 		return nil
 	}
 	return &EmbedderError{
@@ -105,12 +108,15 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 	}
 	v := a.store.view()
 	a.uses.Add(-1)
-	if err := v.fits(e, s.ID()); err != nil {
+	reembedding := v.next.isOf(e) && len(cue.Embedding) == 0
+	if err := v.fits(e, s.ID()); err != nil && !reembedding {
 		return askedVector{}, err
 	}
 	switch {
 	case len(cue.Embedding) > 0:
 		return askedVector{}, nil
+	case reembedding:
+		return askedVector{degraded: DegradedReembedding}, nil
 	case v.generation == 0 && v.dimension > 0:
 		return askedVector{degraded: DegradedForeign}, nil
 	case v.vectors == 0 && v.live > 0:
@@ -149,10 +155,19 @@ type textsWithoutVector struct {
 	versions []uint64
 	texts    []string
 	view     *view
+	// The generation that lacks them, which is the embedder's; 0: none is.
+	generation uint64
+	dimension  int
 }
 
-// withoutVector reads the contents of up to n memories that have no vector.
-func (s *Space) withoutVector(ctx context.Context, n int, skip map[uint64]bool) (textsWithoutVector, error) {
+// next reports whether they lack a vector of the space's next generation.
+func (t *textsWithoutVector) next() bool {
+	return t.generation > 0 && t.generation == t.view.next.generation
+}
+
+// withoutVector reads the contents of up to n memories that have no vector of e,
+// or none at all where the space has no vectors.
+func (s *Space) withoutVector(ctx context.Context, e Embedder, n int, skip map[uint64]bool) (textsWithoutVector, error) {
 	a, err := s.use(ctx)
 	if err != nil {
 		return textsWithoutVector{}, err
@@ -164,8 +179,12 @@ func (s *Space) withoutVector(ctx context.Context, n int, skip map[uint64]bool) 
 	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {
 		return t, err
 	}
+	t.generation, t.dimension = r.view.generationOf(e)
+	if t.generation == 0 && r.view.dimension > 0 {
+		return t, nil
+	}
 	bytes := 0
-	for _, d := range r.view.missingVectors(n, skip) {
+	for _, d := range r.view.missingVectors(t.next(), n, skip) {
 		m, err := r.memory(d)
 		if err != nil {
 			return t, err
@@ -209,11 +228,11 @@ func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) er
 	now := s.registry.Clock.Now().UnixNano()
 	var operations []operation
 	for i, v := range vectors {
-		if err := checkVector(v, t.view.dimension); err != nil {
+		if err := checkVector(v, t.dimension); err != nil {
 			return &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
 		}
 		operations = append(operations, operation{
-			kind: opEmbed, storedAt: now, version: t.versions[i], generation: t.view.generation,
+			kind: opEmbed, storedAt: now, version: t.versions[i], generation: t.generation,
 			memory: Memory{ID: t.ids[i], Embedding: v},
 		})
 	}

@@ -75,7 +75,7 @@ func (e *meanings) EmbedQuery(ctx context.Context, text string) ([]float32, erro
 // vector is the sum of a direction for each meaning.
 func (e *meanings) vector(text string) []float32 {
 	v := make([]float32, e.dimension)
-	v[0] = 0.1
+	v[0] = float32(e.id[len(e.id)-1]-'0') / 10 // another for each embedder
 	for _, word := range strings.Fields(strings.ToLower(text)) {
 		if word == "canine" {
 			word = "dog"

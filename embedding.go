@@ -34,6 +34,7 @@ type embeddingSpace struct {
 	space *Space
 	texts int             // in its next call
 	skip  map[uint64]bool // versions that failed alone: they wait for the others
+	some  bool            // others were embedded since the first of them failed
 	again bool            // more was stored since it was served last; guarded by embedding.mu, as are:
 	pause time.Duration   // the last one; 0 after a success
 	stop  func() bool     // ends the pause; nil: there is none
@@ -61,8 +62,8 @@ func (x *embedding) context(ctx context.Context, d time.Duration) (context.Conte
 func (a *awake) wantVectors() {
 	e, s := a.registry.Embedder, a.store
 	switch {
-	case e == nil || a.damage != nil || s.vectors == s.live:
-	case s.generation == 0 && s.dimension == 0, s.generation > 0 && s.embedder == e.ID() && s.dimension == e.Dimension():
+	case e == nil || a.damage != nil:
+	case s.vectors < s.live && (s.dimension == 0 || s.isOf(e)), s.next.isOf(e):
 		a.registry.embedding.want(a.space)
 	}
 }
@@ -120,27 +121,28 @@ func (x *embedding) run() {
 // serve makes one call for the space. more says that it may lack vectors still.
 func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	s, embedder := e.space, x.registry.Embedder
-	t, err := s.withoutVector(x.all, e.texts, e.skip)
+	t, err := s.withoutVector(x.all, embedder, e.texts, e.skip)
 	if err != nil {
 		return false, err
 	}
 	switch {
-	case t.view.fits(embedder, s.ID()) != nil:
-		return false, nil // recalls say so
-	case t.view.generation == 0 && t.view.dimension > 0:
-		return false, nil // callers give its vectors
+	case t.generation == 0 && t.view.dimension > 0:
+		return false, nil // another embedder or callers give its vectors: recalls say so
+	case len(t.texts) == 0 && t.next() && t.view.given() == 0 && (len(e.skip) == 0 || e.some):
+		return true, s.switchVectors(x.all, t.view)
 	case len(t.texts) == 0 && len(e.skip) > 0:
-		e.skip = nil
+		e.skip, e.some = nil, false
 		return true, errSkipped
 	case len(t.texts) == 0:
 		return false, nil
-	case t.view.generation == 0:
+	case t.generation == 0:
 		return true, s.adopt(x.all, embedder)
 	}
 	err = s.embed(x.all, embedder, &t)
 	var failure *embedderFailure
 	switch {
 	case err == nil:
+		e.some = true
 		e.texts = min(2*e.texts, embedTexts)
 	case errors.As(err, &failure) && len(t.texts) > 1:
 		e.texts = max(len(t.texts)/2, 1)

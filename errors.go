@@ -124,8 +124,8 @@ func (e *LimitError) Is(target error) bool { return target == ErrLimit }
 
 // EmbedderError says whose vectors the space has, and whose the registry's
 // embedder makes. Writes go on, without vectors; recall by text or embedding is
-// refused rather than answered from vectors that cannot be compared. It matches
-// [ErrEmbedderMismatch].
+// refused rather than answered from vectors that cannot be compared.
+// [Space.Reembed] changes whose they are. It matches [ErrEmbedderMismatch].
 type EmbedderError struct {
 	Space           SpaceID
 	Stored          string // id of the embedder that made the space's vectors
@@ -141,6 +141,23 @@ func (e *EmbedderError) Error() string {
 
 // Is reports whether target is ErrEmbedderMismatch.
 func (e *EmbedderError) Is(target error) bool { return target == ErrEmbedderMismatch }
+
+// ForeignVectorsError says that a space cannot be re-embedded, because memories
+// have an embedding that their caller gave: what an embedder makes of their
+// content would stand beside it, and be compared in its place. Forget them, or
+// remember them without an embedding. It matches [ErrEmbedderMismatch].
+type ForeignVectorsError struct {
+	Space    SpaceID
+	Memories int64 // that have one
+}
+
+func (e *ForeignVectorsError) Error() string {
+	return fmt.Sprintf("space %q: %d memories have embeddings that their callers gave, which no embedder can make anew",
+		string(e.Space), e.Memories)
+}
+
+// Is reports whether target is ErrEmbedderMismatch.
+func (e *ForeignVectorsError) Is(target error) bool { return target == ErrEmbedderMismatch }
 
 // QuotaError says which quota of the space the write would exceed. It matches [ErrQuota].
 type QuotaError struct {

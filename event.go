@@ -22,6 +22,8 @@ const (
 	// its embedder.
 	Embedded    EventKind = "embedded"
 	EmbedderSet EventKind = "embedder_set"
+	// The space begins to get vectors of another embedder beside those that it has.
+	ReembeddingBegun EventKind = "reembedding_begun"
 )
 
 // Event is one committed operation of a space.
@@ -49,7 +51,8 @@ type Event struct {
 	// Version is the Seq of the memory that was embedded. Where that had been
 	// replaced or forgotten before Seq, the vector came too late and is not there.
 	Version uint64 `json:"version,omitempty"`
-	// Embedder is the id of the one whose vectors the space has from then on.
+	// Embedder is the id of the one whose vectors the space has from then on or,
+	// of ReembeddingBegun, is to have.
 	Embedder string `json:"embedder,omitempty"`
 	// FrameLast is set on the last event of those that were committed together:
 	// after a crash the space has all of them or none. A batch is in one frame,
@@ -204,8 +207,10 @@ func (op *operation) event() Event {
 		}
 	case opEmbed:
 		e.Kind, e.IDs, e.Version = Embedded, []string{op.memory.ID}, op.version
-	case opEmbedder:
+	case opEmbedder, opSwitch:
 		e.Kind, e.Embedder = EmbedderSet, op.embedder
+	case opReembed:
+		e.Kind, e.Embedder = ReembeddingBegun, op.embedder
 	case opConfigure:
 		e.Kind, e.Config = Configured, &op.config
 	}

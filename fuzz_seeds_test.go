@@ -78,7 +78,22 @@ func operationSeeds() seeds {
 	configure.config.AutoAssociate = 3
 	dissociate := associate
 	dissociate.association.Weight = 0
+	embed := operation{
+		kind: opEmbed, seq: 9, generation: 5, version: 7, storedAt: 1, memory: Memory{ID: "m1", Embedding: []float32{1, -0.5}},
+	}
+	change := operation{seq: 9, generation: 5, embedder: "model-2", dimension: 2, storedAt: 1}
+	changed := func(kind operationKind) []any {
+		change.kind = kind
+		return of(change)
+	}
 	return seeds{
+		"embed":                 of(embed),
+		"embedder":              changed(opEmbedder),
+		"reembed":               changed(opReembed),
+		"switch":                changed(opSwitch),
+		"dimension-none":        fields(append([]byte{tagDimension, 8}, make([]byte, 8)...)...),
+		"dimension-beyond":      fields(tagDimension, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
+		"generation-short":      fields(tagGeneration, 1, 1),
 		"configure":             of(list[0]),
 		"remember":              of(list[1]),
 		"forget-ids":            of(forget),
@@ -182,6 +197,15 @@ func checkpointSeeds() seeds {
 		"analyzer-unknown":    change(begin(sectionState)+8, 9),
 		"many-requests":       many(sectionRequests),
 		"associations":        {associatedCheckpoint()},
+		"vectors":             {reembeddedCheckpoint()},
+		"vectors-of-none":     {reembeddedWith(sectionDerived, 0, make([]byte, 8)...)},
+		"vectors-many":        {reembeddedWith(sectionDerived, 10, 0xff, 0xff, 0xff)},
+		"vector-of-none":      {reembeddedWith(sectionDerived, 18, 9)},
+		"vector-not-said":     {reembeddedWith(sectionDerived, 18, 2)},
+		"next-many":           {reembeddedWith(sectionNext, 0, 0xff, 0xff, 0xff)},
+		"next-dimension":      {reembeddedWith(sectionNext, 4, 0xff, 0xff)},
+		"next-not-ascending":  {reembeddedWith(sectionNext, 116, 0)},
+		"next-of-present":     {reembeddedWith(sectionNext, 160, 1)},
 
 		// Of the section of associations: see associatedCheckpoint.
 		"association-kinds":    associatedSeed(0, 0xff),
@@ -214,6 +238,40 @@ func associatedCheckpoint() []byte {
 		s.apply(&operation{kind: opAssociate, seq: uint64(i + 4), association: a, record: locator{segment: 1}})
 	}
 	return encodeStore(s, mark{seq: 6, segment: 2, offset: segmentHeaderBytes}, nil)
+}
+
+// reembeddedCheckpoint has three memories, of which the first two have vectors of
+// the embedder "a", and the first and the last those of "bb", which is next.
+func reembeddedCheckpoint() []byte {
+	s := newStore()
+	for i, op := range []operation{
+		{kind: opRemember, memory: Memory{ID: "m0", Time: unixTime(0)}},
+		{kind: opRemember, memory: Memory{ID: "m1", Time: unixTime(0)}},
+		{kind: opRemember, memory: Memory{ID: "m2", Time: unixTime(0)}},
+		{kind: opEmbedder, generation: 1, embedder: "a", dimension: 2},
+		{kind: opEmbed, generation: 1, version: 1, memory: Memory{ID: "m0", Embedding: []float32{1, 2}}},
+		{kind: opEmbed, generation: 1, version: 2, memory: Memory{ID: "m1", Embedding: []float32{3, 4}}},
+		{kind: opReembed, embedder: "bb", dimension: 3},
+		{kind: opEmbed, generation: 7, version: 1, memory: Memory{ID: "m0", Embedding: []float32{1, 2, 3}}},
+		{kind: opEmbed, generation: 7, version: 3, memory: Memory{ID: "m2", Embedding: []float32{4, 5, 6}}},
+	} {
+		op.seq, op.record = uint64(i+1), locator{segment: 1, offset: int64(100 * i), length: 50}
+		s.apply(&op)
+	}
+	return encodeStore(s, mark{seq: 9, segment: 2, offset: segmentHeaderBytes}, nil)
+}
+
+// reembeddedWith is that with other bytes at a place of a section.
+func reembeddedWith(kind uint32, at int, v ...byte) []byte {
+	b := reembeddedCheckpoint()
+	for i := range int(binary.LittleEndian.Uint32(b[12:])) {
+		e := b[checkpointHeaderBytes+i*sectionEntryBytes:]
+		if binary.LittleEndian.Uint32(e) == kind {
+			at += int(binary.LittleEndian.Uint64(e[8:]))
+		}
+	}
+	copy(b[at:], v)
+	return sealCheckpoint(b)
 }
 
 func associatedSeed(at int, v ...byte) []any {

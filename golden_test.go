@@ -31,6 +31,7 @@ type goldenSpace struct {
 	Info         SpaceInfo         `json:"info"`
 	Memories     []Memory          `json:"memories"`     // all of them, with everything
 	Associations []Association     `json:"associations"` // all of them, by where they come from
+	Vectors      []string          `json:"vectors"`      // of memories: the id, whose it is, and whose the next one
 	Missing      []string          `json:"missing"`      // ids that were forgotten
 	First        map[string]string `json:"first"`        // the id that a word brings to mind first
 	Repeated     goldenRepetition  `json:"repeated"`     // a request that was seen before
@@ -100,9 +101,12 @@ func buildGolden(t *testing.T) (*memoryFS, map[SpaceID]*goldenSpace) {
 	_, err = visitor.ForgetWhere(background, Filter{After: goldenTime(31), Before: goldenTime(32)})
 	require.NoError(t, err)
 
+	buildGoldenVectors(t, create(t, r, "translator"))
+
 	answers := map[SpaceID]*goldenSpace{
-		"gardener":  {Missing: []string{"g2", "g4", "g6"}, First: map[string]string{"pears": "g0", "slugs": "g1", "café": "g3", "大根": "g5", "apples": "g7"}},
-		"visitor_1": {Missing: []string{"g1", "g2"}, First: map[string]string{"gate": "g0"}},
+		"gardener":   {Missing: []string{"g2", "g4", "g6"}, First: map[string]string{"pears": "g0", "slugs": "g1", "café": "g3", "大根": "g5", "apples": "g7"}},
+		"visitor_1":  {Missing: []string{"g1", "g2"}, First: map[string]string{"gate": "g0"}},
+		"translator": {Missing: []string{"g2"}, First: map[string]string{"hund": "g1"}},
 	}
 	for id, a := range answers {
 		request := goldenRepetition{RequestID: "request of " + string(id), Memory: Memory{ID: "g7", Content: "Apples at last.", Time: goldenTime(40)}}
@@ -116,6 +120,33 @@ func buildGolden(t *testing.T) (*memoryFS, map[SpaceID]*goldenSpace) {
 	killed := m.clone()
 	require.NoError(t, r.Close())
 	return killed, answers
+}
+
+// buildGoldenVectors has the space embedded three times, the last one not to its
+// end: the first vectors are gone, and of the last some are in the checkpoint, some
+// behind it.
+func buildGoldenVectors(t *testing.T, s *Space) {
+	t.Helper()
+	for i, content := range []string{"The cat, die Katze.", "The dog, der Hund.", "The bird, der Vogel.", "The tree, der Baum."} {
+		remember(t, s, Memory{ID: "g" + string(rune('0'+i)), Content: content, Time: goldenTime(50 + i)})
+	}
+	require.NoError(t, s.adopt(background, crashEmbedder(1)))
+	embedAll(t, s, crashEmbedder(1), 3)
+	_, err := s.reembed(background, crashEmbedder(2))
+	require.NoError(t, err)
+	embedAll(t, s, crashEmbedder(2), 2)
+	require.NoError(t, s.switchVectors(background, s.awake.Load().store.view()))
+	_, err = s.reembed(background, crashEmbedder(3))
+	require.NoError(t, err)
+	some := func() {
+		texts, err := s.withoutVector(background, crashEmbedder(3), 1, nil)
+		require.NoError(t, err)
+		require.NoError(t, s.embed(background, crashEmbedder(3), &texts))
+	}
+	some()
+	forget(t, s, "g2")
+	require.NoError(t, s.Checkpoint(background))
+	some()
 }
 
 // writeGolden writes the data directory, without what opening makes anew and
@@ -150,6 +181,17 @@ func fillGolden(t *testing.T, r *Registry, id SpaceID, a *goldenSpace) {
 	t.Helper()
 	s := get(t, r, id)
 	a.Memories = list(t, s, Filter{})
+	vectors := make(crashState)
+	for _, m := range a.Memories {
+		vectors[m.ID] = crashMemory{content: m.Content}
+	}
+	require.NoError(t, readVectors(s, vectors))
+	a.Vectors = nil
+	for _, m := range a.Memories {
+		if made := vectors[m.ID]; made.vector != "" || made.next != "" {
+			a.Vectors = append(a.Vectors, m.ID+" "+made.vector+" "+made.next)
+		}
+	}
 	a.Associations = nil
 	for _, m := range a.Memories {
 		for _, association := range associationsOf(t, s, m.ID) {
@@ -293,6 +335,7 @@ func TestGoldenHolds(t *testing.T) {
 		require.Less(t, a.MarkSeq, a.LastSeq, id)
 	}
 	require.Positive(t, answers["gardener"].FromSeq)
+	require.Equal(t, []string{"g0 meanings-2 ", "g1 meanings-2 meanings-3", "g3 meanings-2 meanings-3"}, answers["translator"].Vectors)
 }
 
 // requireReencoded requires that the present code writes what is in the segment.

@@ -43,6 +43,7 @@ const (
 	sectionVectors      = 7
 	sectionAssociations = 8
 	sectionDerived      = 11
+	sectionNext         = 12
 
 	sectionOptional = 1 // flag: a reader may skip it
 )
@@ -93,8 +94,9 @@ type image struct {
 	termDocuments column32
 	postings      texts // of each term
 
-	vectors imageVectors
-	derived imageDerived
+	present vectorSet // of the space's generation of vectors
+	next    vectorSet // and of the one that it is to have
+	absent  vectorSet // of any other: empty
 
 	byID      hashTable
 	byPair    hashTable
@@ -111,6 +113,7 @@ type counts struct {
 	live          int64 // memories
 	bytes         int64 // of their records
 	vectors       int64 // memories that have one
+	derived       int64 // of those, from an embedder
 	tokens        int64 // of their contents
 	episodes      int64 // that have memories
 	episodeTokens int64 // of the memories in an episode
@@ -270,15 +273,13 @@ type segmentEntry struct {
 
 // checkpoint is everything that the file of one says.
 type checkpoint struct {
-	identity   identity
-	start      mark // where the log goes on
-	config     SpaceConfig
-	dimension  int
-	embedder   string
-	generation uint64
-	segments   []segmentEntry
-	requests   []keptRequest // oldest first
-	image      *image
+	identity  identity
+	start     mark // where the log goes on
+	config    SpaceConfig
+	dimension int
+	segments  []segmentEntry
+	requests  []keptRequest // oldest first
+	image     *image
 
 	associations edgeList // by ordinals
 }
@@ -332,7 +333,10 @@ func decodeCheckpoint(b []byte, id identity) (*checkpoint, error) {
 	if body, found := sections[sectionAssociations]; found && !c.decodeAssociations(&sectionReader{decoder{b: body}}) {
 		return nil, errCheckpoint
 	}
-	if body, found := sections[sectionDerived]; found && !c.decodeDerived(&sectionReader{decoder{b: body}}) {
+	if _, found := sections[sectionDerived]; found && !c.image.decodeDerived(sections.reader(sectionDerived)) {
+		return nil, errCheckpoint
+	}
+	if _, found := sections[sectionNext]; found && !c.image.decodeNext(sections.reader(sectionNext)) {
 		return nil, errCheckpoint
 	}
 	return c, nil
@@ -359,7 +363,7 @@ func splitSections(b []byte) (sectionBytes, error) {
 			return nil, errCheckpoint
 		}
 		flags := binary.LittleEndian.Uint32(e[4:])
-		known := kind >= sectionState && kind <= sectionAssociations || kind == sectionDerived
+		known := kind >= sectionState && kind <= sectionAssociations || kind == sectionDerived || kind == sectionNext
 		if !known && flags&sectionOptional == 0 {
 			return nil, errUnknownVersion
 		}

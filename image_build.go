@@ -30,6 +30,9 @@ func (c *checkpoint) encode(v *view, moved map[movedRecord]locator) ([]byte, err
 	if v.generation > 0 {
 		sections = append(sections, section{sectionDerived, b.appendDerived})
 	}
+	if v.next.generation > 0 {
+		sections = append(sections, section{sectionNext, b.appendNext})
+	}
 	file := make([]byte, checkpointHeaderBytes+len(sections)*sectionEntryBytes, b.estimate())
 	for i, s := range sections {
 		file = append(file, make([]byte, -len(file)&7)...) // aligned, for the vectors

@@ -29,6 +29,7 @@ type modelSpace struct {
 	incarnation string
 	seq         uint64
 	memories    map[string]Memory // ID, Content, Episode
+	vectors     crashState        // content, and whose vectors of it there are
 	last        *modelRequest
 }
 
@@ -90,7 +91,7 @@ func (m *registryModel) create(t *rapid.T) {
 		return
 	}
 	require.NoError(t, err)
-	m.spaces[id] = &modelSpace{handle: s, incarnation: infoOf(t, s).Incarnation, seq: 1, memories: map[string]Memory{}}
+	m.spaces[id] = &modelSpace{handle: s, incarnation: infoOf(t, s).Incarnation, seq: 1, memories: map[string]Memory{}, vectors: crashState{}}
 }
 
 func (m *registryModel) delete(t *rapid.T) {
@@ -139,6 +140,7 @@ func (m *registryModel) remember(t *rapid.T) {
 	}
 	for i, r := range receipts {
 		require.Equal(t, Receipt{ID: batch[i].ID, Seq: s.seq + uint64(i) + 1}, r)
+		s.vectors[r.ID] = crashMemory{content: batch[i].Content}
 		s.memories[r.ID] = Memory{ID: r.ID, Content: batch[i].Content, Episode: batch[i].Episode, Seq: r.Seq, Space: id}
 	}
 	s.seq += uint64(len(batch))
@@ -181,6 +183,7 @@ func (m *registryModel) forget(t *rapid.T) {
 		if _, found := s.memories[id]; found {
 			n++
 			delete(s.memories, id)
+			delete(s.vectors, id)
 		}
 	}
 	receipt, err := s.handle.Forget(background, ids)
@@ -195,6 +198,7 @@ func (m *registryModel) forgetWhere(t *rapid.T) {
 		if memory.Episode == episode {
 			n++
 			delete(s.memories, id)
+			delete(s.vectors, id)
 		}
 	}
 	receipt, err := s.handle.ForgetWhere(background, Filter{Episode: episode})
@@ -222,6 +226,21 @@ func (m *registryModel) recall(t *rapid.T) {
 	for _, r := range recall(t, s.handle, cue) {
 		require.Equal(t, id, r.Memory.Space)
 		require.Equal(t, s.memories[r.Memory.ID].Content, r.Memory.Content)
+	}
+}
+
+// embed goes some steps on the way to vectors, or from one embedder's to another's.
+func (m *registryModel) embed(t *rapid.T) {
+	_, s := m.any(t)
+	for range rapid.IntRange(1, 4).Draw(t, "steps") {
+		step, err := nextVectorStep(s.handle, s.vectors, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "vectors") })
+		require.NoError(t, err)
+		if step.do == nil {
+			continue
+		}
+		require.NoError(t, step.do())
+		s.seq += uint64(step.operations)
+		s.vectors = step.after
 	}
 }
 
@@ -274,6 +293,9 @@ func (m *registryModel) check(t *rapid.T) {
 			s.memories[key] = memory
 		}
 		require.Equal(t, s.memories, listed)
+		held := s.vectors.changed(func(m *crashMemory) { m.vector, m.next = "", "" })
+		require.NoError(t, readVectors(s.handle, held))
+		require.Equal(t, s.vectors, held)
 		info := infoOf(t, s.handle)
 		require.Equal(t, s.incarnation, info.Incarnation)
 		require.Equal(t, s.seq, info.Seq)
@@ -296,6 +318,7 @@ func TestRegistryAgainstModel(t *testing.T) {
 			"forget":      m.forget,
 			"forgetWhere": m.forgetWhere,
 			"recall":      m.recall,
+			"embed":       m.embed,
 			"checkpoint":  m.checkpoint,
 			"sleep":       m.sleep,
 			"settle":      m.settle,

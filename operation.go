@@ -21,8 +21,10 @@ const (
 	opRemember  operationKind = 2
 	opForget    operationKind = 3
 	opAssociate operationKind = 4
-	opEmbed     operationKind = 8 // gives a memory its vector
-	opEmbedder  operationKind = 9 // says whose vectors the space has
+	opEmbed     operationKind = 8  // gives a memory its vector
+	opEmbedder  operationKind = 9  // says whose vectors the space has
+	opReembed   operationKind = 10 // says whose it is to have
+	opSwitch    operationKind = 11 // says that it has them
 )
 
 // operationHeaderBytes precede the fields of an operation's record.
@@ -85,9 +87,9 @@ type operation struct {
 	filter      *Filter     // opForget: or those that satisfy this
 	association Association // opAssociate; a weight of 0 removes it
 	version     uint64      // opEmbed: seq of what the memory's vector was made of
-	generation  uint64      // opEmbed, opEmbedder: of the space's vectors
-	embedder    string      // opEmbedder: its id
-	dimension   int         // opEmbedder: of its vectors
+	generation  uint64      // opEmbed, opEmbedder, opSwitch: of the space's vectors
+	embedder    string      // opEmbedder, opReembed, opSwitch: its id
+	dimension   int         // opEmbedder, opReembed: of its vectors
 
 	// Derived from the memory, not stored.
 	analysis
@@ -160,6 +162,12 @@ func encodeOperation(op *operation) []byte {
 		b = appendInt64(b, tagGeneration, int64(op.generation))
 		b = appendString(b, tagEmbedder, op.embedder)
 		b = appendInt64(b, tagDimension, int64(op.dimension))
+	case opReembed:
+		b = appendString(b, tagEmbedder, op.embedder)
+		b = appendInt64(b, tagDimension, int64(op.dimension))
+	case opSwitch:
+		b = appendInt64(b, tagGeneration, int64(op.generation))
+		b = appendString(b, tagEmbedder, op.embedder)
 	}
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	return b
@@ -358,7 +366,7 @@ func decodeOperation(record []byte, key, seq uint64) (operation, error) {
 
 // known reports whether this version of the format has the kind.
 func (k operationKind) known() bool {
-	return k >= opConfigure && k <= opAssociate || k == opEmbed || k == opEmbedder
+	return k >= opConfigure && k <= opAssociate || k >= opEmbed && k <= opSwitch
 }
 
 // decodeFields calls field for each field of b.

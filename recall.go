@@ -162,6 +162,9 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + near.scanned}}
 	if answer.Plan.Degraded = asked.degraded; asked.degraded != "" {
 		answer.Plan.Unembedded = r.view.unembedded()
+		if asked.degraded == DegradedReembedding {
+			answer.Plan.Unembedded = r.view.unembeddedNext()
+		}
 	}
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did

@@ -24,7 +24,8 @@ type recent struct {
 	episodes  *btree.BTreeG[episodeUse]
 	terms     *sync.Map // term -> *postings
 	vectors   vectors   // grows as documents do
-	derived   derived
+	derived   derived   // of the present generation
+	next      derived   // and of the next one
 }
 
 // document is what the indexes know of one version of a memory.
@@ -66,7 +67,7 @@ func newRecent() recent {
 		byEpisode: btree.NewG(treeDegree, func(a, b *document) bool { return compareEpisode(a, b) < 0 }),
 		episodes:  btree.NewG(treeDegree, func(a, b episodeUse) bool { return a.number < b.number }),
 		terms:     new(sync.Map),
-		derived:   newDerived(),
+		derived:   newDerived(), next: newDerived(),
 	}
 }
 
@@ -75,7 +76,7 @@ func (x *recent) clone() recent {
 	c := *x
 	c.byID, c.byTime = x.byID.Clone(), x.byTime.Clone()
 	c.byEpisode, c.episodes = x.byEpisode.Clone(), x.episodes.Clone()
-	c.derived = x.derived.clone()
+	c.derived, c.next = x.derived.clone(), x.next.clone()
 	return c
 }
 

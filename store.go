@@ -21,13 +21,9 @@ const keptRequests = 4096
 // in recent. Contents and embeddings are in neither: a document has the place of
 // its record in the log.
 type store struct {
-	seq       uint64
-	config    SpaceConfig
-	dimension int
-	// Whose vectors the space has: the embedder's id, and which generation of
-	// vectors they are; 0: only callers gave any.
-	embedder   string
-	generation uint64
+	seq    uint64
+	config SpaceConfig
+	vectorState
 	counts
 
 	image        *image
@@ -96,8 +92,7 @@ func newStore() *store {
 
 // load fills an empty store from a checkpoint.
 func (s *store) load(c *checkpoint) {
-	s.seq, s.config, s.dimension = c.start.seq, c.config, c.dimension
-	s.embedder, s.generation = c.embedder, c.generation
+	s.seq, s.config, s.vectorState = c.start.seq, c.config, c.image.vectorState()
 	s.image, s.counts = c.image, c.image.counts
 	s.episodeSeq = c.image.episodeNames.len()
 	s.graph.fill(&c.associations, int(c.image.documents()), func(d uint32) string { return string(c.image.ids.at(d)) })
@@ -123,12 +118,18 @@ func (s *store) publish() {
 
 func (s *store) makeView() *view {
 	v := &view{
-		seq: s.seq, config: s.config, dimension: s.dimension, embedder: s.embedder, generation: s.generation,
+		seq: s.seq, config: s.config, vectorState: s.vectorState,
 		counts: s.counts, image: s.image, recent: s.recent.clone(),
 		graph: s.graph.snapshot(), episodeNumbers: s.episodeSeq,
 	}
 	s.current.Store(v)
 	return v
+}
+
+// now is a view that is good until the next operation is applied, and costs
+// nothing.
+func (s *store) now() view {
+	return view{seq: s.seq, vectorState: s.vectorState, image: s.image, recent: s.recent}
 }
 
 // view returns the last published snapshot. Readers that follow each other
@@ -187,8 +188,8 @@ func (s *store) apply(op *operation) int {
 		s.use(op.record.segment).dead += int64(op.record.length)
 	case opEmbed:
 		s.embed(op)
-	case opEmbedder:
-		s.setEmbedder(op)
+	case opEmbedder, opReembed, opSwitch:
+		s.changeVectors(op)
 		s.use(op.record.segment).dead += int64(op.record.length)
 	}
 	s.keepRequest(op, forgotten)
@@ -325,7 +326,7 @@ func (s *store) forget(op *operation) int {
 		}
 		return forgotten
 	}
-	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	v := s.now()
 	var doomed []uint32
 	v.scan(op.filter, func(d uint32) bool {
 		doomed = append(doomed, d)
@@ -347,7 +348,7 @@ func (s *store) forget(op *operation) int {
 // associate makes or, of weight 0, removes an association. Both memories exist
 // where admitAssociation has seen to it, but for what is only removed.
 func (s *store) associate(a *Association) {
-	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	v := s.now()
 	_, foundFrom := v.lookup(a.From)
 	_, foundTo := v.lookup(a.To)
 	switch {
@@ -363,7 +364,7 @@ func (s *store) associate(a *Association) {
 func (s *store) sizeOf(id string) (int64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := view{seq: s.seq, image: s.image, recent: s.recent}
+	v := s.now()
 	d, found := v.lookup(id)
 	if !found {
 		return 0, false
@@ -476,32 +477,21 @@ func (s *store) rebase(m *image, rewritten []segmentEntry, victims []*segment) {
 		*s.use(e.number) = e.use
 		fresh[e.number] = s.use(e.number)
 	}
-	s.carryDeaths(old, &recent, fresh)
-	s.carryDerived(old, &recent)
+	s.carryDeaths(old, &recent)
+	s.carryDrops(fresh)
+	s.carryDerived(&s.recent.derived, &recent.derived, old, &recent)
+	s.carryDerived(&s.recent.next, &recent.next, old, &recent)
 	s.recountEpisodes()
 	s.graph.compact()
 	s.publish()
 }
 
-// carryDeaths marks what has died since the image was made. The uses of
-// segments that were there then have counted it, those of the fresh ones not.
-func (s *store) carryDeaths(old *image, recent *recent, fresh map[uint64]*segmentUse) {
+// carryDeaths marks what has died since the image was made.
+func (s *store) carryDeaths(old *image, recent *recent) {
 	m := s.image
 	kill := func(id string, seq, died uint64) {
-		i, found := m.byID.lookup(&m.ids, id)
-		if died <= m.seq || !found || m.seqs.at(i) != seq {
-			return
-		}
-		m.kill(i, died)
-		die := func(place uint64, size uint32) {
-			if use := fresh[place>>32]; use != nil {
-				use.live -= int64(size)
-				use.dead += int64(size)
-			}
-		}
-		die(m.places.at(i), m.sizes.at(i))
-		if row, found := m.derived.find(i); found {
-			die(m.derived.places.at(row), m.derived.sizes.at(row))
+		if i, found := m.byID.lookup(&m.ids, id); found && died > m.seq && m.seqs.at(i) == seq {
+			m.kill(i, died)
 		}
 	}
 	old.deaths.at.Range(func(i, died any) bool {
@@ -510,6 +500,40 @@ func (s *store) carryDeaths(old *image, recent *recent, fresh map[uint64]*segmen
 	})
 	for _, d := range recent.documents {
 		kill(d.id, d.seq, d.died.Load())
+	}
+}
+
+// carryDrops counts what was rewritten and is needed no more: records of what has
+// died since the image was made, and vectors of a generation that was given up.
+// The uses of segments that were there then have counted it.
+func (s *store) carryDrops(fresh map[uint64]*segmentUse) {
+	m := s.image
+	drop := func(place uint64, size uint32) {
+		if use := fresh[place>>32]; use != nil {
+			use.live -= int64(size)
+			use.dead += int64(size)
+		}
+	}
+	sets := [...]*vectorSet{&m.present, &m.next}
+	m.deaths.at.Range(func(key, _ any) bool {
+		i := key.(uint32)
+		drop(m.places.at(i), m.sizes.at(i))
+		for _, set := range sets {
+			if row, found := set.derived.find(i); found {
+				drop(set.derived.places.at(row), set.derived.sizes.at(row))
+			}
+		}
+		return true
+	})
+	for _, set := range sets {
+		if set.generation == s.generation || set.generation == s.next.generation {
+			continue
+		}
+		for row := range uint32(set.derived.documents.len()) {
+			if m.visibleAt(set.derived.documents.at(row), s.seq) {
+				drop(set.derived.places.at(row), set.derived.sizes.at(row))
+			}
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"github.com/engramdb/engram/internal/rabitq"
 	"github.com/engramdb/engram/internal/simd"
@@ -35,18 +35,17 @@ type vectors struct {
 	documents []uint32 // their ordinals, ascending
 }
 
-// rotations has the rotation of the space's dimension.
+// rotations has the rotation of each dimension that the space has vectors of.
 type rotations struct {
-	current atomic.Pointer[rabitq.Rotation]
+	made sync.Map // dimension -> *rabitq.Rotation
 }
 
 func (r *rotations) of(dimension int) *rabitq.Rotation {
-	if known := r.current.Load(); known != nil && known.Dim() == dimension {
-		return known
+	known, found := r.made.Load(dimension)
+	if !found {
+		known, _ = r.made.LoadOrStore(dimension, rabitq.NewRotation(dimension, rotationSeed))
 	}
-	made := rabitq.NewRotation(dimension, rotationSeed)
-	r.current.Store(made)
-	return made
+	return known.(*rabitq.Rotation)
 }
 
 // encode returns the codes of an embedding, as one row.
@@ -95,51 +94,55 @@ func (x *imageVectors) row(document uint32) int {
 	return int(from)
 }
 
-// decodeVectors takes the codes: their number, the length of a row's words and
-// bytes, and the columns.
+// decodeVectors takes the codes of the present generation.
 func (m *image) decodeVectors(d *sectionReader, dimension int) bool {
+	m.present.dimension = dimension
 	if dimension == 0 {
 		return d.end()
 	}
-	r := rabitq.NewRotation(dimension, rotationSeed)
-	n := uint64(d.u32())
+	n := d.u32()
 	d.u32()
-	x := &m.vectors
-	binary := d.array(n, uint64(8*r.BinaryWords()))
-	fine := d.array(n, uint64(r.FineBytes()))
-	ones, scales, fineScales := d.array(n, 4), d.array(n, 4), d.array(n, 4)
-	x.documents = column32(d.array(n, 4))
-	if !d.end() {
+	return m.present.vectors.decode(d, n, dimension) && d.end() && m.checkVectors()
+}
+
+// decode takes the columns of n rows, and checks that all numbers are such as
+// codes have.
+func (x *imageVectors) decode(d *sectionReader, n uint32, dimension int) bool {
+	r, rows := rabitq.NewRotation(dimension, rotationSeed), uint64(n)
+	binary := d.array(rows, uint64(8*r.BinaryWords()))
+	fine := d.array(rows, uint64(r.FineBytes()))
+	ones, scales, fineScales := d.array(rows, 4), d.array(rows, 4), d.array(rows, 4)
+	x.documents = d.column32(n)
+	if d.failed {
 		return false
 	}
 	x.codes = rabitq.Codes{
 		Binary: simd.Uint64s(binary), Fine: fine,
 		Ones: simd.Float32s(ones), BinaryScales: simd.Float32s(scales), FineScales: simd.Float32s(fineScales),
 	}
-	return m.checkVectors()
-}
-
-// checkVectors checks that the documents that say so have a row each, and that
-// all numbers are such as codes have.
-func (m *image) checkVectors() bool {
-	row := uint32(0)
-	for d := range m.documents() {
-		if m.flags[d]&documentEmbedded == 0 {
-			continue
-		}
-		if int(row) >= m.vectors.documents.len() || m.vectors.documents.at(row) != d {
-			return false
-		}
-		row++
-	}
-	for _, column := range [][]float32{m.vectors.codes.Ones, m.vectors.codes.BinaryScales, m.vectors.codes.FineScales} {
-		for _, x := range column {
-			if !(x >= 0 && x <= math.MaxFloat32) {
+	for _, column := range [][]float32{x.codes.Ones, x.codes.BinaryScales, x.codes.FineScales} {
+		for _, f := range column {
+			if !(f >= 0 && f <= math.MaxFloat32) {
 				return false
 			}
 		}
 	}
-	return int(row) == m.vectors.documents.len()
+	return true
+}
+
+// checkVectors checks that the documents that say so have a row each.
+func (m *image) checkVectors() bool {
+	row, documents := uint32(0), m.present.vectors.documents
+	for d := range m.documents() {
+		if m.flags[d]&documentEmbedded == 0 {
+			continue
+		}
+		if int(row) >= documents.len() || documents.at(row) != d {
+			return false
+		}
+		row++
+	}
+	return int(row) == documents.len()
 }
 
 // codesOf returns the codes that those of the document's embedding, which it
@@ -149,7 +152,8 @@ func (v *view) codesOf(d uint32) (codes *rabitq.Codes, row int) {
 		return &v.recent.derived.codes.codes, int(r.row)
 	}
 	if v.imaged(d) {
-		return &v.image.vectors.codes, v.image.vectors.row(d)
+		x := &v.image.of(v.generation).vectors
+		return &x.codes, x.row(d)
 	}
 	return &v.recent.vectors.codes, v.recent.vectors.row(d - v.image.documents())
 }
@@ -167,7 +171,12 @@ func (b *imageBuilder) appendVectors(file []byte) []byte {
 		codes, row := b.view.codesOf(d)
 		x.add(uint32(i), codes, row)
 	}
-	file = appendU32(appendU32(file, uint32(len(x.documents))), 0)
+	return x.append(file, 0)
+}
+
+// append writes the number of rows, another number, and the columns.
+func (x *vectors) append(file []byte, number uint32) []byte {
+	file = appendU32(appendU32(file, uint32(len(x.documents))), number)
 	for _, word := range x.codes.Binary {
 		file = appendU64(file, word)
 	}
@@ -239,9 +248,9 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
 	depth := max(scanDepth, 4*n)
-	imaged, recent, derived := &v.image.vectors, &v.recent.vectors, &v.recent.derived.codes
+	imaged, recent, derived := &v.image.of(v.generation).vectors, &v.recent.vectors, &v.recent.derived.codes
 	parts := []rabitq.Part{
-		{Codes: &imaged.codes, Live: q.liveImaged()},
+		{Codes: &imaged.codes, Live: q.liveImaged(imaged)},
 		{Codes: &recent.codes, Live: q.liveRecent()},
 		{Codes: &derived.codes, Live: q.liveDerived()},
 	}
@@ -267,13 +276,13 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 
 // liveImaged returns which rows of the image live and satisfy the filter, nil
 // for all.
-func (q *recalling) liveImaged() []uint64 {
+func (q *recalling) liveImaged(x *imageVectors) []uint64 {
 	m := q.view.image
 	if q.matcher.admitsAll() && !m.deaths.any.Load() {
 		return nil
 	}
-	return liveRows(&q.vector.imaged, m.vectors.documents.len(), func(row int) bool {
-		d := m.vectors.documents.at(uint32(row))
+	return liveRows(&q.vector.imaged, x.documents.len(), func(row int) bool {
+		d := x.documents.at(uint32(row))
 		return m.visibleAt(d, q.view.seq) && q.matcher.matchesImaged(m, d)
 	})
 }

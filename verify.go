@@ -96,11 +96,13 @@ func (v *verification) begin() error {
 	v.reference = a.log.settledState().checkpoint
 	v.places = make(map[uint64]locator, v.loaded.view.live)
 	for _, d := range v.loaded.living {
-		v.places[v.loaded.view.seqOf(d)] = v.loaded.view.locator(d)
-		if r, found := v.loaded.view.derivedOf(d); found {
-			v.places[r.seq] = r.locator()
-			v.vectors++
-		}
+		v.loaded.view.records(d, func(m movedRecord) {
+			loc, seq := v.loaded.view.recordOf(m)
+			v.places[seq] = loc
+			if m.kind != recordMemory {
+				v.vectors++
+			}
+		})
 	}
 	v.report.Seq = v.loaded.view.seq
 	if v.reference.seq == 0 {

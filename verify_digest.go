@@ -8,6 +8,8 @@ import (
 	"hash"
 	"math"
 	"slices"
+
+	"github.com/engramdb/engram/internal/rabitq"
 )
 
 // stateDigest makes the digest of a space's state: of all that its indexes,
@@ -43,7 +45,7 @@ func (x *stateDigest) sum() string {
 	v := x.view
 	x.hash = sha256.New()
 	c := checkpoint{config: v.config, dimension: v.dimension, requests: x.requests}
-	x.write(x.appendEmbedder(c.appendRequests(c.appendState(appendU64(nil, v.seq)))))
+	x.write(x.appendVectorState(c.appendRequests(c.appendState(appendU64(nil, v.seq)))))
 	for _, n := range []int64{v.live, v.bytes, v.tokens, v.episodes, v.episodeTokens} {
 		x.write(appendU64(nil, uint64(n)))
 	}
@@ -79,13 +81,21 @@ func (x *stateDigest) appendDocument(b []byte, d uint32) []byte {
 	for _, a := range attributes {
 		b = appendCounted(appendCounted(b, a.key), a.value)
 	}
-	if !v.embedded(d) {
-		return b
+	if v.embedded(d) {
+		if r, found := v.derivedOf(d); found {
+			b = appendU64(b, r.seq)
+		}
+		b = appendCodes(b, v.codesOf, d)
 	}
-	if r, found := v.derivedOf(d); found {
-		b = appendU64(b, r.seq)
+	if r, found := v.nextOf(d); found {
+		b = appendCodes(appendU64(b, r.seq), v.nextCodesOf, d)
 	}
-	codes, row := v.codesOf(d)
+	return b
+}
+
+// appendCodes appends the codes of a vector of the document.
+func appendCodes(b []byte, of func(d uint32) (codes *rabitq.Codes, row int), d uint32) []byte {
+	codes, row := of(d)
 	words, fine := len(codes.Binary)/codes.Rows(), len(codes.Fine)/codes.Rows()
 	for _, word := range codes.Binary[row*words:][:words] {
 		b = appendU64(b, word)

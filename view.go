@@ -13,11 +13,9 @@ import (
 // Its documents are numbered: those of the image first, by their ordinals, then
 // the recent ones.
 type view struct {
-	seq        uint64
-	config     SpaceConfig
-	dimension  int
-	embedder   string
-	generation uint64
+	seq    uint64
+	config SpaceConfig
+	vectorState
 	counts
 	image          *image
 	recent         recent

@@ -4,7 +4,7 @@ package main
 func durability() []mutant {
 	var all []mutant
 	for _, part := range [][]mutant{
-		commits(), journals(), settling(), recoveries(), checkpoints(), names(), formats(), contents(),
+		commits(), journals(), settling(), recoveries(), checkpoints(), names(), formats(), contents(), derivedVectors(),
 	} {
 		all = append(all, part...)
 	}

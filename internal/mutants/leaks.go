@@ -221,10 +221,14 @@ func leakingIndexes() []mutant {
 		{
 			name: "trained-rotation", what: "the rotation of the vectors depends on what all spaces have stored",
 			edits: []edit{
+				{"vector.go", `	"sync"
+`, `	"sync"
+	"sync/atomic"
+`},
 				{"vector.go", "// rotations has the rotation", "var leaked atomic.Uint64\n\n// rotations has the rotation"},
-				{"vector.go", `	made := rabitq.NewRotation(dimension, rotationSeed)
-	r.current`, `	made := rabitq.NewRotation(dimension, rotationSeed+leaked.Add(1))
-	r.current`},
+				{"vector.go", `rabitq.NewRotation(dimension, rotationSeed))
+	}`, `rabitq.NewRotation(dimension, rotationSeed+leaked.Add(1)))
+	}`},
 			},
 		},
 		{

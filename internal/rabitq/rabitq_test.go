@@ -192,8 +192,7 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-// One answer: whatever the machine, and whether rows are left out by a bitmap or
-// listed.
+// One answer, whatever the machine.
 func TestSearchesAgree(t *testing.T) {
 	source := rand.New(rand.NewPCG(4, 4))
 	for _, dim := range []int{8, 100, 768} {
@@ -201,15 +200,13 @@ func TestSearchesAgree(t *testing.T) {
 			vectors := gaussianVectors(rows, dim, uint64(rows))
 			codes := encodeAll(rabitq.NewRotation(dim, 2), vectors)
 			q := gaussianVectors(1, dim, 77)
-			live, list := make([]uint64, (rows+63)/64), []uint32{}
+			live, living := make([]uint64, (rows+63)/64), 0
 			for row := range rows {
 				if source.IntN(3) > 0 {
 					live[row/64] |= 1 << (row % 64)
-					list = append(list, uint32(row))
+					living++
 				}
 			}
-			shuffled := append([]uint32{}, list...)
-			source.Shuffle(len(list), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 
 			for _, precision := range []rabitq.Precision{rabitq.TwoBits, rabitq.FourBits} {
 				for _, depth := range []int{1, 40, 500, 3000} {
@@ -224,9 +221,7 @@ func TestSearchesAgree(t *testing.T) {
 						}
 						name := fmt.Sprintf("%d %d %d %d %v", dim, rows, precision, depth, set)
 						require.Equal(t, want, got, name)
-						require.Equal(t, want, search.Listed(nil, codes, query, list, depth, 20), name)
-						require.Equal(t, want, search.Listed(nil, codes, query, shuffled, depth, 20), name)
-						require.Len(t, want, min(20, depth, len(list)))
+						require.Len(t, want, min(20, depth, living))
 						for _, candidate := range got {
 							require.NotZero(t, live[candidate.Row/64]>>(candidate.Row%64)&1)
 						}
@@ -262,10 +257,6 @@ func TestTiesAreWhole(t *testing.T) {
 	}
 	codes, query := encodeAll(rotation, vectors), rabitq.NewQuery(rotation, rabitq.TwoBits)
 	query.Set(v)
-	falling := make([]uint32, rows) // the best come last
-	for i := range falling {
-		falling[i] = uint32(rows - 1 - i)
-	}
 	var search rabitq.Search
 	for _, depth := range []int{20, 50, rows - 1, rows} {
 		found := search.All(nil, []rabitq.Part{{Codes: codes}}, query, depth, 20)
@@ -274,7 +265,6 @@ func TestTiesAreWhole(t *testing.T) {
 			require.Equal(t, uint32(i), candidate.Row)
 			require.InDelta(t, 1, candidate.Score, 0.03)
 		}
-		require.Equal(t, found, search.Listed(nil, codes, query, falling, depth, 20))
 	}
 }
 
@@ -323,9 +313,7 @@ func TestMisuse(t *testing.T) {
 		"a vector too long":         func() { rabitq.NewEncoder(rotation).Append(new(rabitq.Codes), make([]float32, 65)) },
 		"a query of three bits":     func() { rabitq.NewQuery(rotation, 3) },
 		"codes of other dimensions": func() { search.All(nil, []rabitq.Part{{Codes: codes}}, wide, 1, 1) },
-		"a list into such":          func() { search.Listed(nil, codes, wide, []uint32{1}, 1, 1) },
 		"a bitmap too short":        func() { search.All(nil, []rabitq.Part{{Codes: codes, Live: make([]uint64, 1)}}, query, 1, 1) },
-		"a row that is not there":   func() { search.Listed(nil, codes, query, []uint32{65}, 1, 1) },
 	} {
 		require.Panics(t, misuse, name)
 	}

@@ -27,9 +27,6 @@ type Search struct {
 	scores  [blockRows]float32
 	reached [blockRows / 64]uint64
 
-	// Ones and scales of the rows of a list.
-	ones, scales [blockRows]float32
-
 	coarse, fine top
 	rows, own    []uint32
 	products     []int32
@@ -85,36 +82,10 @@ func (s *Search) scan(part Part, q *Query, base int, floor float32) float32 {
 			if part.Live != nil {
 				reached[i] &= part.Live[first/64+i]
 			}
-			floor = s.offer(i*64, uint32(base+first+i*64), reached[i], nil, floor)
+			floor = s.offer(i*64, uint32(base+first+i*64), reached[i], floor)
 		}
 	}
 	return floor
-}
-
-// Listed is All among the rows of a list that names no row twice.
-func (s *Search) Listed(dst []Candidate, codes *Codes, q *Query, list []uint32, depth, limit int) []Candidate {
-	mustFit(codes, q)
-	if len(list) <= depth {
-		return s.rank(dst, codes, q, list, limit)
-	}
-	words, set := q.rotation.BinaryWords(), q.rotation.set
-	s.coarse.reset(depth)
-	floor := minusInfinity
-	for len(list) > 0 {
-		block := list[:min(blockRows, len(list))]
-		list = list[len(block):]
-		count := len(block)
-		reached := s.reached[:(count+63)/64]
-		set.ScanCodesAt(s.counts[:count], q.planes, codes.Binary, words, block)
-		for i, row := range block {
-			s.ones[i], s.scales[i] = codes.Ones[row], codes.BinaryScales[row]
-		}
-		set.Score(s.scores[:count], reached, s.counts[:count], s.ones[:count], s.scales[:count], q.line, floor)
-		for i, word := range reached {
-			floor = s.offer(i*64, 0, word, block, floor)
-		}
-	}
-	return s.rank(dst, codes, q, s.coarseRows(), limit)
 }
 
 func mustFit(codes *Codes, q *Query) (rows int) {
@@ -124,16 +95,12 @@ func mustFit(codes *Codes, q *Query) (rows int) {
 	return codes.Rows()
 }
 
-// offer gathers the rows of a word of reached, which starts at a score: those of
-// the block where there is one, else those from first on.
-func (s *Search) offer(score int, first uint32, word uint64, block []uint32, floor float32) float32 {
+// offer gathers the rows of a word of reached, which starts at a score and at the
+// row first.
+func (s *Search) offer(score int, first uint32, word uint64, floor float32) float32 {
 	for ; word != 0; word &= word - 1 {
 		j := bits.TrailingZeros64(word)
-		row := first + uint32(j)
-		if block != nil {
-			row = block[score+j]
-		}
-		floor = s.coarse.offer(s.scores[score+j], row, floor)
+		floor = s.coarse.offer(s.scores[score+j], first+uint32(j), floor)
 	}
 	return floor
 }
@@ -146,14 +113,6 @@ func (s *Search) coarseRows() []uint32 {
 		s.rows = append(s.rows, keyRow(key))
 	}
 	return s.rows
-}
-
-// rank returns the limit best of the rows by their fine codes, and those that
-// score like the last.
-func (s *Search) rank(dst []Candidate, codes *Codes, q *Query, rows []uint32, limit int) []Candidate {
-	s.fine.reset(limit)
-	s.offerFine(codes, q, rows, 0, minusInfinity)
-	return s.best(dst)
 }
 
 // offerFine offers the rows, less base those of codes, by their fine codes.
