@@ -233,7 +233,7 @@ func (b *imageBuilder) appendEpisodes(file []byte) []byte {
 // appendTerms merges the terms of the image with the recent ones, in order.
 func (b *imageBuilder) appendTerms(file []byte) []byte {
 	m := b.view.image
-	recent := b.view.recent.sortedTerms()
+	recent := b.view.recent.terms.sorted()
 	var names, lists [][]byte
 	var documents []uint32
 	var list []posting
@@ -288,7 +288,7 @@ func (b *imageBuilder) kept(list []posting, i uint32) []posting {
 // added appends the recent postings of the term, renumbered, in order.
 func (b *imageBuilder) added(list []posting, term string) []posting {
 	before := len(list)
-	for _, p := range b.view.recent.list(term, b.view.recentDocuments()) {
+	for _, p := range b.view.recent.terms.find(term).below(b.view.recentDocuments()) {
 		if at := b.ordinals[b.view.image.documents()+p.ordinal]; at != 0 {
 			list = append(list, posting{at - 1, p.count})
 		}
