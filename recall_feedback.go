@@ -3,6 +3,7 @@ package engram
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -19,14 +20,6 @@ const (
 	feedbackPostings = 16 << 10
 )
 
-// termMark is a term of one of the best memories.
-type termMark struct {
-	term      uint32  // its number in the view
-	memory    uint32  // the place of the memory among the best
-	strength  float64 // of the memory, squared
-	saturated float64 // the term's frequency in it
-}
-
 // feedbackTerm is a term of the second cue.
 type feedbackTerm struct {
 	term      uint32 // its number in the view
@@ -39,79 +32,115 @@ type feedbackTerm struct {
 // adds what it finds to the candidates and to what the other episodes can reach.
 func (t *textRecall) feedBack() {
 	best := t.best(feedbackMemories)
-	t.marks = t.marks[:0]
+	t.uses, t.heavy = t.uses[:0], t.heavy[:0]
+	var ends [feedbackMemories]int
 	for i := range best {
-		strength := best[i].sum / best[0].sum
-		t.mark(uint32(i), best[i].document, strength*strength)
+		t.mark(best[i].document)
+		ends[i] = len(t.uses)
 	}
-	t.weighMarks()
+	var left [feedbackMemories][]termUse
+	from := 0
+	for i := range best {
+		left[i] = t.uses[from:ends[i]]
+		from = ends[i]
+	}
+	for t.weighNext(best, &left) {
+	}
+	postings := 0
+	for i := range t.heavy {
+		if postings += t.heavy[i].documents; postings > feedbackPostings {
+			t.heavy = t.heavy[:i]
+			break
+		}
+	}
 	t.askFeedback()
 }
 
-// mark adds the terms of a memory but those of its label.
-func (t *textRecall) mark(place, d uint32, strength float64) {
-	v := t.view
-	t.uses = v.appendUses(t.uses[:0], d)
+// mark appends the terms of a memory, but those of its label, in the order of
+// their numbers.
+func (t *textRecall) mark(d uint32) {
+	v, from := t.view, len(t.uses)
+	t.uses = v.appendUses(t.uses, d)
+	uses := t.uses[from:]
+	byTerm := func(a, b termUse) int { return cmp.Compare(a.term, b.term) }
+	if !slices.IsSortedFunc(uses, byTerm) {
+		slices.SortFunc(uses, byTerm)
+	}
 	var labels [][]byte
-	for _, use := range t.uses {
+	for _, use := range uses {
 		if v.isLabel(use.term) {
 			labels = append(labels, v.termName(use.term)[1:])
 		}
 	}
-	for _, use := range t.uses {
-		if v.isLabel(use.term) || len(labels) > 0 && slices.ContainsFunc(labels, func(label []byte) bool {
-			return bytes.Equal(label, v.termName(use.term))
-		}) {
-			continue
-		}
-		t.marks = append(t.marks, termMark{use.term, place, strength, t.saturate(t.frequencyOf(d, use.count))})
+	if len(labels) == 0 {
+		return
 	}
+	uses = slices.DeleteFunc(uses, func(use termUse) bool {
+		return v.isLabel(use.term) || slices.ContainsFunc(labels, func(label []byte) bool {
+			return bytes.Equal(label, v.termName(use.term))
+		})
+	})
+	t.uses = t.uses[:from+len(uses)]
 }
 
-// weighMarks makes the second cue: the heaviest terms.
-func (t *textRecall) weighMarks() {
-	slices.SortFunc(t.marks, func(a, b termMark) int {
-		return cmp.Or(cmp.Compare(a.term, b.term), cmp.Compare(a.memory, b.memory))
-	})
-	t.marking = t.marking[:0]
-	live := int(t.view.live)
-	for i := 0; i < len(t.marks); {
-		m := feedbackTerm{term: t.marks[i].term, documents: t.view.documentsOf(t.marks[i].term)}
-		m.idf = inverseDocumentFrequency(live, m.documents)
-		for ; i < len(t.marks) && t.marks[i].term == m.term; i++ {
-			m.weight += t.marks[i].strength * m.idf * t.marks[i].saturated
-		}
-		if m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(live) {
-			t.marking = append(t.marking, m)
+// weighNext takes the term of the lowest number from the terms that are left of
+// the best, and keeps it if it is one of the heaviest so far. It returns false
+// when none is left.
+func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]termUse) bool {
+	m := feedbackTerm{term: math.MaxUint32}
+	for i := range best {
+		if len(left[i]) > 0 {
+			m.term = min(m.term, left[i][0].term)
 		}
 	}
-	slices.SortFunc(t.marking, func(a, b feedbackTerm) int {
+	if m.term == math.MaxUint32 {
+		return false
+	}
+	live := int(t.view.live)
+	m.documents = t.view.documentsOf(m.term)
+	m.idf = inverseDocumentFrequency(live, m.documents)
+	for i := range best {
+		if len(left[i]) > 0 && left[i][0].term == m.term {
+			strength := best[i].sum / best[0].sum
+			m.weight += strength * strength * m.idf * t.saturate(t.frequencyOf(best[i].document, left[i][0].count))
+			left[i] = left[i][1:]
+		}
+	}
+	if m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(live) {
+		t.keepHeavy(m)
+	}
+	return true
+}
+
+// keepHeavy keeps the term if it is one of the heaviest.
+func (t *textRecall) keepHeavy(m feedbackTerm) {
+	heavier := func(a, b feedbackTerm) int {
 		if a.weight != b.weight {
 			return cmp.Compare(b.weight, a.weight)
 		}
 		return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term))
-	})
-	t.marking = t.marking[:min(feedbackTerms, len(t.marking))]
-	postings := 0
-	for i := range t.marking {
-		if postings += t.marking[i].documents; postings > feedbackPostings {
-			t.marking = t.marking[:i]
-			break
-		}
 	}
+	if n := len(t.heavy); n == feedbackTerms {
+		if heavier(m, t.heavy[n-1]) > 0 {
+			return
+		}
+		t.heavy = t.heavy[:n-1]
+	}
+	at, _ := slices.BinarySearchFunc(t.heavy, m, heavier)
+	t.heavy = slices.Insert(t.heavy, at, m)
 }
 
 // askFeedback scores every document that is recalled by the second cue.
 func (t *textRecall) askFeedback() {
 	reach := 0.0
-	for _, m := range t.marking {
+	for _, m := range t.heavy {
 		reach += m.weight * m.idf
 	}
 	if reach == 0 {
 		return
 	}
 	scale := feedbackWeight * t.reach / reach
-	for _, m := range t.marking {
+	for _, m := range t.heavy {
 		weight := scale * m.weight * m.idf
 		t.list = t.view.appendList(t.list[:0], m.term)
 		for _, p := range t.list {

@@ -105,11 +105,10 @@ type textScratch struct {
 	feedback   []float64      // by document
 	fed        []uint32       // the documents that have any
 	list       []posting      // of the term at hand
-	uses       []termUse      // of the document at hand
-	marks      []termMark     // of the best
-	marking    []feedbackTerm
-	places     []uint32 // by document: place among the members at hand
-	members    []uint32 // of the episode at hand
+	uses       []termUse      // of the best
+	heavy      []feedbackTerm // the heaviest of them
+	places     []uint32       // by document: place among the members at hand
+	members    []uint32       // of the episode at hand
 	candidates []textCandidate
 	found      []uint32 // by document: 1 + place in candidates
 
@@ -495,6 +494,11 @@ func (t *textRecall) matchMembers(episode uint32) {
 	for next := t.episodes[episode].first; next != 0; {
 		r := &t.runs[next-1]
 		term := &t.terms[r.term]
+		next = r.next
+		if r.to-r.from == 1 {
+			t.matchMember(term, term.list[r.from])
+			continue
+		}
 		t.place(term.list[r.from:r.to])
 		for _, j := range t.changed {
 			t.text[j] += term.idf * t.saturate(t.withNeighbours(int(j)))
@@ -506,7 +510,27 @@ func (t *textRecall) matchMembers(episode uint32) {
 			t.frequency[j], t.marked[j] = 0, false
 		}
 		t.changed = t.changed[:0]
-		next = r.next
+	}
+}
+
+// matchMember is matchMembers for a term that only one member has.
+func (t *textRecall) matchMember(term *cueTerm, p match) {
+	j, n := int(t.places[p.ordinal]), len(t.members)
+	f := t.frequencyOf(p.ordinal, p.count)
+	own, near, far := term.idf*t.saturate(f), term.idf*t.saturate(nearShare*f), term.idf*t.saturate(farShare*f)
+	t.own[j] += own
+	t.text[j] += own
+	if j >= 1 {
+		t.text[j-1] += near
+	}
+	if j >= 2 {
+		t.text[j-2] += far
+	}
+	if j+1 < n {
+		t.text[j+1] += term.idf * t.saturate((nearShare+questionPass*t.questionShare(p.ordinal))*f)
+	}
+	if j+2 < n {
+		t.text[j+2] += far
 	}
 }
 
