@@ -183,7 +183,10 @@ func (m *image) documentsOf(term uint32, seq uint64) int {
 
 // sortedTerms returns the terms of the image and the recent ones, each once.
 func (v *view) sortedTerms() []string {
-	terms := v.recent.terms.sorted()
+	var terms []string
+	for _, p := range v.recent.terms.list {
+		terms = append(terms, p.term)
+	}
 	for i := range v.image.terms.len() {
 		terms = append(terms, string(v.image.terms.at(i)))
 	}

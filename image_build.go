@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"math"
 	"slices"
+	"strings"
 )
 
 // encode makes the file of a checkpoint of the view, with the places of moved
@@ -239,23 +240,22 @@ func (b *imageBuilder) appendTerms(file []byte) []byte {
 	var list []posting
 	var all []byte
 	for i := uint32(0); i < m.terms.len() || len(recent) > 0; {
-		var term string
+		var term []byte
+		order := 1 // of the image's next term, compared with the next recent one
 		if i < m.terms.len() {
-			term = string(m.terms.at(i))
+			term, order = m.terms.at(i), -1
+		}
+		if len(recent) > 0 && order < 0 {
+			order = strings.Compare(string(term), recent[0].term)
 		}
 		list = list[:0]
-		switch {
-		case i == m.terms.len() || len(recent) > 0 && recent[0] < term:
-			term = recent[0]
-		case len(recent) == 0 || term < recent[0]:
-			list = b.kept(list, i)
-			i++
-		default:
+		if order <= 0 {
 			list = b.kept(list, i)
 			i++
 		}
-		if len(recent) > 0 && recent[0] == term {
-			list = b.added(list, term)
+		if order >= 0 {
+			term = []byte(recent[0].term)
+			list = b.added(list, recent[0])
 			recent = recent[1:]
 		}
 		if len(list) == 0 {
@@ -263,7 +263,7 @@ func (b *imageBuilder) appendTerms(file []byte) []byte {
 		}
 		from := len(all)
 		all = appendPostings(all, list)
-		names, lists = append(names, []byte(term)), append(lists, all[from:len(all):len(all)])
+		names, lists = append(names, term), append(lists, all[from:len(all):len(all)])
 		documents = append(documents, uint32(len(list)))
 	}
 	file = appendTexts(appendU32(file, uint32(len(names))), names)
@@ -285,16 +285,17 @@ func (b *imageBuilder) kept(list []posting, i uint32) []posting {
 	return list
 }
 
-// added appends the recent postings of the term, renumbered, in order.
-func (b *imageBuilder) added(list []posting, term string) []posting {
+// added appends the recent postings of a term, renumbered, in order.
+func (b *imageBuilder) added(list []posting, p *postings) []posting {
 	before := len(list)
-	for _, p := range b.view.recent.terms.find(term).below(b.view.recentDocuments()) {
+	for _, p := range p.below(b.view.recentDocuments()) {
 		if at := b.ordinals[b.view.image.documents()+p.ordinal]; at != 0 {
 			list = append(list, posting{at - 1, p.count})
 		}
 	}
-	if len(list) > before {
-		slices.SortFunc(list, func(x, y posting) int { return int(x.ordinal) - int(y.ordinal) })
+	byOrdinal := func(x, y posting) int { return int(x.ordinal) - int(y.ordinal) }
+	if len(list) > before && !slices.IsSortedFunc(list, byOrdinal) {
+		slices.SortFunc(list, byOrdinal)
 	}
 	return list
 }

@@ -124,6 +124,7 @@ func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
 	first, _ := slices.BinarySearchFunc(x.documents, seq, func(d *document, seq uint64) int {
 		return cmp.Compare(d.seq, seq+1)
 	})
+	terms := newCopier(&x.terms, &fresh.terms)
 	for _, d := range x.documents[first:] {
 		if d.died.Load() != 0 {
 			continue
@@ -134,8 +135,7 @@ func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
 		}
 		intern(d, copied)
 		fresh.insert(copied)
-		x.terms.each(d.ordinal, func(p *postings, count uint32) { fresh.terms.add(copied.ordinal, p.term, count) })
-		fresh.terms.endDocument()
+		terms.copy(d.ordinal, copied.ordinal)
 		if d.flags&documentEmbedded != 0 {
 			fresh.vectors.add(copied.ordinal, &x.vectors.codes, x.vectors.row(d.ordinal))
 		}

@@ -28,17 +28,27 @@ func (x *recentTerms) postings(term string) *postings {
 	hash := maphash.String(x.table.seed, term)
 	p := x.table.at(hash, term)
 	if p == nil {
-		p = &postings{term: strings.Clone(term), hash: hash, number: uint32(len(x.list))}
-		p.items.Store(new([]posting))
-		x.list = append(x.list, p)
-		x.table.add(p)
+		p = x.make(hash, strings.Clone(term))
 	}
+	return p
+}
+
+// make makes the postings of a term that has none.
+func (x *recentTerms) make(hash uint64, term string) *postings {
+	p := &postings{term: term, hash: hash, number: uint32(len(x.list))}
+	p.first = p.few[:]
+	p.items.Store(&p.first)
+	x.list = append(x.list, p)
+	x.table.add(p)
 	return p
 }
 
 // add gives the document, the next one, a term. endDocument follows its last.
 func (x *recentTerms) add(ordinal uint32, term string, count uint32) {
-	p := x.postings(term)
+	x.addTo(x.postings(term), ordinal, count)
+}
+
+func (x *recentTerms) addTo(p *postings, ordinal, count uint32) {
 	p.add(posting{ordinal: ordinal, count: count})
 	x.uses = appendPosting(x.uses, p.number, count)
 }
@@ -58,14 +68,34 @@ func (x *recentTerms) each(ordinal uint32, yield func(p *postings, count uint32)
 	}
 }
 
-// sorted returns the names of all.
-func (x *recentTerms) sorted() []string {
-	terms := make([]string, len(x.list))
-	for i, p := range x.list {
-		terms[i] = p.term
-	}
-	slices.Sort(terms)
-	return terms
+// copier copies documents to other terms.
+type copier struct {
+	from, to *recentTerms
+	copied   []*postings // by number in from: those in to, nil where there are none yet
+}
+
+// copy gives the next document of to the terms of one of from.
+func (c *copier) copy(from, to uint32) {
+	c.from.each(from, func(p *postings, count uint32) {
+		if c.copied[p.number] == nil {
+			c.copied[p.number] = c.to.make(p.hash, p.term)
+		}
+		c.to.addTo(c.copied[p.number], to, count)
+	})
+	c.to.endDocument()
+}
+
+// newCopier returns one to terms that have none yet.
+func newCopier(from, to *recentTerms) copier {
+	to.table.seed = from.table.seed // hashes stay
+	return copier{from: from, to: to, copied: make([]*postings, len(from.list))}
+}
+
+// sorted returns the postings of all in the order of their terms.
+func (x *recentTerms) sorted() []*postings {
+	list := slices.Clone(x.list)
+	slices.SortFunc(list, func(a, b *postings) int { return strings.Compare(a.term, b.term) })
+	return list
 }
 
 // postings is the list of one term, in ordinal order. It grows under readers:
@@ -77,13 +107,15 @@ type postings struct {
 	number uint32 // in the order of coming
 	length atomic.Uint32
 	items  atomic.Pointer[[]posting]
+	first  []posting  // few: what items is at first
+	few    [2]posting // most terms occur no more often
 }
 
 func (p *postings) add(item posting) {
 	n := int(p.length.Load())
 	items := *p.items.Load()
 	if n == len(items) {
-		grown := make([]posting, max(1, 2*n))
+		grown := make([]posting, max(8, 2*n))
 		copy(grown, items)
 		p.items.Store(&grown)
 		items = grown
