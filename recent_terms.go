@@ -91,13 +91,6 @@ func newCopier(from, to *recentTerms) copier {
 	return copier{from: from, to: to, copied: make([]*postings, len(from.list))}
 }
 
-// sorted returns the postings of all in the order of their terms.
-func (x *recentTerms) sorted() []*postings {
-	list := slices.Clone(x.list)
-	slices.SortFunc(list, func(a, b *postings) int { return strings.Compare(a.term, b.term) })
-	return list
-}
-
 // postings is the list of one term, in ordinal order. It grows under readers:
 // the length is published after the item it counts, and an array that is
 // replaced stays as it was.
