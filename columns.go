@@ -97,6 +97,22 @@ func appendTexts[T string | []byte](b []byte, list []T) []byte {
 	return b
 }
 
+// textsBuilder makes texts: what is appended to bytes is one with each end.
+type textsBuilder struct {
+	ends  []uint32
+	bytes []byte
+}
+
+func (t *textsBuilder) end() { t.ends = append(t.ends, uint32(len(t.bytes))) }
+
+// append appends the texts as a section has them.
+func (t *textsBuilder) append(b []byte) []byte {
+	for _, end := range t.ends {
+		b = appendU32(b, end)
+	}
+	return append(b, t.bytes...)
+}
+
 // hashTable finds a text's place in an array that is in another order. It is
 // seeded anew each time, so that no texts can be written to make it slow.
 type hashTable struct {

@@ -104,8 +104,13 @@ type image struct {
 	byTerm    hashTable
 	bySeq     []uint32 // 1 + ordinal, hashed; made when it is first needed
 
+	labels uint32 // how many of the terms, the first ones, are those of labels
+
 	counts counts // of all documents
 	deaths deaths
+
+	forwardMade sync.Once
+	forward     forward
 }
 
 // counts are the sums that scoring and quotas need, over the living.
@@ -251,6 +256,11 @@ func (m *image) appendList(list []posting, term string, seq uint64) []posting {
 	if !found {
 		return list
 	}
+	return m.appendListAt(list, i, seq)
+}
+
+// appendListAt is appendList for the i-th term.
+func (m *image) appendListAt(list []posting, i uint32, seq uint64) []posting {
 	list = slices.Grow(list, int(m.termDocuments.at(i)))
 	dead := m.deaths.any.Load()
 	p := posting{ordinal: math.MaxUint32}
@@ -511,6 +521,7 @@ func (m *image) decodeTerms(d *sectionReader) bool {
 	unique := false
 	if d.end() && m.terms.sorted() {
 		m.byTerm, unique = newHashTable(&m.terms)
+		m.labels = labelsEnd(&m.terms)
 	}
 	return unique
 }

@@ -1,10 +1,12 @@
 package engram
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
 	"slices"
+	"strings"
 )
 
 // encode makes the file of a checkpoint of the view, with the places of moved
@@ -236,45 +238,73 @@ func (b *imageBuilder) appendEpisodes(file []byte) []byte {
 // appendTerms merges the terms of the image with the recent ones, in order.
 func (b *imageBuilder) appendTerms(file []byte) []byte {
 	m := b.view.image
-	recent := b.view.recent.sortedTerms()
-	var names, lists [][]byte
-	var documents []uint32
+	recent := b.sortedTerms()
+	most := int(m.terms.len()) + len(recent)
+	names, lists := textsBuilder{ends: make([]uint32, 0, most)}, textsBuilder{ends: make([]uint32, 0, most)}
+	lists.bytes = make([]byte, 0, len(m.postings.bytes)+len(b.view.recent.terms.uses))
+	documents := make([]uint32, 0, most)
 	var list []posting
-	var all []byte
 	for i := uint32(0); i < m.terms.len() || len(recent) > 0; {
-		var term string
+		order := 1 // of the image's next term, compared with the next recent one
 		if i < m.terms.len() {
-			term = string(m.terms.at(i))
+			order = -1
+		}
+		if len(recent) > 0 && order < 0 {
+			order = recent[0].compare(m.terms.at(i))
 		}
 		list = list[:0]
-		switch {
-		case i == m.terms.len() || len(recent) > 0 && recent[0] < term:
-			term = recent[0]
-		case len(recent) == 0 || term < recent[0]:
+		name := len(names.bytes)
+		if order <= 0 {
 			list = b.kept(list, i)
-			i++
-		default:
-			list = b.kept(list, i)
+			names.bytes = append(names.bytes, m.terms.at(i)...)
 			i++
 		}
-		if len(recent) > 0 && recent[0] == term {
-			list = b.added(list, term)
+		if order >= 0 {
+			list = b.added(list, recent[0].postings)
+			names.bytes = append(names.bytes[:name], recent[0].term...)
 			recent = recent[1:]
 		}
 		if len(list) == 0 {
+			names.bytes = names.bytes[:name]
 			continue
 		}
-		from := len(all)
-		all = appendPostings(all, list)
-		names, lists = append(names, []byte(term)), append(lists, all[from:len(all):len(all)])
+		lists.bytes = appendPostings(lists.bytes, list)
+		names.end()
+		lists.end()
 		documents = append(documents, uint32(len(list)))
 	}
-	file = appendTexts(appendU32(file, uint32(len(names))), names)
+	file = names.append(appendU32(file, uint32(len(documents))))
 	for _, n := range documents {
 		file = appendU32(file, n)
 	}
-	return appendTexts(file, lists)
+	return lists.append(file)
 }
+
+// sortedTerm is a recent term with how it begins, which mostly tells its order.
+type sortedTerm struct {
+	*postings
+	prefix uint64
+}
+
+// sortedTerms returns the recent terms in order.
+func (b *imageBuilder) sortedTerms() []sortedTerm {
+	list := make([]sortedTerm, 0, len(b.view.recent.terms.list))
+	for _, p := range b.view.recent.terms.list {
+		var prefix [8]byte
+		copy(prefix[:], p.term)
+		list = append(list, sortedTerm{p, binary.BigEndian.Uint64(prefix[:])})
+	}
+	slices.SortFunc(list, func(x, y sortedTerm) int {
+		if x.prefix != y.prefix {
+			return cmp.Compare(x.prefix, y.prefix)
+		}
+		return strings.Compare(x.term, y.term)
+	})
+	return list
+}
+
+// compare compares a term of the image with this one.
+func (t *sortedTerm) compare(imaged []byte) int { return strings.Compare(string(imaged), t.term) }
 
 // kept appends the image's postings of its i-th term, renumbered.
 func (b *imageBuilder) kept(list []posting, i uint32) []posting {
@@ -288,16 +318,17 @@ func (b *imageBuilder) kept(list []posting, i uint32) []posting {
 	return list
 }
 
-// added appends the recent postings of the term, renumbered, in order.
-func (b *imageBuilder) added(list []posting, term string) []posting {
+// added appends the recent postings of a term, renumbered, in order.
+func (b *imageBuilder) added(list []posting, p *postings) []posting {
 	before := len(list)
-	for _, p := range b.view.recent.list(term, b.view.recentDocuments()) {
+	for _, p := range p.below(b.view.recentDocuments()) {
 		if at := b.ordinals[b.view.image.documents()+p.ordinal]; at != 0 {
 			list = append(list, posting{at - 1, p.count})
 		}
 	}
-	if len(list) > before {
-		slices.SortFunc(list, func(x, y posting) int { return int(x.ordinal) - int(y.ordinal) })
+	byOrdinal := func(x, y posting) int { return int(x.ordinal) - int(y.ordinal) }
+	if len(list) > before && !slices.IsSortedFunc(list, byOrdinal) {
+		slices.SortFunc(list, byOrdinal)
 	}
 	return list
 }

@@ -130,10 +130,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if q.spreads() {
 		matches = max(want, spreadSeeds)
 	}
-	text, err := q.recallText(matches)
-	if err != nil {
-		return Recall{}, err
-	}
+	text := q.recallText(matches)
 	for _, c := range text.best(matches) {
 		q.addText(text, &c)
 	}

@@ -42,15 +42,6 @@ const (
 	timeWeight    = 2
 	tellingWeight = 3
 
-	feedbackWeight   = 0.7
-	feedbackMemories = 5
-	feedbackTerms    = 20
-	// Terms of one memory lead nowhere; those of more than this share of the space
-	// lead everywhere.
-	feedbackCommon = 0.2
-	// feedbackPostings bounds the work: rarer terms come first.
-	feedbackPostings = 16 << 10
-
 	// surroundings is the most that a memory gets of its neighbours if none has a
 	// higher frequency than it has; neighbourShare, of any one of them.
 	surroundings   = 2*(nearShare+farShare) + questionPass
@@ -88,35 +79,34 @@ type textRecall struct {
 	*recalling
 	*textScratch
 	names []string // of the terms
-	terms []cueTerm
-	reach float64 // Σ idf
+	reach float64  // Σ idf
 
 	dates  []date
 	when   bool
+	timing float64 // what time can add
 	extras float64 // what label and time can add
 
 	k1, b, average, averageEpisode float64
 }
 
-// cueTerm is a term of the cue with its visible postings: those of the image, by
-// ordinal, and those of recent documents behind them.
-type cueTerm struct {
-	idf    float64
-	list   []posting
-	imaged int // how many of list are the image's
-}
-
 // textScratch is what a textRecall computes in.
 type textScratch struct {
-	postings   []posting      // of all terms
+	norms      []float64      // what divides a count, by the length of the document
+	terms      []cueTerm      // of the cue
+	matches    []match        // of all terms
+	fresh      []match        // of one term in recent documents
+	runs       []run          // of all terms
 	episodes   []episodeMatch // by number
-	touched    []uint32       // the episodes that have any, in the order they were met
+	touched    []uint32       // the episodes that have runs, in the order they were met
 	lone       []float64      // by document without an episode: text
 	loneOnes   []uint32       // the documents that have any
 	labels     []float64      // by document: label
 	labelled   []uint32       // the documents that have any
 	feedback   []float64      // by document
 	fed        []uint32       // the documents that have any
+	list       []posting      // of the term at hand
+	uses       []termUse      // of the best
+	heavy      []feedbackTerm // the heaviest of them
 	places     []uint32       // by document: place among the members at hand
 	members    []uint32       // of the episode at hand
 	candidates []textCandidate
@@ -128,12 +118,39 @@ type textScratch struct {
 	changed              []uint32
 }
 
+// cueTerm is a term of the cue with its visible postings, as matches: in the
+// order of their episodes, and in each those of the image first.
+type cueTerm struct {
+	idf  float64
+	list []match
+}
+
+// match is a posting of a term of the cue.
+type match struct {
+	episode uint32 // 0: none
+	ordinal uint32
+	count   uint32
+}
+
+func compareMatches(a, b match) int {
+	return cmp.Or(cmp.Compare(a.episode, b.episode), cmp.Compare(a.ordinal, b.ordinal))
+}
+
+// run is the matches of one term in one episode.
+type run struct {
+	term     uint32 // its place among the cue's
+	next     uint32 // 1 + the place of the episode's next run; 0: none
+	from, to uint32 // in the term's list
+}
+
 // episodeMatch is what the cue's terms find in an episode.
 type episodeMatch struct {
-	match    float64 // of it as one document
-	upper    float64 // no member's text is more
+	first, last uint32  // 1 + the places of its runs' ends; 0: it has none
+	norm        float64 // what divides a count in it
+	match       float64 // of it as one document
+	// left is more than any member has without feedback that is no candidate.
+	left     float64
 	feedback float64 // no member's is more
-	done     bool    // its members are among the candidates
 }
 
 // counted is a term's count in an episode, and its frequencies there: the sum of
@@ -143,13 +160,9 @@ type counted struct {
 	total, highest float64
 }
 
-func (c counted) with(more counted) counted {
-	return counted{c.count + more.count, c.total + more.total, max(c.highest, more.highest)}
-}
-
 // most is what a member's frequency, with its neighbours' shares, is at most:
 // nobody's can be that of more than the whole episode.
-func (c counted) most() float64 {
+func (c *counted) most() float64 {
 	return min(c.highest*(1+surroundings), c.highest+neighbourShare*(c.total-c.highest))
 }
 
@@ -170,8 +183,8 @@ func (s *textScratch) reset() {
 	for _, e := range s.touched {
 		s.episodes[e] = episodeMatch{}
 	}
-	for _, c := range s.candidates {
-		s.found[c.document] = 0
+	for i := range s.candidates {
+		s.found[s.candidates[i].document] = 0
 	}
 	for _, list := range []struct {
 		documents []uint32
@@ -181,17 +194,18 @@ func (s *textScratch) reset() {
 			list.column[d] = 0
 		}
 	}
+	s.terms, s.matches, s.runs = s.terms[:0], s.matches[:0], s.runs[:0]
 	s.touched, s.candidates = s.touched[:0], s.candidates[:0]
 	s.loneOnes, s.labelled, s.fed = s.loneOnes[:0], s.labelled[:0], s.fed[:0]
 }
 
-// recallText finds the limit best by text. Afterwards every member of an
-// episode that could be among them is a candidate.
-func (q *recalling) recallText(limit int) (*textRecall, error) {
+// recallText finds the limit best by text. Afterwards every memory that could be
+// among them is a candidate.
+func (q *recalling) recallText(limit int) *textRecall {
 	t := &textRecall{recalling: q, textScratch: &q.text}
 	terms, _ := q.view.config.Analyzer.analyze(q.cue.Text)
 	if len(terms) == 0 {
-		return t, nil
+		return t
 	}
 	if q.view.config.Analyzer.isEnglish() {
 		words := cueWords(q.cue.Text)
@@ -200,46 +214,87 @@ func (q *recalling) recallText(limit int) (*textRecall, error) {
 	t.k1, t.b = q.view.config.textParameters()
 	t.average = ratio(q.view.tokens, q.view.live)
 	t.averageEpisode = ratio(q.view.episodeTokens, q.view.episodes)
+	t.norms = t.norms[:0]
+	for length := range uint32(normedLengths) {
+		t.norms = append(t.norms, t.normOf(length))
+	}
 	t.collect(terms)
-	for i := range t.terms {
-		t.matchEpisodes(&t.terms[i])
-	}
 	t.matchLabels()
+	t.matchEpisodes()
 	t.weighBest(feedbackMemories)
-	if err := t.feedBack(); err != nil {
-		return nil, err
-	}
+	t.feedBack()
 	t.weighBest(limit)
-	return t, nil
+	return t
 }
 
 func (t *textRecall) saturate(f float64) float64 { return f * (t.k1 + 1) / (f + t.k1) }
 
+// normedLengths is how many lengths have what divides their counts at hand.
+const normedLengths = 128
+
+// normOf is what divides a term's count in a document of that length.
+func (t *textRecall) normOf(length uint32) float64 {
+	return 1 - t.b + t.b*float64(length)/t.average
+}
+
 // frequencyOf is a posting's count, normalised by the document's length.
-func (t *textRecall) frequencyOf(p posting) float64 {
-	return float64(p.count) / (1 - t.b + t.b*float64(t.view.lengthOf(p.ordinal))/t.average)
+func (t *textRecall) frequencyOf(d, count uint32) float64 {
+	length := t.view.lengthOf(d)
+	if length < normedLengths {
+		return float64(count) / t.norms[length]
+	}
+	return float64(count) / t.normOf(length)
 }
 
 // collect gathers the postings of the terms.
 func (t *textRecall) collect(terms []termCount) {
-	t.postings = t.postings[:0]
 	ends := make([]int, 0, len(terms))
 	for _, term := range terms {
-		t.postings = t.view.list(t.postings, term.term)
-		t.names, ends = append(t.names, term.term), append(ends, len(t.postings))
+		t.collectTerm(term.term)
+		t.names, ends = append(t.names, term.term), append(ends, len(t.matches))
 	}
 	from := 0
 	for _, end := range ends {
-		list := t.postings[from:end]
-		imaged := len(list)
-		for imaged > 0 && !t.view.imaged(list[imaged-1].ordinal) {
-			imaged--
-		}
-		idf := inverseDocumentFrequency(int(t.view.live), len(list))
-		t.terms = append(t.terms, cueTerm{idf: idf, list: list, imaged: imaged})
+		idf := inverseDocumentFrequency(int(t.view.live), end-from)
+		t.terms = append(t.terms, cueTerm{idf: idf, list: t.matches[from:end]})
 		t.reach += idf
 		from = end
 	}
+}
+
+// collectTerm appends a term's postings to the matches.
+func (t *textRecall) collectTerm(name string) {
+	v := t.view
+	t.list = v.image.appendList(t.list[:0], name, v.seq)
+	from := len(t.matches)
+	for _, p := range t.list {
+		t.matches = append(t.matches, match{v.image.episodes.at(p.ordinal), p.ordinal, p.count})
+	}
+	t.list, t.fresh = v.appendRecent(t.list[:0], v.recent.terms.find(name)), t.fresh[:0]
+	for _, p := range t.list {
+		t.fresh = append(t.fresh, match{v.recentDocument(p.ordinal).episode.numberOr0(), p.ordinal, p.count})
+	}
+	if !slices.IsSortedFunc(t.fresh, compareMatches) {
+		slices.SortFunc(t.fresh, compareMatches)
+	}
+	t.matches = mergeMatches(t.matches, from, t.fresh)
+}
+
+// mergeMatches merges what stands from there on in list with more, which is as
+// sorted.
+func mergeMatches(list []match, from int, more []match) []match {
+	i := len(list) - 1
+	list = append(list, more...)
+	for at := len(list) - 1; len(more) > 0; at-- {
+		if last := more[len(more)-1]; i >= from && compareMatches(list[i], last) > 0 {
+			list[at] = list[i]
+			i--
+		} else {
+			list[at] = last
+			more = more[:len(more)-1]
+		}
+	}
+	return list
 }
 
 // bound is what a score can reach.
@@ -247,63 +302,53 @@ func (t *textRecall) bound() float64 {
 	return (t.k1+1)*(1+episodeWeight+feedbackWeight)*t.reach + t.extras
 }
 
-// matchEpisodes adds what a term finds in each episode, and in each document
+// matchEpisodes adds what the terms find in each episode, and in each document
 // without one.
-func (t *textRecall) matchEpisodes(term *cueTerm) {
-	var later map[uint32]counted // of recent documents
-	for _, p := range term.list[term.imaged:] {
-		f := t.frequencyOf(p)
-		e := t.view.episodeOf(p.ordinal)
-		if e == 0 {
-			t.matchLone(p.ordinal, term.idf*t.saturate(f))
-			continue
-		}
-		if later == nil {
-			later = make(map[uint32]counted)
-		}
-		later[e] = later[e].with(counted{p.count, f, f})
-	}
-	var episode uint32
-	var at counted
-	end := func() {
-		if more, found := later[episode]; found {
-			at = at.with(more)
-			delete(later, episode)
-		}
-		t.matchEpisode(episode, term.idf, at)
-	}
-	for _, p := range term.list[:term.imaged] {
-		f := t.frequencyOf(p)
-		e := t.view.image.episodes.at(p.ordinal)
-		if e == 0 {
-			t.matchLone(p.ordinal, term.idf*t.saturate(f))
-			continue
-		}
-		if e != episode {
-			if episode != 0 {
-				end()
+func (t *textRecall) matchEpisodes() {
+	for i := range t.terms {
+		term := &t.terms[i]
+		for from := 0; from < len(term.list); {
+			episode := term.list[from].episode
+			if episode == 0 {
+				p := &term.list[from]
+				t.matchLone(p.ordinal, term.idf*t.saturate(t.frequencyOf(p.ordinal, p.count)))
+				from++
+				continue
 			}
-			episode, at = e, counted{}
+			var c counted
+			to := from
+			for ; to < len(term.list) && term.list[to].episode == episode; to++ {
+				p := &term.list[to]
+				f := t.frequencyOf(p.ordinal, p.count)
+				c.count += p.count
+				c.total += f
+				c.highest = max(c.highest, f)
+			}
+			m := t.touch(episode, run{term: uint32(i), from: uint32(from), to: uint32(to)})
+			m.match += term.idf * t.saturate(float64(c.count)/m.norm)
+			m.left += term.idf * t.saturate(c.most())
+			from = to
 		}
-		at = at.with(counted{p.count, f, f})
 	}
-	if episode != 0 {
-		end()
-	}
-	for e, c := range later { // each is a sum of its own: their order does not matter
-		t.matchEpisode(e, term.idf, c)
+	for _, e := range t.touched {
+		m := &t.episodes[e]
+		m.left += episodeWeight*m.match + t.extras
 	}
 }
 
-func (t *textRecall) matchEpisode(episode uint32, idf float64, c counted) {
+// touch adds a run to an episode.
+func (t *textRecall) touch(episode uint32, r run) *episodeMatch {
+	t.runs = append(t.runs, r)
 	m := &t.episodes[episode]
-	if m.upper == 0 {
+	if m.last == 0 {
 		t.touched = append(t.touched, episode)
+		m.first = uint32(len(t.runs))
+		m.norm = 1 - t.b + t.b*float64(t.view.episodeUse(episode).tokens)/t.averageEpisode
+	} else {
+		t.runs[m.last-1].next = uint32(len(t.runs))
 	}
-	length := float64(t.view.episodeUse(episode).tokens)
-	f := float64(c.count) / (1 - t.b + t.b*length/t.averageEpisode)
-	m.match += idf * t.saturate(f)
-	m.upper += idf * t.saturate(c.most())
+	m.last = uint32(len(t.runs))
+	return m
 }
 
 func (t *textRecall) matchLone(d uint32, score float64) {
@@ -316,14 +361,13 @@ func (t *textRecall) matchLone(d uint32, score float64) {
 // matchLabels adds what the terms find in labels, and what label and time can
 // add at most.
 func (t *textRecall) matchLabels() {
-	var list []posting
 	for _, name := range t.names {
-		list = t.view.list(list[:0], labelTerm(name))
-		if len(list) == 0 {
+		t.list = t.view.list(t.list[:0], labelTerm(name))
+		if len(t.list) == 0 {
 			continue
 		}
-		score := labelWeight * inverseDocumentFrequency(int(t.view.live), len(list))
-		for _, p := range list {
+		score := labelWeight * inverseDocumentFrequency(int(t.view.live), len(t.list))
+		for _, p := range t.list {
 			if t.labels[p.ordinal] == 0 {
 				t.labelled = append(t.labelled, p.ordinal)
 			}
@@ -335,39 +379,34 @@ func (t *textRecall) matchLabels() {
 	for _, d := range t.dates {
 		best = max(best, d.weight())
 	}
-	t.extras += timeWeight * best
+	t.timing = timeWeight * best
 	if t.when {
-		t.extras += tellingWeight
+		t.timing += tellingWeight
 	}
+	t.extras += t.timing
 }
 
 // weighBest makes candidates of every memory that could be among the n best.
-// The most promising episodes and lone memories are weighed first; after that,
-// none is that cannot reach the n-th of what was found.
+// The most promising episodes are weighed first; after that, none is that cannot
+// reach the n-th of what was found.
 func (t *textRecall) weighBest(n int) {
 	best := make(lowestFirst, 0, n)
 	for i := range t.candidates {
-		c := &t.candidates[i]
-		best.offer(c.sum)
+		best.offer(t.candidates[i].sum)
 	}
 	first := make(lowestFirst, 0, n)
 	for _, e := range t.touched {
-		if m := &t.episodes[e]; !m.done {
-			first.offer(m.upper + episodeWeight*m.match + m.feedback)
+		first.offer(t.episodes[e].reach())
+	}
+	floor := first.floor()
+	for _, e := range t.touched {
+		if reach := t.episodes[e].reach(); reach >= floor && reach >= best.floor() {
+			t.weighEpisode(e, &best)
 		}
 	}
-	for _, floor := range []float64{first.floor(), 0} {
-		for _, e := range t.touched {
-			m := &t.episodes[e]
-			reach := m.upper + episodeWeight*m.match + m.feedback
-			if m.done || reach < floor || reach+t.extras < best.floor() {
-				continue
-			}
-			from := len(t.candidates)
-			t.weighEpisode(e)
-			for i := from; i < len(t.candidates); i++ {
-				best.offer(t.candidates[i].sum)
-			}
+	for _, e := range t.touched {
+		if reach := t.episodes[e].reach(); reach < floor && reach >= best.floor() {
+			t.weighEpisode(e, &best)
 		}
 	}
 	for _, d := range t.loneOnes {
@@ -377,9 +416,21 @@ func (t *textRecall) weighBest(n int) {
 	}
 }
 
+// reach is more than any member has that is no candidate.
+func (m *episodeMatch) reach() float64 { return m.left + m.feedback }
+
 // weigh makes the memory a candidate with these parts and those that depend on
 // nothing else, and returns their sum.
 func (t *textRecall) weigh(d uint32, p textParts) float64 {
+	t.add(&p, d)
+	sum := p.sum()
+	t.candidates = append(t.candidates, textCandidate{document: d, seq: t.view.seqOf(d), parts: p, sum: sum})
+	t.found[d] = uint32(len(t.candidates))
+	return sum
+}
+
+// add adds the parts of the memory that depend on nothing else, and discounts all.
+func (t *textRecall) add(p *textParts, d uint32) {
 	p.label = t.labels[d]
 	p.feedback = t.feedback[d]
 	if len(t.dates) > 0 {
@@ -393,73 +444,102 @@ func (t *textRecall) weigh(d uint32, p textParts) float64 {
 		p.time += tellingWeight
 	}
 	p.discount(1 - questionPrice*t.questionShare(d))
-	sum := p.sum()
-	t.candidates = append(t.candidates, textCandidate{document: d, seq: t.view.seqOf(d), parts: p, sum: sum})
-	t.found[d] = uint32(len(t.candidates))
-	return sum
 }
 
 func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.questionsOf(d)) / 255 }
 
-// weighEpisode makes candidates of an episode's memories that satisfy the filter.
-func (t *textRecall) weighEpisode(episode uint32) {
+// weighEpisode makes candidates of an episode's memories that satisfy the filter
+// and could be among the best.
+func (t *textRecall) weighEpisode(episode uint32, best *lowestFirst) {
 	m := &t.episodes[episode]
-	m.done = true
+	t.matchMembers(episode)
+	left := math.Inf(-1)
+	whole := episodeWeight * m.match
+	for j, d := range t.members {
+		if t.found[d] != 0 {
+			continue
+		}
+		sum := t.text[j] + whole + t.labels[d] + t.feedback[d] + t.timing
+		if sum < best.floor() {
+			left = max(left, sum)
+			continue
+		}
+		if t.matcher.matches(t.view, d) {
+			best.offer(t.weigh(d, t.partsAt(j, m)))
+		}
+	}
+	m.left = left
+}
+
+// partsAt returns what the j-th member of the episode at hand has by its words,
+// its neighbours' and the episode's.
+func (t *textRecall) partsAt(j int, m *episodeMatch) textParts {
+	return textParts{text: t.own[j], contiguity: max(t.text[j]-t.own[j], 0), episode: episodeWeight * m.match}
+}
+
+// matchMembers makes the episode the one at hand, and adds what the terms find in
+// each of its members.
+func (t *textRecall) matchMembers(episode uint32) {
 	t.members = t.view.members(t.members[:0], episode)
 	n := len(t.members)
 	for _, column := range []*[]float64{&t.frequency, &t.text, &t.own} {
-		*column = append((*column)[:0], make([]float64, n)...)
+		*column = slices.Grow((*column)[:0], n)[:n]
+		clear(*column)
 	}
-	t.marked = append(t.marked[:0], make([]bool, n)...)
+	t.marked = slices.Grow(t.marked[:0], n)[:n]
+	clear(t.marked)
 	for j, d := range t.members {
 		t.places[d] = uint32(j)
 	}
-	from, to := uint32(0), uint32(0)
-	if episode <= t.view.image.episodeNames.len() {
-		from, to = t.view.image.episodeRange(episode)
-	}
-	for i := range t.terms {
-		term := &t.terms[i]
-		imaged := term.list[:term.imaged]
-		imaged = imaged[len(before(imaged, from)):]
-		t.place(before(imaged, to))
-		t.place(t.recentOf(term.list[term.imaged:]))
+	for next := t.episodes[episode].first; next != 0; {
+		r := &t.runs[next-1]
+		term := &t.terms[r.term]
+		next = r.next
+		if r.to-r.from == 1 {
+			t.matchMember(term, term.list[r.from])
+			continue
+		}
+		t.place(term.list[r.from:r.to])
 		for _, j := range t.changed {
 			t.text[j] += term.idf * t.saturate(t.withNeighbours(int(j)))
-			t.own[j] += term.idf * t.saturate(t.frequency[j])
+			if t.frequency[j] > 0 {
+				t.own[j] += term.idf * t.saturate(t.frequency[j])
+			}
 		}
 		for _, j := range t.changed {
 			t.frequency[j], t.marked[j] = 0, false
 		}
 		t.changed = t.changed[:0]
 	}
-	for j, d := range t.members {
-		if t.matcher.matches(t.view, d) {
-			t.weigh(d, textParts{text: t.own[j], contiguity: max(t.text[j]-t.own[j], 0), episode: episodeWeight * m.match})
-		}
+}
+
+// matchMember is matchMembers for a term that only one member has.
+func (t *textRecall) matchMember(term *cueTerm, p match) {
+	j, n := int(t.places[p.ordinal]), len(t.members)
+	f := t.frequencyOf(p.ordinal, p.count)
+	own, near, far := term.idf*t.saturate(f), term.idf*t.saturate(nearShare*f), term.idf*t.saturate(farShare*f)
+	t.own[j] += own
+	t.text[j] += own
+	if j >= 1 {
+		t.text[j-1] += near
+	}
+	if j >= 2 {
+		t.text[j-2] += far
+	}
+	if j+1 < n {
+		t.text[j+1] += term.idf * t.saturate((nearShare+questionPass*t.questionShare(p.ordinal))*f)
+	}
+	if j+2 < n {
+		t.text[j+2] += far
 	}
 }
 
-// recentOf returns the postings of recent documents that are members.
-func (t *textRecall) recentOf(list []posting) []posting {
-	if len(t.members) == 0 || len(list) == 0 {
-		return nil
-	}
-	var kept []posting
-	for _, p := range list {
-		if j := t.places[p.ordinal]; int(j) < len(t.members) && t.members[j] == p.ordinal {
-			kept = append(kept, p)
-		}
-	}
-	return kept
-}
-
-// place sets the frequencies of a term's postings, and marks the members that
+// place sets the frequencies of a term's matches, and marks the members that
 // have or neighbour them.
-func (t *textRecall) place(list []posting) {
+func (t *textRecall) place(list []match) {
 	for _, p := range list {
 		j := int(t.places[p.ordinal])
-		t.frequency[j] = t.frequencyOf(p)
+		t.frequency[j] = t.frequencyOf(p.ordinal, p.count)
 		for i := max(j-2, 0); i <= min(j+2, len(t.members)-1); i++ {
 			if !t.marked[i] {
 				t.marked[i] = true
@@ -488,92 +568,10 @@ func (t *textRecall) withNeighbours(j int) float64 {
 	return f
 }
 
-// feedBack asks the terms that mark the best candidates as a second cue, and
-// adds what it finds to the candidates and to what the other episodes can reach.
-func (t *textRecall) feedBack() error {
-	best := t.best(feedbackMemories)
-	if len(best) == 0 {
-		return nil
-	}
-	weights := make(map[string]float64)
-	lists := make(map[string]int)
-	for _, c := range best {
-		strength := c.sum / best[0].sum
-		m, err := t.read(c.document)
-		if err != nil {
-			return err
-		}
-		x := t.view.config.Analyzer.analyzeMemory(m.Content)
-		for _, term := range x.terms {
-			n, known := lists[term.term]
-			if !known {
-				n = t.view.count(term.term)
-				lists[term.term] = n
-			}
-			if n < 2 || float64(n) > feedbackCommon*float64(t.view.live) || slices.Contains(x.label, term.term) {
-				continue
-			}
-			f := float64(term.count) / (1 - t.b + t.b*float64(x.length)/t.average)
-			weights[term.term] += strength * strength * inverseDocumentFrequency(int(t.view.live), n) * t.saturate(f)
-		}
-	}
-	t.askFeedback(weights, lists)
-	return nil
-}
-
-// askFeedback scores every document by the heaviest terms.
-func (t *textRecall) askFeedback(weights map[string]float64, documents map[string]int) {
-	names := make([]string, 0, len(weights))
-	for name := range weights {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(weights[b], weights[a]), cmp.Compare(a, b))
-	})
-	names = names[:min(feedbackTerms, len(names))]
-	total, reach, postings := 0.0, 0.0, 0
-	for i, name := range names {
-		if postings += documents[name]; postings > feedbackPostings {
-			names = names[:i]
-			break
-		}
-		total += weights[name]
-		reach += weights[name] * inverseDocumentFrequency(int(t.view.live), documents[name])
-	}
-	if total == 0 {
-		return
-	}
-	scale := feedbackWeight * t.reach / reach
-	var list []posting
-	for _, name := range names {
-		weight := scale * weights[name] * inverseDocumentFrequency(int(t.view.live), documents[name])
-		list = t.view.list(list[:0], name)
-		for _, p := range list {
-			if !t.matchedAt(p.ordinal) {
-				continue // feedback orders what is recalled, and recalls nothing
-			}
-			if t.feedback[p.ordinal] == 0 {
-				t.fed = append(t.fed, p.ordinal)
-			}
-			t.feedback[p.ordinal] += weight * t.saturate(t.frequencyOf(p))
-		}
-	}
-	for _, d := range t.fed {
-		if e := t.view.episodeOf(d); e != 0 {
-			t.episodes[e].feedback = max(t.episodes[e].feedback, t.feedback[d])
-		}
-	}
-	for i := range t.candidates {
-		c := &t.candidates[i]
-		c.parts.feedback = t.feedback[c.document] * (1 - questionPrice*t.questionShare(c.document))
-		c.sum = c.parts.sum()
-	}
-}
-
 // matchedAt reports whether text or episode matches the memory.
 func (t *textRecall) matchedAt(d uint32) bool {
 	if e := t.view.episodeOf(d); e != 0 {
-		return t.episodes[e].upper > 0
+		return t.episodes[e].last > 0
 	}
 	return t.lone[d] > 0
 }
@@ -593,8 +591,9 @@ func (t *textRecall) complete(d uint32) *textCandidate {
 	if t.found[d] == 0 && t.matchedAt(d) {
 		if e := t.view.episodeOf(d); e == 0 {
 			t.weigh(d, textParts{text: t.lone[d]})
-		} else if !t.episodes[e].done {
-			t.weighEpisode(e)
+		} else if t.matcher.matches(t.view, d) {
+			t.matchMembers(e)
+			t.weigh(d, t.partsAt(int(t.places[d]), &t.episodes[e]))
 		}
 	}
 	if t.found[d] == 0 {

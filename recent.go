@@ -2,10 +2,7 @@ package engram
 
 import (
 	"cmp"
-	"math"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/google/btree"
@@ -22,10 +19,10 @@ type recent struct {
 	byTime    *btree.BTreeG[*document] // time, seq
 	byEpisode *btree.BTreeG[*document] // episode, time, seq; those that have one
 	episodes  *btree.BTreeG[episodeUse]
-	terms     *sync.Map // term -> *postings
-	vectors   vectors   // grows as documents do
-	derived   derived   // of the present generation
-	next      derived   // and of the next one
+	terms     recentTerms
+	vectors   vectors // grows as documents do
+	derived   derived // of the present generation
+	next      derived // and of the next one
 }
 
 // document is what the indexes know of one version of a memory.
@@ -66,7 +63,7 @@ func newRecent() recent {
 		byTime:    btree.NewG(treeDegree, func(a, b *document) bool { return compareTime(a, b) < 0 }),
 		byEpisode: btree.NewG(treeDegree, func(a, b *document) bool { return compareEpisode(a, b) < 0 }),
 		episodes:  btree.NewG(treeDegree, func(a, b episodeUse) bool { return a.number < b.number }),
-		terms:     new(sync.Map),
+		terms:     newRecentTerms(),
 		derived:   newDerived(), next: newDerived(),
 	}
 }
@@ -120,66 +117,6 @@ func (x *recent) remove(d *document) {
 	}
 }
 
-// postings is the list of one term, in ordinal order. It grows under readers:
-// the length is published after the item it counts, and an array that is
-// replaced stays as it was.
-type postings struct {
-	length atomic.Uint32
-	items  atomic.Pointer[[]posting]
-}
-
-// postings returns the list of the term, which it makes if there is none.
-func (x *recent) postings(term string) *postings {
-	if p, found := x.terms.Load(term); found {
-		return p.(*postings)
-	}
-	p := new(postings)
-	p.items.Store(new([]posting))
-	x.terms.Store(strings.Clone(term), p)
-	return p
-}
-
-func (p *postings) add(item posting) {
-	n := int(p.length.Load())
-	items := *p.items.Load()
-	if n == len(items) {
-		grown := make([]posting, max(1, 2*n))
-		copy(grown, items)
-		p.items.Store(&grown)
-		items = grown
-	}
-	items[n] = item
-	p.length.Store(uint32(n + 1))
-}
-
-// list returns the postings of the term among the first n documents, dead ones
-// among them.
-func (x *recent) list(term string, n int) []posting {
-	p, found := x.terms.Load(term)
-	if !found {
-		return nil
-	}
-	list := p.(*postings)
-	length := list.length.Load()
-	return before((*list.items.Load())[:length], uint32(n))
-}
-
-// before returns the postings of documents below the ordinal.
-func before(list []posting, ordinal uint32) []posting {
-	n, _ := slices.BinarySearchFunc(list, ordinal, func(p posting, end uint32) int { return cmp.Compare(p.ordinal, end) })
-	return list[:n]
-}
-
-func (x *recent) sortedTerms() []string {
-	var terms []string
-	x.terms.Range(func(term, _ any) bool {
-		terms = append(terms, term.(string))
-		return true
-	})
-	slices.Sort(terms)
-	return terms
-}
-
 // since returns the documents that were stored after seq and live, numbered
 // anew, with their postings. intern gives each copy its episode and attributes.
 // The views of x keep theirs.
@@ -188,9 +125,9 @@ func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
 	first, _ := slices.BinarySearchFunc(x.documents, seq, func(d *document, seq uint64) int {
 		return cmp.Compare(d.seq, seq+1)
 	})
-	ordinals := make([]uint32, len(x.documents)-first)
-	for i, d := range x.documents[first:] {
-		if ordinals[i] = math.MaxUint32; d.died.Load() != 0 {
+	terms := newCopier(&x.terms, &fresh.terms)
+	for _, d := range x.documents[first:] {
+		if d.died.Load() != 0 {
 			continue
 		}
 		copied := &document{
@@ -199,26 +136,10 @@ func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
 		}
 		intern(d, copied)
 		fresh.insert(copied)
-		ordinals[i] = copied.ordinal
+		terms.copy(d.ordinal, copied.ordinal)
 		if d.flags&documentEmbedded != 0 {
 			fresh.vectors.add(copied.ordinal, &x.vectors.codes, x.vectors.row(d.ordinal))
 		}
 	}
-	if len(fresh.documents) == 0 {
-		return fresh
-	}
-	x.terms.Range(func(term, list any) bool {
-		all := (*list.(*postings).items.Load())[:list.(*postings).length.Load()]
-		var kept *postings
-		for _, p := range all[len(before(all, uint32(first))):] {
-			if ordinal := ordinals[int(p.ordinal)-first]; ordinal != math.MaxUint32 {
-				if kept == nil {
-					kept = fresh.postings(term.(string))
-				}
-				kept.add(posting{ordinal: ordinal, count: p.count})
-			}
-		}
-		return true
-	})
 	return fresh
 }

@@ -238,11 +238,12 @@ func (s *store) remember(op *operation) {
 	}
 	s.count(d.episode.numberOr0(), d.place, int64(d.size), int64(d.length), 1)
 	for _, t := range op.terms {
-		s.recent.postings(t.term).add(posting{ordinal: d.ordinal, count: t.count})
+		s.recent.terms.add(d.ordinal, t.term, t.count)
 	}
 	for _, term := range op.label {
-		s.recent.postings(labelTerm(term)).add(posting{ordinal: d.ordinal, count: 1})
+		s.recent.terms.add(d.ordinal, labelTerm(term), 1)
 	}
+	s.recent.terms.endDocument()
 }
 
 // labelTerm is what the indexes know a term of a label as. No word contains it.

@@ -124,13 +124,3 @@ func (x *stateDigest) appendPostings(b []byte, term string) []byte {
 	}
 	return b
 }
-
-// sortedTerms returns the terms of the image and the recent ones, each once.
-func (v *view) sortedTerms() []string {
-	terms := v.recent.sortedTerms()
-	for i := range v.image.terms.len() {
-		terms = append(terms, string(v.image.terms.at(i)))
-	}
-	slices.Sort(terms)
-	return slices.Compact(terms)
-}

@@ -166,15 +166,17 @@ func TestVerifyComparesTheLoadedState(t *testing.T) {
 		"a length":   func(s *store) { aDocument(s).length++ },
 		"an episode": func(s *store) { aDocument(s).episode.name = "x" },
 		"a place":    func(s *store) { aDocument(s).place += 8 },
-		"a term":     func(s *store) { s.recent.postings("spoilt").add(posting{ordinal: aDocument(s).ordinal, count: 1}) },
-		"a request":  func(s *store) { s.requests[s.requestIDs[0]] = requestRecord{} },
-		"the quota":  func(s *store) { s.config.MaxMemories++ },
-		"the seq":    func(s *store) { s.seq++ },
-		"a death":    func(s *store) { aDocument(s).died.Store(2) },
-		"a flag":     func(s *store) { aDocument(s).flags ^= documentSemantic },
-		"a code":     func(s *store) { s.recent.vectors.codes.Ones[0]++ },
-		"a count":    func(s *store) { s.tokens++ },
-		"the image":  func(s *store) { s.image.flags[0] ^= documentSemantic },
+		"a term": func(s *store) {
+			s.recent.terms.postings("spoilt").add(posting{ordinal: aDocument(s).ordinal, count: 1})
+		},
+		"a request": func(s *store) { s.requests[s.requestIDs[0]] = requestRecord{} },
+		"the quota": func(s *store) { s.config.MaxMemories++ },
+		"the seq":   func(s *store) { s.seq++ },
+		"a death":   func(s *store) { aDocument(s).died.Store(2) },
+		"a flag":    func(s *store) { aDocument(s).flags ^= documentSemantic },
+		"a code":    func(s *store) { s.recent.vectors.codes.Ones[0]++ },
+		"a count":   func(s *store) { s.tokens++ },
+		"the image": func(s *store) { s.image.flags[0] ^= documentSemantic },
 		"a death in the image": func(s *store) {
 			i, _ := s.image.byID.lookup(&s.image.ids, "m8")
 			s.image.kill(i, s.seq)

@@ -174,8 +174,13 @@ func (v *view) lookup(id string) (uint32, bool) {
 // list appends the postings of the term that are visible.
 func (v *view) list(list []posting, term string) []posting {
 	list = v.image.appendList(list, term, v.seq)
+	return v.appendRecent(list, v.recent.terms.find(term))
+}
+
+// appendRecent appends those of p, which may be nil, that are visible.
+func (v *view) appendRecent(list []posting, p *postings) []posting {
 	first := v.image.documents()
-	for _, p := range v.recent.list(term, v.recentDocuments()) {
+	for _, p := range p.below(v.recentDocuments()) {
 		if v.recent.documents[p.ordinal].visibleAt(v.seq) {
 			list = append(list, posting{first + p.ordinal, p.count})
 		}
@@ -183,22 +188,10 @@ func (v *view) list(list []posting, term string) []posting {
 	return list
 }
 
-// count returns how many documents have the term.
-func (v *view) count(term string) int {
-	i, found := v.image.byTerm.lookup(&v.image.terms, term)
-	if !v.image.deaths.any.Load() && len(v.recent.documents) == 0 {
-		if !found {
-			return 0
-		}
-		return int(v.image.termDocuments.at(i))
-	}
-	return len(v.list(nil, term))
-}
-
 // postings returns how many documents have the term, dead ones among them,
 // without looking at them.
 func (v *view) postings(term string) int {
-	n := len(v.recent.list(term, v.recentDocuments()))
+	n := len(v.recent.terms.find(term).below(v.recentDocuments()))
 	if i, found := v.image.byTerm.lookup(&v.image.terms, term); found {
 		n += int(v.image.termDocuments.at(i))
 	}

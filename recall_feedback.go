@@ -1,0 +1,166 @@
+package engram
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Feedback: the terms that mark the best memories so far are asked as a second
+// cue, which orders what the first one found.
+const (
+	feedbackWeight   = 0.7
+	feedbackMemories = 5
+	feedbackTerms    = 20
+	// Terms of one memory lead nowhere; those of more than this share of the space
+	// lead everywhere.
+	feedbackCommon = 0.2
+	// feedbackPostings bounds the work: rarer terms come first.
+	feedbackPostings = 16 << 10
+)
+
+// feedbackTerm is a term of the second cue.
+type feedbackTerm struct {
+	term      uint32 // its number in the view
+	documents int
+	idf       float64
+	weight    float64
+}
+
+// feedBack asks the terms that mark the best candidates as a second cue, and
+// adds what it finds to the candidates and to what the other episodes can reach.
+func (t *textRecall) feedBack() {
+	best := t.best(feedbackMemories)
+	t.uses, t.heavy = t.uses[:0], t.heavy[:0]
+	var ends [feedbackMemories]int
+	for i := range best {
+		t.mark(best[i].document)
+		ends[i] = len(t.uses)
+	}
+	var left [feedbackMemories][]termUse
+	from := 0
+	for i := range best {
+		left[i] = t.uses[from:ends[i]]
+		from = ends[i]
+	}
+	for t.weighNext(best, &left) {
+	}
+	postings := 0
+	for i := range t.heavy {
+		if postings += t.heavy[i].documents; postings > feedbackPostings {
+			t.heavy = t.heavy[:i]
+			break
+		}
+	}
+	t.askFeedback()
+}
+
+// mark appends the terms of a memory, but those of its label, in the order of
+// their numbers.
+func (t *textRecall) mark(d uint32) {
+	v, from := t.view, len(t.uses)
+	t.uses = v.appendUses(t.uses, d)
+	uses := t.uses[from:]
+	byTerm := func(a, b termUse) int { return cmp.Compare(a.term, b.term) }
+	if !slices.IsSortedFunc(uses, byTerm) {
+		slices.SortFunc(uses, byTerm)
+	}
+	var labels [][]byte
+	for _, use := range uses {
+		if v.isLabel(use.term) {
+			labels = append(labels, v.termName(use.term)[1:])
+		}
+	}
+	if len(labels) == 0 {
+		return
+	}
+	uses = slices.DeleteFunc(uses, func(use termUse) bool {
+		return v.isLabel(use.term) || slices.ContainsFunc(labels, func(label []byte) bool {
+			return bytes.Equal(label, v.termName(use.term))
+		})
+	})
+	t.uses = t.uses[:from+len(uses)]
+}
+
+// weighNext takes the term of the lowest number from the terms that are left of
+// the best, and keeps it if it is one of the heaviest so far. It returns false
+// when none is left.
+func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]termUse) bool {
+	m := feedbackTerm{term: math.MaxUint32}
+	for i := range best {
+		if len(left[i]) > 0 {
+			m.term = min(m.term, left[i][0].term)
+		}
+	}
+	if m.term == math.MaxUint32 {
+		return false
+	}
+	live := int(t.view.live)
+	m.documents = t.view.documentsOf(m.term)
+	m.idf = inverseDocumentFrequency(live, m.documents)
+	for i := range best {
+		if len(left[i]) > 0 && left[i][0].term == m.term {
+			strength := best[i].sum / best[0].sum
+			m.weight += strength * strength * m.idf * t.saturate(t.frequencyOf(best[i].document, left[i][0].count))
+			left[i] = left[i][1:]
+		}
+	}
+	if m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(live) {
+		t.keepHeavy(m)
+	}
+	return true
+}
+
+// keepHeavy keeps the term if it is one of the heaviest.
+func (t *textRecall) keepHeavy(m feedbackTerm) {
+	heavier := func(a, b feedbackTerm) int {
+		if a.weight != b.weight {
+			return cmp.Compare(b.weight, a.weight)
+		}
+		return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term))
+	}
+	if n := len(t.heavy); n == feedbackTerms {
+		if heavier(m, t.heavy[n-1]) > 0 {
+			return
+		}
+		t.heavy = t.heavy[:n-1]
+	}
+	at, _ := slices.BinarySearchFunc(t.heavy, m, heavier)
+	t.heavy = slices.Insert(t.heavy, at, m)
+}
+
+// askFeedback scores every document that is recalled by the second cue.
+func (t *textRecall) askFeedback() {
+	reach := 0.0
+	for _, m := range t.heavy {
+		reach += m.weight * m.idf
+	}
+	if reach == 0 {
+		return
+	}
+	scale := feedbackWeight * t.reach / reach
+	for _, m := range t.heavy {
+		weight := scale * m.weight * m.idf
+		t.list = t.view.appendList(t.list[:0], m.term)
+		for _, p := range t.list {
+			if !t.matchedAt(p.ordinal) {
+				continue // feedback orders what is recalled, and recalls nothing
+			}
+			if t.feedback[p.ordinal] == 0 {
+				t.fed = append(t.fed, p.ordinal)
+			}
+			t.feedback[p.ordinal] += weight * t.saturate(t.frequencyOf(p.ordinal, p.count))
+		}
+	}
+	for _, d := range t.fed {
+		if e := t.view.episodeOf(d); e != 0 {
+			t.episodes[e].feedback = max(t.episodes[e].feedback, t.feedback[d])
+		}
+	}
+	for i := range t.candidates {
+		c := &t.candidates[i]
+		c.parts.feedback = t.feedback[c.document] * (1 - questionPrice*t.questionShare(c.document))
+		c.sum = c.parts.sum()
+	}
+}
