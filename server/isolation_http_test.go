@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -107,7 +108,12 @@ func (d *httpDriver) open(t *httpTenant, key, method, target string, body []byte
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}
-	return d.client.Do(r)
+	response, err := d.client.Do(r)
+	var named *url.Error
+	if errors.As(err, &named) {
+		err = named.Err // without the address, which is another one in each run
+	}
+	return response, err
 }
 
 // send sends a request and returns the whole answer, in which A's incarnations

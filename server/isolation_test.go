@@ -20,3 +20,7 @@ func TestNoninterferenceOverHTTP(t *testing.T) {
 func TestNoninterferenceOverGRPC(t *testing.T) {
 	ni.Test(t, grpcLayer(t), "./server", isolationBudget)
 }
+
+func TestNoninterferenceOverMCP(t *testing.T) {
+	ni.Test(t, mcpLayer(t), "./server", isolationBudget)
+}
