@@ -319,20 +319,25 @@ func (d *grpcDriver) remember(t *grpcTenant, op *ni.Op) string {
 	return text
 }
 
-// list goes from page to page.
+// list goes from page to page, of what satisfies the filter and then of all.
 func (d *grpcDriver) list(t *grpcTenant, op *ni.Op) string {
-	request := &engramv1.ListMemoriesRequest{Filter: wire.FromFilter(isolationFilter(op.Filter)), Limit: 5}
 	all := ""
-	for {
-		answer := &engramv1.ListMemoriesResponse{}
-		text, err := d.call(t, op.Space, engramv1.MemoryService_ListMemories_FullMethodName, request, answer)
-		all += text
-		if err != nil || answer.GetNext() == "" {
-			return all
+	for _, filter := range []*engramv1.Filter{wire.FromFilter(isolationFilter(op.Filter)), nil} {
+		request := &engramv1.ListMemoriesRequest{Filter: filter, Limit: 5}
+		for {
+			answer := &engramv1.ListMemoriesResponse{}
+			text, err := d.call(t, op.Space, engramv1.MemoryService_ListMemories_FullMethodName, request, answer)
+			all += text
+			if err != nil || answer.GetNext() == "" {
+				break
+			}
+			request.After = answer.GetNext()
+			if filter == nil {
+				d.note(op.Tenant, isolationTokens{cursor: answer.GetNext()})
+			}
 		}
-		request.After = answer.GetNext()
-		d.note(op.Tenant, isolationTokens{cursor: answer.GetNext()})
 	}
+	return all
 }
 
 // figures are what a tenant is told of its space and of the others.

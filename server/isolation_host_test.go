@@ -31,11 +31,11 @@ import (
 )
 
 // isolationBurst is how many requests the space of a tenant, and its key, may
-// have in one run of a script: more than a tenant sends, less than all of them
-// do. The rate adds nothing to it while a run lasts.
+// have while a server runs: more than most tenants send, less than all of them
+// do. The rate adds nothing to it, and makes everybody who is refused wait alike.
 const (
-	isolationBurst = 400
-	isolationRate  = 1e-9
+	isolationBurst = 200
+	isolationRate  = 1e-12
 )
 
 // isolationRoom is what the hosts of one layer share.
@@ -170,6 +170,14 @@ func (h *isolationHost) key(space string) string {
 	return h.room.keys[strings.TrimSuffix(space, ni.Renamed)]
 }
 
+// otherName is the name that a space has when it has not this one.
+func otherName(space string) string {
+	if name, renamed := strings.CutSuffix(space, ni.Renamed); renamed {
+		return name
+	}
+	return space + ni.Renamed
+}
+
 // seq of a space's last operation; 0 where the space is not there.
 func (h *isolationHost) seq(space string) uint64 {
 	info, err := h.registry.Info(context.Background(), engram.SpaceID(space))
@@ -246,7 +254,7 @@ func (h *isolationHost) foreign(tenant int) isolationTokens {
 	madeUp := strings.Repeat("5e", 16)
 	tokens := isolationTokens{
 		cursor:      cursor{incarnation: madeUp, time: h.now(), seq: 2}.String(),
-		tag:         fmt.Sprintf("%q", madeUp[:16]+"-1-2"),
+		tag:         h.server.tag(madeUp, 2),
 		incarnation: madeUp,
 	}
 	h.mu.Lock()

@@ -307,22 +307,26 @@ func (d *httpDriver) requests(t *httpTenant, op *ni.Op) []httpRequest {
 	panic("unknown operation " + string(op.Kind))
 }
 
-// list goes from page to page.
+// list goes from page to page, of what satisfies the filter and then of all.
 func (d *httpDriver) list(t *httpTenant, op *ni.Op) string {
-	query := filterQuery(isolationFilter(op.Filter))
-	query.Set("limit", "5")
-	var texts []string
-	for {
-		a := d.about(t, op.Space, httpRequest{method: "GET", path: "/memories", query: query})
-		texts = append(texts, a.text)
-		var page memoryPage
-		if a.status != http.StatusOK || json.Unmarshal(a.body, &page) != nil || page.Next == "" {
-			break
+	all := ""
+	for _, query := range []url.Values{filterQuery(isolationFilter(op.Filter)), {}} {
+		filtered := len(query) > 0
+		query.Set("limit", "5")
+		for {
+			a := d.about(t, op.Space, httpRequest{method: "GET", path: "/memories", query: query})
+			all += a.text
+			var page memoryPage
+			if a.status != http.StatusOK || json.Unmarshal(a.body, &page) != nil || page.Next == "" {
+				break
+			}
+			query.Set("cursor", page.Next)
+			if !filtered {
+				d.note(op.Tenant, isolationTokens{cursor: page.Next})
+			}
 		}
-		query.Set("cursor", page.Next)
-		d.note(op.Tenant, isolationTokens{cursor: page.Next})
 	}
-	return strings.Join(texts, "\n")
+	return all
 }
 
 // remember puts one memory in either way, now and then on a condition.

@@ -82,20 +82,25 @@ func filterArguments(f ni.Filter) arguments {
 	return args
 }
 
-// listAll goes from page to page.
+// listAll goes from page to page, of what satisfies the filter and then of all.
 func (d *mcpDriver) listAll(t *httpTenant, op *ni.Op) string {
-	args := filterArguments(op.Filter)
-	args["limit"] = 5
 	all := ""
-	for {
-		text, next := d.call(t, op.Space, "list", args)
-		all += text
-		if next == "" {
-			return all
+	for _, args := range []arguments{filterArguments(op.Filter), {}} {
+		filtered := len(args) > 0
+		args["limit"] = 5
+		for {
+			text, next := d.call(t, op.Space, "list", args)
+			all += text
+			if next == "" {
+				break
+			}
+			args["cursor"] = next
+			if !filtered {
+				d.note(op.Tenant, isolationTokens{cursor: next})
+			}
 		}
-		args["cursor"] = next
-		d.note(op.Tenant, isolationTokens{cursor: next})
 	}
+	return all
 }
 
 // tool calls a tool about the space, which is named in each way in turn.
@@ -152,6 +157,7 @@ func (d *mcpDriver) probeTools(t *httpTenant, op *ni.Op) string {
 	}
 	other := url.Values{spaceQuery: {op.Other}}
 	own := url.Values{spaceQuery: {op.Space}}
+	ask(url.Values{spaceQuery: {otherName(op.Space)}}, "list", arguments{})
 	ask(other, "recall", arguments{"text": op.Canary})
 	ask(other, "list", arguments{})
 	ask(nil, "remember", arguments{"space": op.Other, "content": "of another space", "id": op.IDs[0]})

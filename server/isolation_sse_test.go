@@ -170,6 +170,7 @@ func (d *httpDriver) probe(t *httpTenant, op *ni.Op) string {
 	ask("POST", other+"/memories", `{"id":"b1","content":"of another space"}`)
 	ask("DELETE", other, "")
 	ask("POST", "/v1/spaces", `{"id":`+jsonOf(op.Other)+`}`)
+	ask("GET", spacePath(engram.SpaceID(otherName(op.Space)))+memory, "")
 	ask("GET", "/v1/spaces", "")
 	ask("GET", "/v1/stats", "")
 	ask("GET", mine("/memories?cursor="+foreign.cursor), "")

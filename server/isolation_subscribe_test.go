@@ -144,7 +144,7 @@ func (d *grpcDriver) probe(t *grpcTenant, op *ni.Op) string {
 	ask(key, engramv1.SpaceService_DeleteSpace_FullMethodName, &engramv1.DeleteSpaceRequest{MemorySpaceId: op.Other}, &engramv1.DeleteSpaceResponse{})
 	ask(key, engramv1.SpaceService_CreateSpace_FullMethodName, &engramv1.CreateSpaceRequest{MemorySpaceId: op.Other}, &engramv1.CreateSpaceResponse{})
 	ask(key, engramv1.AdminService_RegistryStats_FullMethodName, &engramv1.RegistryStatsRequest{}, &engramv1.RegistryStatsResponse{})
-	for _, space := range []string{op.Other, ""} { // and the default one
+	for _, space := range []string{op.Other, otherName(op.Space), ""} { // and the default one
 		ask(key, engramv1.MemoryService_Lookup_FullMethodName, &engramv1.LookupRequest{MemorySpaceId: space, Id: op.IDs[0]}, &engramv1.LookupResponse{})
 		ask(key, engramv1.MemoryService_Recall_FullMethodName, &engramv1.RecallRequest{MemorySpaceId: space}, &engramv1.RecallResponse{})
 	}

@@ -11,7 +11,7 @@ import (
 // docs/isolation.md.
 
 // isolationBudget of a layer of the server.
-var isolationBudget = ni.Budget{Sampled: 12, Full: 1000, Leaks: 60, Seconds: 60, Hangs: 5 * time.Minute}
+var isolationBudget = ni.Budget{Sampled: 12, Full: 1000, Leaks: 30, Seconds: 60, Hangs: 5 * time.Minute}
 
 func TestNoninterferenceOverHTTP(t *testing.T) {
 	ni.Test(t, httpLayer(t), "./server", isolationBudget)
