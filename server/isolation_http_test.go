@@ -124,7 +124,9 @@ func (d *httpDriver) send(t *httpTenant, key, method, target string, body []byte
 		return httpAnswer{text: "error " + err.Error()}
 	}
 	a := httpAnswer{status: response.StatusCode, header: response.Header}
-	a.body, err = io.ReadAll(response.Body)
+	if response.Header.Get("Content-Type") != eventStreamType { // which has no end
+		a.body, err = io.ReadAll(response.Body)
+	}
 	plain := a.body
 	if response.Header.Get("Content-Encoding") == "gzip" {
 		if unzip, unzipErr := gzip.NewReader(bytes.NewReader(a.body)); unzipErr == nil {

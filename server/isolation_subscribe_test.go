@@ -26,9 +26,13 @@ type grpcEvents struct {
 // subscribe opens a stream. Where it is refused, the head says so and the stream
 // has ended.
 func (d *grpcDriver) subscribe(t *grpcTenant, space string, request *engramv1.SubscribeRequest) *grpcEvents {
-	ctx, cancel := context.WithCancel(context.Background())
+	return d.follow(d.address(context.Background(), t, space, request), request)
+}
+
+func (d *grpcDriver) follow(ctx context.Context, request *engramv1.SubscribeRequest) *grpcEvents {
+	ctx, cancel := context.WithCancel(ctx)
 	e := &grpcEvents{cancel: cancel, pin: d.pin, last: request.GetAfterSeq()}
-	stream, err := d.open(d.address(ctx, t, space, request), engramv1.MemoryService_Subscribe_FullMethodName, request)
+	stream, err := d.open(ctx, engramv1.MemoryService_Subscribe_FullMethodName, request)
 	if err != nil {
 		e.head, e.ended = shownStatus(err), true
 		return e
@@ -155,8 +159,9 @@ func (d *grpcDriver) probe(t *grpcTenant, op *ni.Op) string {
 		ask(named, engramv1.MemoryService_ListMemories_FullMethodName, &engramv1.ListMemoriesRequest{After: own.cursor}, &engramv1.ListMemoriesResponse{})
 	}
 	for _, request := range []*engramv1.SubscribeRequest{{MemorySpaceId: op.Other}, {MemorySpaceId: op.Space, Incarnation: foreign.incarnation}} {
-		shown, _ := d.streamed(key, engramv1.MemoryService_Subscribe_FullMethodName, &engramv1.SubscribeResponse{}, func() {}, request)
-		text += shown
+		e := d.follow(key, request)
+		text += d.pin(e.head, "")
+		e.close()
 	}
 	// One stream may have messages about several spaces, each judged by itself.
 	shown, _ := d.streamed(key, engramv1.MemoryService_RememberStream_FullMethodName, &engramv1.RememberStreamResponse{}, func() {},
