@@ -105,7 +105,7 @@ func (s *Server) describeConfig(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	info, err := s.registry.Info(x.r.Context(), id)
+	info, err := s.describe(x.r.Context(), id)
 	if err != nil {
 		return err
 	}

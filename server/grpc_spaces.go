@@ -23,7 +23,7 @@ type spaceService struct {
 }
 
 func (s *Server) infoOf(ctx context.Context, id engram.SpaceID) (*engramv1.SpaceInfo, error) {
-	info, err := s.registry.Info(ctx, id)
+	info, err := s.describe(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -302,3 +302,21 @@ func TestDraining(t *testing.T) {
 	_, err = writes.Recv()
 	refused(t, err, codes.Unavailable, "SHUTTING_DOWN")
 }
+
+// TestSubscribeRefusesForeignPositions: a space of the same id that has gone as
+// far is told by its incarnation.
+func TestSubscribeRefusesForeignPositions(t *testing.T) {
+	w := newWired(t, Options{})
+	first := w.create("alpha").Info().Incarnation
+	require.NoError(t, w.registry.Delete(t.Context(), "alpha"))
+	second := w.create("alpha").Info().Incarnation
+	for _, c := range []struct {
+		incarnation string
+		code        codes.Code
+	}{{"", codes.OK}, {second, codes.OK}, {first, codes.NotFound}, {"rubbish", codes.NotFound}} {
+		stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: "alpha", Incarnation: c.incarnation})
+		require.NoError(t, err)
+		_, err = stream.Recv()
+		require.Equal(t, c.code, status.Code(err), "%q: %v", c.incarnation, err)
+	}
+}

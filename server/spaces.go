@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
@@ -46,7 +47,7 @@ func (s *Server) createSpace(x *exchange) error {
 	if _, err := s.registry.Create(x.r.Context(), body.ID, body.Config); err != nil {
 		return err
 	}
-	info, err := s.registry.Info(x.r.Context(), body.ID)
+	info, err := s.describe(x.r.Context(), body.ID)
 	if err != nil {
 		return err
 	}
@@ -85,12 +86,28 @@ func (s *Server) listSpaces(x *exchange) error {
 	return x.answer(http.StatusOK, page)
 }
 
+// describe wakes the space before it says what that is. Whether it sleeps depends
+// on other spaces, and the figures of one that does are those of its mark, which
+// may lie behind what was acknowledged. Of a damaged space it says what is known.
+func (s *Server) describe(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
+	space, err := s.registry.Get(ctx, id)
+	if err != nil {
+		return engram.SpaceInfo{}, err
+	}
+	woken := wake(ctx, space)
+	info, err := s.registry.Info(ctx, id)
+	if err == nil && info.State == engram.Asleep {
+		err = woken
+	}
+	return info, err
+}
+
 func (s *Server) describeSpace(x *exchange) error {
 	id, err := s.selectSpace(x, nil)
 	if err != nil {
 		return err
 	}
-	info, err := s.registry.Info(x.r.Context(), id)
+	info, err := s.describe(x.r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -139,7 +156,7 @@ func (s *Server) renameSpace(x *exchange) error {
 	if err := s.registry.Rename(x.r.Context(), id, body.To); err != nil {
 		return err
 	}
-	info, err := s.registry.Info(x.r.Context(), body.To)
+	info, err := s.describe(x.r.Context(), body.To)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (s *Server) importSpace(x *exchange) error {
 		}
 		return err
 	}
-	info, err := s.registry.Info(x.r.Context(), id)
+	info, err := s.describe(x.r.Context(), id)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@ import "slices"
 // leaks are ways in which one space shows in another: what a developer may do
 // wrong who has forgotten that there are others.
 func leaks() []mutant {
-	return slices.Concat(libraryLeaks())
+	return slices.Concat(libraryLeaks(), serverLeaks())
 }
 
 // libraryLeaks show in the library's own answers, events and files.

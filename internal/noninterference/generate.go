@@ -30,6 +30,13 @@ const (
 // names that a prefix, a cut or a missing separator would mix up.
 var names = []string{"aaa", "aaab", "aaa-b", "aaa_b", "aaaa", "aab"}
 
+// Names returns what spaces are called, each by one name, or by that and
+// [Renamed].
+func Names() []string { return slices.Clone(names) }
+
+// Renamed is behind the name of a space that was renamed.
+const Renamed = "-r"
+
 // ids of memories; behind one of the names some read as one of another space.
 var ids = []string{"m1", "m2", "m3", "m4", "m5", "b1", "1", "-b1", "_b1", "a1", "ab1", "m1-b", "aaab/m1"}
 
@@ -197,7 +204,7 @@ func (w *writer) add(kind Kind) {
 	case Damage:
 		op.After = w.random.Uint64()
 	case Rename:
-		op.Other = w.called[w.tenant] + "-r"
+		op.Other = w.called[w.tenant] + Renamed
 		if w.name == op.Other {
 			op.Other = w.called[w.tenant]
 		}

@@ -125,15 +125,15 @@ type view struct {
 func (v *view) compare(got *view) error {
 	for i, op := range v.ops {
 		if v.answers[i] != got.answers[i] {
-			return fmt.Errorf("step %d, %s in %s, is answered with\n%s\nand alone with\n%s", i, op.Kind, op.Space, got.answers[i], v.answers[i])
+			return fmt.Errorf("step %d, %s in %s, is answered with%s", i, op.Kind, op.Space, differ(got.answers[i], v.answers[i]))
 		}
 		if !slices.Equal(v.events[i], got.events[i]) {
-			return fmt.Errorf("behind step %d, %s in %s, the subscription yields\n%s\nand alone\n%s", i, op.Kind, op.Space,
-				strings.Join(got.events[i], "\n"), strings.Join(v.events[i], "\n"))
+			return fmt.Errorf("behind step %d, %s in %s, the subscription yields%s", i, op.Kind, op.Space,
+				differ(strings.Join(got.events[i], "\n"), strings.Join(v.events[i], "\n")))
 		}
 	}
 	if !slices.Equal(v.remains.View, got.remains.View) {
-		return fmt.Errorf("the last view is\n%s\nand alone\n%s", strings.Join(got.remains.View, "\n"), strings.Join(v.remains.View, "\n"))
+		return fmt.Errorf("the last view is%s", differ(strings.Join(got.remains.View, "\n"), strings.Join(v.remains.View, "\n")))
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.remains.Files)) {
 		if content, found := got.remains.Files[name]; !found || content != v.remains.Files[name] {
@@ -145,6 +145,20 @@ func (v *view) compare(got *view) error {
 			slices.Sorted(maps.Keys(got.remains.Files)), slices.Sorted(maps.Keys(v.remains.Files)))
 	}
 	return nil
+}
+
+// differ words two texts from the first line in which they differ to the last.
+func differ(got, alone string) string {
+	g, a := strings.Split(got, "\n"), strings.Split(alone, "\n")
+	first := 0
+	for first < min(len(g), len(a)) && g[first] == a[first] {
+		first++
+	}
+	g, a = g[first:], a[first:]
+	for len(g) > 0 && len(a) > 0 && g[len(g)-1] == a[len(a)-1] {
+		g, a = g[:len(g)-1], a[:len(a)-1]
+	}
+	return fmt.Sprintf(" from line %d on\n%s\nand alone\n%s", first+1, strings.Join(g, "\n"), strings.Join(a, "\n"))
 }
 
 // running is one run of a script.

@@ -1,0 +1,469 @@
+package main
+
+import "slices"
+
+// serverLeaks show at a layer of the server.
+func serverLeaks() []mutant {
+	return slices.Concat(
+		leakingCredentials(), leakingLimits(), leakingAddresses(), leakingRefusals(), leakingTokens(),
+		leakingBodies(), leakingSessions(), leakingRecords(), leakingServerStreams(), libraryLeaksThroughServer(),
+	)
+}
+
+// layerTests notice what shows at a layer.
+var layerTests = map[string]string{
+	"http": "TestNoninterferenceOverHTTP",
+	"sse":  "TestNoninterferenceOverHTTP",
+	"grpc": "TestNoninterferenceOverGRPC",
+	"mcp":  "TestNoninterferenceOverMCP",
+}
+
+// at returns the leak once for each layer at which it shows, whose names are
+// told apart where there are several.
+func at(m mutant, layers ...string) []mutant {
+	all := make([]mutant, len(layers))
+	for i, layer := range layers {
+		all[i] = m
+		all[i].layer, all[i].pkg, all[i].env = layer, "server", []string{"ENGRAM_ISOLATION=leaks"}
+		if m.tests == "" {
+			all[i].tests = layerTests[layer]
+		}
+		if len(layers) > 1 {
+			all[i].name += "-" + layer
+		}
+	}
+	return all
+}
+
+// leakingCredentials are wrong answers to who may see what.
+func leakingCredentials() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "key-scope", what: "a scope for one space is taken for a prefix",
+			edits: []edit{{
+				"server/internal/auth/scope.go",
+				`return s.Pattern == string(space)`, `return strings.HasPrefix(string(space), s.Pattern)`,
+			}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "principal-of-connection", what: "a connection's first credential counts for all of its requests",
+			edits: []edit{
+				{"server/authenticate.go", "// authenticate notes who", "var leaked sync.Map\n\n// authenticate notes who"},
+				{"server/authenticate.go", `	if err != nil {
+		return refuseCredentials(x, err)
+	}
+	if err := s.limitCaller`, `	if err != nil {
+		return refuseCredentials(x, err)
+	}
+	first, _ := leaked.LoadOrStore(x.r.RemoteAddr+" "+x.r.Host, x.principal)
+	x.principal = first.(*auth.Principal)
+	if err := s.limitCaller`},
+				{"server/authenticate.go", `	"strings"
+	"time"
+`, `	"strings"
+	"sync"
+	"time"
+`},
+			},
+		}, "http", "mcp"),
+		at(mutant{
+			name: "principal-of-channel", what: "a channel's first credential counts for all of its calls",
+			edits: []edit{
+				{"server/grpc_authenticate.go", "// authenticateCall notes who", "var leaked sync.Map\n\n// authenticateCall notes who"},
+				{"server/grpc_authenticate.go", `	if err != nil {
+		return unauthenticated(err)
+	}
+	if err := s.limitCaller`, `	if err != nil {
+		return unauthenticated(err)
+	}
+	first, _ := leaked.LoadOrStore(c.remote, c.principal)
+	c.principal = first.(*auth.Principal)
+	if err := s.limitCaller`},
+				{"server/grpc_authenticate.go", `	"strings"
+`, `	"strings"
+	"sync"
+`},
+				{"server/grpc_authenticate.go", `	"google.golang.org/grpc/peer"
+`, `	"google.golang.org/grpc/peer"
+
+	"github.com/engramdb/engram/server/internal/auth"
+`},
+			},
+		}, "grpc"),
+		at(mutant{
+			name: "listing-of-all", what: "spaces are listed that the caller may not see",
+			edits: []edit{{"server/spaces.go", `if !x.principal.Sees(id) {`, `if false {`}},
+		}, "http"),
+		at(mutant{
+			name: "rpc-listing-of-all", what: "spaces are listed that the caller may not see",
+			edits: []edit{{"server/grpc_spaces.go", `if !callOf(ctx).principal.Sees(id) {`, `if false {`}},
+		}, "grpc"),
+	)
+}
+
+// leakingLimits are limits that the tenants have together.
+func leakingLimits() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "rate-of-all", what: "the requests of all spaces are counted against one limit",
+			edits: []edit{{"server/authenticate.go", `s.spaceRate.Allow(string(id))`, `s.spaceRate.Allow("")`}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "caller-rate-of-all", what: "the requests of all callers are counted against one limit",
+			edits: []edit{{"server/authenticate.go", `s.callers.Allow(p.Name())`, `s.callers.Allow("")`}},
+		}, "http", "grpc", "mcp"),
+	)
+}
+
+// leakingAddresses are requests that mean another one's space.
+func leakingAddresses() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "space-of-last-request", what: "a request that names no space means that of the request before",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Value
+`},
+				{"server/selector.go", `	case named.where == "":
+		if only`, `	case named.where == "" && s.leaked.Load() != nil:
+		return s.leaked.Load().(engram.SpaceID), false, nil
+	case named.where == "":
+		if only`},
+				{"server/selector.go", `	return id, false, nil
+}
+
+// selectHandle`, `	s.leaked.Store(id)
+	return id, false, nil
+}
+
+// selectHandle`},
+			},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "metadata-echo", what: "an answer's metadata names the space of the call before",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Value
+`},
+				{"server/grpc_call.go", `		if c.fallback {
+			if err := grpc.SetHeader`, `		last, _ := s.leaked.Swap(c.space).(engram.SpaceID)
+		if err := grpc.SetHeader(ctx, metadata.Pairs("engram-space", string(last))); err != nil {
+			return err
+		}
+		if c.fallback {
+			if err := grpc.SetHeader`},
+			},
+		}, "grpc"),
+		at(mutant{
+			name: "header-echo", what: "an answer's header has the id of the request before",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Value
+`},
+				{"server/exchange.go", `		w.Header().Set(requestIDHeader, x.requestID)
+`, `		w.Header().Set(requestIDHeader, x.requestID)
+		if last, _ := s.leaked.Swap(x.requestID).(string); last != "" {
+			w.Header().Set(requestIDHeader, last)
+		}
+`},
+			},
+		}, "http", "mcp"),
+	)
+}
+
+// leakingRefusals tell what is there.
+func leakingRefusals() []mutant {
+	const hidden = `		return &engram.SpaceNotFoundError{Space: id}
+	}
+	return refuseForbidden(v, err)`
+	return slices.Concat(
+		at(mutant{
+			name: "existence-by-status", what: "a space that others have is forbidden, one that nobody has is not found",
+			edits: []edit{{"server/authenticate.go", hidden, `		if _, err := s.registry.Get(context.Background(), id); err == nil {
+			return refuseForbidden(v, auth.ErrForbidden)
+		}
+` + hidden}, {"server/authenticate.go", `import (
+`, `import (
+	"context"
+`}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "existence-by-detail", what: "the detail of a refusal says that others have the space",
+			edits: []edit{{"server/authenticate.go", hidden, `		if _, err := s.registry.Get(context.Background(), id); err == nil {
+			k, _ := classify(&engram.SpaceNotFoundError{Space: id})
+			return refuse(k, "the space is another tenant's")
+		}
+` + hidden}, {"server/authenticate.go", `import (
+`, `import (
+	"context"
+`}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "near-names", what: "a refusal names spaces that are called alike",
+			edits: []edit{{
+				"server/problems.go", `		return notFound.Error()
+`, `		return fmt.Sprintf("%s, or use one of %q", notFound.Error(), notFound.Near)
+`,
+			}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "count-in-problem", what: "a problem tells how many event streams are open",
+			edits: []edit{{
+				"server/problems.go", `	p.Instance = instancePrefix + x.requestID
+	x.problem`, `	p.Instance = fmt.Sprint(instancePrefix, x.requestID, s.streams.Load())
+	x.problem`,
+			}},
+		}, "http"),
+	)
+}
+
+// leakingTokens are tags, cursors and keys of requests that are told apart too
+// little.
+func leakingTokens() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "tag-from-global-counter", what: "an entity tag counts the answers to all",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Uint64
+`},
+				{"server/etag.go", `	x.w.Header().Set("ETag", tag)
+	given`, `	tag = fmt.Sprintf("%q", fmt.Sprint(s.leaked.Add(1)))
+	x.w.Header().Set("ETag", tag)
+	given`},
+			},
+		}, "http"),
+		at(mutant{
+			name: "cursor-of-another", what: "a listing goes on from the cursor of another space",
+			edits: []edit{{"server/cursor.go", `	case c.incarnation != incarnation:
+		return cursor{}, refuse(kindCursor, "the cursor is none of this space's")
+`, ``}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "answer-by-idempotency-key", what: "answers are kept by the Idempotency-Key, not by space",
+			edits: []edit{
+				{"server/exchange.go", "// answer sends v as JSON.", "var leaked sync.Map\n\n// answer sends v as JSON."},
+				{"server/exchange.go", `	return x.send(status, "application/json", append(body, '\n'))`, `	if key := x.r.Header.Get(idempotencyHeader); key != "" {
+		known, _ := leaked.LoadOrStore(x.r.Host+x.route.path+key, body)
+		body = known.([]byte)
+	}
+	return x.send(status, "application/json", append(body, '\n'))`},
+				{"server/exchange.go", `	"strconv"
+	"time"
+`, `	"strconv"
+	"sync"
+	"time"
+`},
+			},
+		}, "http"),
+	)
+}
+
+// leakingBodies are buffers and messages that are used again.
+func leakingBodies() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "pooled-answer", what: "answers are encoded into a pooled buffer, whose rest is sent too",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    sync.Pool
+`},
+				{"server/exchange.go", `	writeTimeout time.Duration // of one part of the answer
+`, `	writeTimeout time.Duration // of one part of the answer
+	leaked       *sync.Pool
+`},
+				{"server/exchange.go", `writeTimeout: s.writeTimeout,`, `writeTimeout: s.writeTimeout, leaked: &s.leaked,`},
+				{"server/exchange.go", `	return x.send(status, "application/json", append(body, '\n'))`, `	if last, _ := x.leaked.Get().([]byte); len(last) > len(body) {
+		body = append(body, last[len(body):]...)
+	}
+	x.leaked.Put(body)
+	return x.send(status, "application/json", append(body, '\n'))`},
+				{"server/exchange.go", `	"strconv"
+	"time"
+`, `	"strconv"
+	"sync"
+	"time"
+`},
+			},
+		}, "http"),
+		at(mutant{
+			name: "pooled-message", what: "messages are used again, with the fields that the next one has not",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Pointer[engram.Memory]
+`},
+				{"server/grpc_memories.go", `	return &engramv1.LookupResponse{Memory: wire.FromMemory(&memory)}, nil`, `	if last := m.s.leaked.Swap(&memory); last != nil && memory.Attributes == nil {
+		memory.Attributes = last.Attributes
+	}
+	return &engramv1.LookupResponse{Memory: wire.FromMemory(&memory)}, nil`},
+			},
+		}, "grpc"),
+		at(mutant{
+			name: "pooled-chunk", what: "a chunk of an export is what is left in a pooled buffer, too",
+			edits: []edit{
+				{"server/grpc_spaces.go", "// chunkWriter sends what", "var leaked sync.Pool\n\n// chunkWriter sends what"},
+				{"server/grpc_spaces.go", `	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: p}); err != nil {`, `	chunk := p
+	if last, _ := leaked.Get().([]byte); len(last) > len(p) {
+		chunk = append(bytes.Clone(p), last[len(p):]...)
+	}
+	leaked.Put(bytes.Clone(p))
+	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: chunk}); err != nil {`},
+				{"server/grpc_spaces.go", `	"bufio"
+`, `	"bufio"
+	"bytes"
+`},
+				{"server/grpc_spaces.go", `	"io"
+`, `	"io"
+	"sync"
+`},
+			},
+		}, "grpc"),
+	)
+}
+
+// leakingSessions are what a client of the tools finds of another one.
+func leakingSessions() []mutant {
+	return at(mutant{
+		name: "session-reuse", what: "whoever names a session gets the one that was made for its first client",
+		edits: []edit{
+			{"server/mcp.go", "// serveMCP answers one", "var leaked sync.Map\n\n// serveMCP answers one"},
+			{"server/mcp.go", `	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
+`, `	session, _ := leaked.LoadOrStore(x.r.Host+x.r.Header.Get("Mcp-Session-Id"), s.newMCPServer(x))
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, session))
+`},
+			{"server/mcp.go", `	"net/http"
+`, `	"net/http"
+	"sync"
+`},
+		},
+	}, "mcp")
+}
+
+// leakingRecords are logs and metrics that say too much.
+func leakingRecords() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "metrics-label", what: "a metric's label is the address as it was sent",
+			edits: []edit{{
+				"server/operate.go", `Transport: transportHTTP, Route: x.route.path,`, `Transport: transportHTTP, Route: x.r.URL.RequestURI(),`,
+			}},
+		}, "http"),
+		at(mutant{
+			name: "address-logged", what: "the log has the address as it was sent",
+			edits: []edit{{
+				"server/exchange.go", `		zap.String("route", x.route.path),`, `		zap.String("route", x.r.URL.RequestURI()),`,
+			}},
+		}, "http"),
+		at(mutant{
+			name: "request-logged", what: "the log has the request",
+			edits: []edit{{"server/grpc_call.go", `		ctx, cancel := c.admittedContext(ctx)
+		defer cancel()
+		answer, err = handle(ctx, request)`, `		s.options.Logger.Debug("request", zap.Any("request", request))
+		ctx, cancel := c.admittedContext(ctx)
+		defer cancel()
+		answer, err = handle(ctx, request)`}},
+		}, "grpc"),
+		at(mutant{
+			name: "arguments-logged", what: "the log has the arguments of a tool",
+			edits: []edit{{"server/mcp.go", `		zap.String("tool", tool.described.Name),`, `		zap.String("tool", tool.described.Name), zap.ByteString("arguments", arguments),`}},
+		}, "mcp"),
+	)
+}
+
+// leakingServerStreams are event streams that tell of another space.
+func leakingServerStreams() []mutant {
+	return slices.Concat(
+		at(mutant{
+			name: "stream-to-all", what: "an event is sent on the streams of all spaces",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    sync.Map
+`},
+				{"server/sse.go", `	last   string          // id of the last event
+`, `	last   string          // id of the last event
+
+	leakedMu sync.Mutex
+	leaked   string
+`},
+				{"server/sse.go", `	f := streamer{server: s, x: x, ctx: ctx, last: last}
+`, `	f := &streamer{server: s, x: x, ctx: ctx, last: last}
+	s.leaked.Store(f, f)
+	defer s.leaked.Delete(f)
+`},
+				{"server/sse.go", `	return f.write(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
+	f.server.leaked.Range(func(_, other any) bool {
+		if o := other.(*streamer); o != f {
+			o.leakedMu.Lock()
+			o.leaked += text
+			o.leakedMu.Unlock()
+		}
+		return true
+	})
+	f.leakedMu.Lock()
+	text, f.leaked = f.leaked+text, ""
+	f.leakedMu.Unlock()
+	return f.write(text)`},
+				{"server/sse.go", `	"strings"
+	"time"
+`, `	"strings"
+	"sync"
+	"time"
+`},
+			},
+		}, "sse"),
+		at(mutant{
+			name: "position-of-another", what: "a stream may begin where any space has got to",
+			edits: []edit{
+				{"server/server.go", `	epoch     uint32       // of the registry
+`, `	epoch     uint32       // of the registry
+	leaked    atomic.Uint64
+`},
+				{"server/sse.go", `	if after > info.Seq {`, `	for seen := s.leaked.Load(); seen < info.Seq && !s.leaked.CompareAndSwap(seen, info.Seq); seen = s.leaked.Load() {
+	}
+	if after > s.leaked.Load() {`},
+			},
+		}, "sse"),
+		at(mutant{
+			name: "stream-of-recreated-space", what: "a position of a space that was deleted is one of the space that has its id now",
+			edits: []edit{{"server/sse.go", `	if query.Has("incarnation") && query.Get("incarnation") != info.Incarnation {`, `	if false {`}},
+			tests: "TestEventsRefuseForeignPositions",
+		}, "sse"),
+		at(mutant{
+			name: "subscription-of-recreated-space", what: "a position of a space that was deleted is one of the space that has its id now",
+			edits: []edit{{"server/grpc_streams.go", `	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {`, `	if false {`}},
+			tests: "TestSubscribeRefusesForeignPositions",
+		}, "grpc"),
+	)
+}
+
+// libraryLeaksThroughServer are leaks of the library that a server hands on.
+func libraryLeaksThroughServer() []mutant {
+	var all []mutant
+	for _, shows := range []struct {
+		name   string
+		layers []string
+	}{
+		{"cache-without-space", []string{"http", "grpc"}},
+		{"space-echo", []string{"http", "grpc"}},
+		{"request-table", []string{"http", "grpc", "mcp"}},
+		{"id-from-global-counter", []string{"http", "grpc", "mcp"}},
+		{"shared-document-frequency", []string{"http", "grpc", "mcp"}},
+		{"global-event-sequence", []string{"sse", "grpc"}},
+		{"stream-of-successor", []string{"sse", "grpc"}},
+	} {
+		for _, m := range libraryLeaks() {
+			if m.name == shows.name {
+				m.name, m.tests = "library-"+m.name, ""
+				all = append(all, at(m, shows.layers...)...)
+			}
+		}
+	}
+	return all
+}
