@@ -172,7 +172,8 @@ func endOf(canary string) string { return "end-" + canary }
 
 // follow reads the space's events from the beginning to the end of its history,
 // and breaks the stream off every few events to resume behind the last one. It
-// returns what it was given up to an error.
+// returns what it was given up to an error, or to an event that does not follow the
+// one before: what is behind such a position says nothing.
 func (h *history) follow(ctx context.Context, random *rand.Rand) (events []engram.Event, err error) {
 	after := uint64(0)
 	for {
@@ -181,10 +182,11 @@ func (h *history) follow(ctx context.Context, random *rand.Rand) (events []engra
 			if err != nil {
 				return events, err
 			}
-			events, after = append(events, event), event.Seq
-			if slices.Contains(event.IDs, endOf(h.canary)) {
+			events = append(events, event)
+			if event.Seq != after+1 || slices.Contains(event.IDs, endOf(h.canary)) {
 				return events, nil
 			}
+			after = event.Seq
 			if stay--; stay == 0 {
 				break
 			}
