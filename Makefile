@@ -22,6 +22,8 @@ FUZZTIME  ?= 30s
 # How many times the fault table of docs/durability.md, from which seed on.
 FAULTS      ?= 1
 FAULTS_FROM ?= 1
+# Of make verify; empty: a random one.
+SEED ?=
 
 # Runs its argument in every module, as one who has only that module would.
 each-module = for module in $(MODULES); do echo "module $$module"; (cd "$$module" && $(1)); done
@@ -135,6 +137,12 @@ isolation: ## prove on 10,000 pairs, and 1,000 on each layer of the server, that
 leaks: ## seed leaks between spaces, each of which a test must notice
 	go run ./internal/mutants leaks
 
+# What a user runs, on a new directory and on a server of this build with keys,
+# which is killed and started again. The reports are in engram-verify.
+.PHONY: verify
+verify: ## verify a directory and a server with engram verify (SEED=n)
+	SEED=$(SEED) .ci/verify
+
 .PHONY: lint
 lint: ## run golangci-lint on each module
 	@$(call each-module,GOWORK=off $(GOLANGCI_LINT) run ./...)
@@ -181,6 +189,7 @@ nightly: ## the long form: more random cases, all tests under -race, seeded bugs
 	$(MAKE) mutants
 	$(MAKE) leaks
 	$(MAKE) isolation ENGRAM_ISOLATION=nightly
+	$(MAKE) verify
 	$(MAKE) fuzz FUZZTIME=20m
 
 # Do the tools install, and is the list of vulnerabilities there? .ci/run asks

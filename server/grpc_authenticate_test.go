@@ -142,6 +142,28 @@ func TestRPCListsWhatTheCallerSees(t *testing.T) {
 	}
 }
 
+// TestRPCFallbackIsSaidToWhoIsRefused: a call that names no space is told which
+// one it meant, also where the caller may not reach that.
+func TestRPCFallbackIsSaidToWhoIsRefused(t *testing.T) {
+	scopes, err := auth.ParseScopes([]string{"team-*:read,write"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	ctx := withToken(t.Context(), token)
+	var header metadata.MD
+	_, err = w.memories.Lookup(ctx, &engramv1.LookupRequest{Id: "any"}, grpc.Header(&header))
+	refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
+	require.Equal(t, []string{"default"}, header.Get(fallbackMetadata))
+
+	stream, err := w.memories.Subscribe(ctx, &engramv1.SubscribeRequest{})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
+	header, err = stream.Header()
+	require.NoError(t, err)
+	require.Equal(t, []string{"default"}, header.Get(fallbackMetadata))
+}
+
 // TestRPCStreamEndsWithTheKey: a key that is revoked ends what it has open.
 func TestRPCStreamEndsWithTheKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")

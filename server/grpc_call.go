@@ -149,13 +149,14 @@ func (s *Server) interceptUnary(
 		if err != nil {
 			return err
 		}
-		if err := s.admitMessage(ctx, c, request); err != nil {
-			return err
-		}
-		if c.fallback {
+		refused := s.admitMessage(ctx, c, request)
+		if c.fallback { // said also to who is refused
 			if err := grpc.SetHeader(ctx, metadata.Pairs(fallbackMetadata, string(c.space))); err != nil {
 				return err
 			}
+		}
+		if refused != nil {
+			return refused
 		}
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
@@ -235,6 +236,8 @@ type admittedStream struct {
 	server   *Server
 	call     *call
 	received bool // a message has been admitted
+
+	announced bool // that a message named no space
 }
 
 // Context returns the context of the message received last.
@@ -251,6 +254,7 @@ func (a *admittedStream) RecvMsg(message any) error {
 	case a.call.rule.about == aboutEach:
 		own := *a.call
 		if err := a.server.admitMessage(a.ServerStream.Context(), &own, message); err != nil {
+			a.announceFallback(&own)
 			return &refusedMessage{message, err}
 		}
 		a.call = &own
@@ -258,13 +262,12 @@ func (a *admittedStream) RecvMsg(message any) error {
 		return a.sameSpace(message)
 	default:
 		if err := a.server.admitMessage(a.ServerStream.Context(), a.call, message); err != nil {
+			a.announceFallback(a.call)
 			return err
 		}
 	}
 	a.received = true
-	if a.call.fallback {
-		a.announceFallback()
-	}
+	a.announceFallback(a.call)
 	return nil
 }
 
@@ -283,10 +286,14 @@ func (a *admittedStream) sameSpace(message any) error {
 	return nil
 }
 
-// announceFallback says it in the header or, where that has been sent, in the
-// trailer.
-func (a *admittedStream) announceFallback() {
-	said := metadata.Pairs(fallbackMetadata, string(a.call.space))
+// announceFallback says once that a message named no space, in the header or, where
+// that has been sent, in the trailer.
+func (a *admittedStream) announceFallback(c *call) {
+	if !c.fallback || a.announced {
+		return
+	}
+	a.announced = true
+	said := metadata.Pairs(fallbackMetadata, string(c.space))
 	if a.SetHeader(said) != nil {
 		a.SetTrailer(said)
 	}

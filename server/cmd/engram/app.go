@@ -116,6 +116,7 @@ read and write files of their own.`,
 		a.eventsCommand(), a.importCommand(), a.exportCommand(),
 		a.checkpointCommand(), a.settleCommand(),
 		a.checkCommand(), a.dumpCommand(), a.salvageCommand(),
+		a.verifyCommand(), a.verifyWriterCommand(),
 	)
 	return root
 }

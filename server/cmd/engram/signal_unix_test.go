@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,4 +148,35 @@ func TestQuickSecondSignalIsNotLost(t *testing.T) {
 		p.signal(syscall.SIGINT)
 		require.Error(t, p.wait())
 	}
+}
+
+// TestVerifyCleansUpWhenInterrupted: a signal ends a verification that would last,
+// and its spaces go with it.
+func TestVerifyCleansUpWhenInterrupted(t *testing.T) {
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alpha"}})
+	report := filepath.Join(t.TempDir(), "report")
+	cmd := exec.Command(os.Args[0], "verify", "--addr", server.URL(), "--duration", "1h", "--report", report)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "ok    http/")
+	ids, err := server.Spaces(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, len(ids), 1)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	_, err = io.Copy(io.Discard, lines)
+	require.NoError(t, err)
+	var exit *exec.ExitError
+	require.ErrorAs(t, cmd.Wait(), &exit)
+	require.Equal(t, exitFailed, exit.ExitCode())
+	ids, err = server.Spaces(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []engram.SpaceID{"alpha"}, ids)
+	text, err := os.ReadFile(filepath.Join(report, "report.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"verdict": "incomplete"`)
 }

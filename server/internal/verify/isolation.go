@@ -1,0 +1,336 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/engramdb/engram"
+)
+
+// isolation are the claims about what a space shows of itself, and of others.
+func isolation() []assertion {
+	return []assertion{
+		{"isolation/lookup", "a lookup gives the space's own memory, whole, under ids that all spaces have", 0, tryLookup},
+		{"isolation/list", "a listing has the space's own memories, all of them, in time order", 0, tryList},
+		{"isolation/filter", "a filtered listing has the space's own memories that satisfy the filter, all of them", 0, tryFilter},
+		{"isolation/recall-text", "a recall by text gives own memories only, for words that all spaces have and for words of another", 0, tryRecallText},
+		{"isolation/recall-embedding", "a recall by embedding gives own memories only, where all spaces have equal vectors", 0, tryRecallEmbedding},
+		{"isolation/recall-association", "a recall by memories follows the space's own associations only", 0, tryRecallIDs},
+		{"isolation/associations", "the associations of a memory are the space's own", 0, tryAssociations},
+		{"isolation/export", "an export holds the space's own memories and nothing of another", 0, tryExport},
+		{"isolation/figures", "a space's figures count its own memories", 0, tryFigures},
+		{"isolation/foreign-memory", "an id that only another space has is answered as one that nobody has", 0, tryForeignMemory},
+		{"isolation/wrong-space", "a memory that carries another space's id is refused and stored nowhere", 0, tryWrongSpace},
+		{"isolation/interleaved", "writes to many spaces at once leave in each what its own writes say", 0, tryInterleaved},
+	}
+}
+
+func tryLookup(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		for _, want := range c.stage.all(i) {
+			got, err := space.lookup(ctx, want.ID)
+			if err != nil {
+				c.that(false, "lookup of %q in space %s: %s", want.ID, space.id(), answerOf(err))
+				continue
+			}
+			if c.own(i, fmt.Sprintf("lookup of %q", want.ID), []engram.Memory{got}) {
+				c.that(sameMemory(got, want), "lookup of %q in space %s gives another memory than was remembered: %q", want.ID, space.id(), short(got.Content))
+			}
+		}
+	}
+	return nil
+}
+
+func tryList(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		got, err := collect(space.memories(ctx, engram.Filter{}))
+		if err != nil {
+			return err
+		}
+		c.own(i, "a listing", got)
+		want := c.stage.all(i)
+		c.that(sameContents(got, contents(want)), "a listing: %s", difference(space.id(), got, contents(want)))
+		c.that(slices.IsSortedFunc(got, func(a, b engram.Memory) int { return a.Time.Compare(b.Time) }),
+			"a listing of space %s is not in time order", space.id())
+	}
+	return nil
+}
+
+func tryFilter(ctx context.Context, c *check) error {
+	filters := []engram.Filter{
+		{Episode: episodeOf(1)},
+		{Attributes: map[string]string{"topic": words()[0]}},
+		{After: stageTime(5), Before: stageTime(15)},
+		{Kind: engram.Episodic, Episode: episodeOf(2)},
+	}
+	for i, space := range c.stage.spaces {
+		for _, f := range filters {
+			got, err := collect(space.memories(ctx, f))
+			if err != nil {
+				return err
+			}
+			c.own(i, "a filtered listing", got)
+			want := map[string]string{}
+			for _, m := range c.stage.all(i) {
+				if satisfies(m, f) {
+					want[m.ID] = m.Content
+				}
+			}
+			c.that(sameContents(got, want), "a filtered listing: %s", difference(space.id(), got, want))
+		}
+	}
+	return nil
+}
+
+// satisfies reports whether a memory of a stage satisfies a filter.
+func satisfies(m engram.Memory, f engram.Filter) bool {
+	for key, value := range f.Attributes {
+		if m.Attributes[key] != value {
+			return false
+		}
+	}
+	return (f.Episode == "" || m.Episode == f.Episode) && !m.Time.Before(f.After) && (f.Before.IsZero() || m.Time.Before(f.Before))
+}
+
+// recalled returns the memories of a recall.
+func recalled(r engram.Recall) []engram.Memory {
+	memories := make([]engram.Memory, len(r.Recollections))
+	for i, recollection := range r.Recollections {
+		memories[i] = recollection.Memory
+	}
+	return memories
+}
+
+func tryRecallText(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		for _, word := range words()[:6] {
+			recall, err := space.recall(ctx, engram.Cue{Text: word, Limit: 50})
+			if err != nil {
+				return err
+			}
+			c.own(i, fmt.Sprintf("a recall of %q", word), recalled(recall))
+		}
+		recall, err := space.recall(ctx, engram.Cue{Text: c.stage.canaries[i], Limit: 50})
+		if err != nil {
+			return err
+		}
+		c.that(len(recall.Recollections) == len(c.stage.all(i)), "a recall of the word that all memories of space %s have gives %d of %d",
+			space.id(), len(recall.Recollections), len(c.stage.all(i)))
+		for k, canary := range c.stage.canaries {
+			if k == i {
+				continue
+			}
+			recall, err := space.recall(ctx, engram.Cue{Text: canary, Limit: 50})
+			if err != nil {
+				return err
+			}
+			c.own(i, fmt.Sprintf("a recall of %q, a word of space %s,", canary, c.stage.spaces[k].id()), recalled(recall))
+			c.that(len(recall.Recollections) == 0, "a recall of a word that space %s does not have gives %d memories", space.id(), len(recall.Recollections))
+		}
+	}
+	return nil
+}
+
+func tryRecallEmbedding(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		for j := range 6 {
+			want := c.stage.memory(i, j)
+			recall, err := space.recall(ctx, engram.Cue{Embedding: want.Embedding, Limit: 5, Spread: engram.Spread{Off: true}})
+			if err != nil {
+				return err
+			}
+			got := recalled(recall)
+			c.own(i, "a recall by embedding", got)
+			c.that(len(got) == 5 && got[0].ID == want.ID, "a recall by the embedding of %q in space %s gives %d memories, and not that one first",
+				want.ID, space.id(), len(got))
+		}
+	}
+	return nil
+}
+
+func tryRecallIDs(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		for j := range 6 {
+			association := c.stage.association(i, j)
+			recall, err := space.recall(ctx, engram.Cue{IDs: []string{association.From}, Limit: 50})
+			if err != nil {
+				return err
+			}
+			got := recalled(recall)
+			c.own(i, "a recall by association", got)
+			c.that(slices.ContainsFunc(got, func(m engram.Memory) bool { return m.ID == association.To }),
+				"a recall of %q in space %s does not give %q, which it leads to", association.From, space.id(), association.To)
+		}
+	}
+	return nil
+}
+
+func tryAssociations(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		for j := range stageMemories {
+			got, err := space.associations(ctx, memoryID(j))
+			if err != nil {
+				return err
+			}
+			var want []engram.Association
+			for k := range stageMemories {
+				if a := c.stage.association(i, k); a.From == memoryID(j) || a.To == memoryID(j) {
+					want = append(want, a)
+				}
+			}
+			c.that(sameAssociations(got, want, memoryID(j)), "the associations of %q in space %s are %v", memoryID(j), space.id(), got)
+		}
+	}
+	return nil
+}
+
+// sameAssociations compares those that lead away from a memory, and lets those
+// that lead to it be there or not.
+func sameAssociations(got, all []engram.Association, from string) bool {
+	for _, a := range got {
+		if !slices.Contains(all, a) {
+			return false
+		}
+	}
+	for _, a := range all {
+		if a.From == from && !slices.Contains(got, a) {
+			return false
+		}
+	}
+	return true
+}
+
+func tryExport(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		text, err := space.export(ctx)
+		if err != nil {
+			return err
+		}
+		foreign := c.stage.foreign(i, text)
+		c.that(foreign == "", "an export of space %s holds something of space %s", space.id(), foreign)
+		for _, other := range c.stage.spaces {
+			c.that(other.id() == space.id() || !strings.Contains(text, strconv.Quote(string(other.id()))), "an export of space %s names space %s", space.id(), other.id())
+		}
+	}
+	return nil
+}
+
+func tryFigures(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		if _, err := space.lookup(ctx, memoryID(0)); err != nil { // wakes it
+			return err
+		}
+		info, err := c.over.info(ctx, space.id())
+		if err != nil {
+			return err
+		}
+		c.that(info.ID == space.id(), "space %s describes itself as %q", space.id(), info.ID)
+		c.that(info.Memories == int64(len(c.stage.all(i))), "space %s counts %d memories of %d", space.id(), info.Memories, len(c.stage.all(i)))
+		first, err := c.over.info(ctx, c.stage.spaces[0].id())
+		if err != nil {
+			return err
+		}
+		c.that(first.Seq == info.Seq && first.Bytes == info.Bytes, "of spaces that the same was done to, %s is at seq %d with %d bytes, %s at seq %d with %d",
+			first.ID, first.Seq, first.Bytes, info.ID, info.Seq, info.Bytes)
+	}
+	return nil
+}
+
+// memoryProbe asks for a memory that the space does not have.
+type memoryProbe struct {
+	what string
+	ask  func(id string) error
+}
+
+func memoryProbes(ctx context.Context, s space) []memoryProbe {
+	return []memoryProbe{
+		{"looking up", func(id string) error { _, err := s.lookup(ctx, id); return err }},
+		{"listing the associations of", func(id string) error { _, err := s.associations(ctx, id); return err }},
+		{"associating", func(id string) error {
+			_, err := s.associate(ctx, engram.Association{From: id, To: memoryID(0), Weight: 1})
+			return err
+		}},
+	}
+}
+
+func tryForeignMemory(ctx context.Context, c *check) error {
+	for i, space := range c.stage.spaces {
+		foreign := c.stage.alone((i + 1) % len(c.stage.spaces)).ID
+		nobodys := "only-" + canaryOf(c.stage.seed, -1-i)
+		for _, probe := range memoryProbes(ctx, space) {
+			there, nowhere := probe.ask(foreign), probe.ask(nobodys)
+			c.refused(there, engram.ErrMemoryNotFound, "in space %s, %s a memory that only another space has", space.id(), probe.what)
+			c.alike(fmt.Sprintf("in space %s, %s a memory of another space and one that nobody has", space.id(), probe.what),
+				answerOf(there, foreign), answerOf(nowhere, nobodys))
+		}
+		receipt, err := space.forget(ctx, foreign)
+		if err != nil {
+			return err
+		}
+		c.that(receipt.Forgotten == 0, "in space %s, forgetting a memory that only another space has forgets %d", space.id(), receipt.Forgotten)
+		recall, err := space.recall(ctx, engram.Cue{IDs: []string{foreign}})
+		if err != nil {
+			return err
+		}
+		c.that(len(recall.Recollections) == 0, "in space %s, a recall of a memory that only another space has gives %d", space.id(), len(recall.Recollections))
+	}
+	for i, space := range c.stage.spaces {
+		_, err := space.lookup(ctx, c.stage.alone(i).ID)
+		c.that(err == nil, "a memory of space %s is gone after other spaces forgot its id: %s", space.id(), answerOf(err))
+	}
+	return nil
+}
+
+func tryWrongSpace(ctx context.Context, c *check) error {
+	pair, err := c.make(ctx, 2)
+	if err != nil {
+		return err
+	}
+	for i, space := range pair {
+		_, err := space.remember(ctx, engram.Memory{ID: "stray", Content: "A stray memory.", Space: pair[1-i].id()}, write{})
+		c.refused(err, engram.ErrWrongSpace, "remembering a memory of space %s in space %s", pair[1-i].id(), space.id())
+	}
+	for _, space := range pair {
+		if err := c.holds(ctx, space, nil, "after strays were refused"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writersAtOnce is how many spaces are written to at the same time, and
+// stepsOfWriter how many writes each of them gets.
+const (
+	writersAtOnce = 4
+	stepsOfWriter = 40
+)
+
+func tryInterleaved(ctx context.Context, c *check) error {
+	spaces, err := c.make(ctx, writersAtOnce)
+	if err != nil {
+		return err
+	}
+	histories := c.newHistories(spaces)
+	if err := writeAll(ctx, histories); err != nil {
+		return err
+	}
+	for _, h := range histories {
+		if err := c.holds(ctx, h.space, h.state, "after writes to %d spaces at once", len(spaces)); err != nil {
+			return err
+		}
+		for id, content := range h.state {
+			if _, err := h.space.lookup(ctx, id); err != nil {
+				return fmt.Errorf("lookup of %q, %q: %w", id, short(content), err)
+			}
+		}
+		for id := range h.forgotten {
+			_, err := h.space.lookup(ctx, id)
+			c.that(errors.Is(err, engram.ErrMemoryNotFound), "space %s still has memory %q, which it was told to forget: %s", h.space.id(), id, answerOf(err))
+		}
+	}
+	return nil
+}
