@@ -214,6 +214,7 @@ func (p *page) shows(selector, text string) {
 func (p *page) fill(form, label, text string) {
 	p.t.Helper()
 	p.do(chromedp.Click(fmt.Sprintf(`//*[@id="%s"]//label[normalize-space()="%s"]`, form, label)))
+	require.Equal(p.t, label, ask[string](p, `document.activeElement.labels?.[0].innerText ?? document.activeElement.outerHTML`))
 	ask[chromedp.Void](p, `document.activeElement.select?.()`)
 	p.do(call(input.InsertText, input.InsertTextParams{Text: text}))
 }

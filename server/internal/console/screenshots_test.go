@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,34 +39,40 @@ func TestScreenshots(t *testing.T) {
 		name, scheme string
 		width        int64
 	}{{"light", "light", 1200}, {"dark", "dark", 1200}, {"narrow", "light", 390}} {
-		p := open(t, browser, site.url+"/",
-			chromedp.EmulateViewport(look.width, 860),
-			prefer(look.scheme))
-		for _, view := range views {
-			p.goTo(view.hash)
-			p.until(view.ready)
-			switch view.name {
-			case "recall":
-				p.fill("recall", "What should come to mind?", "Which seat does Alice want on the flight to Lisbon?")
-				p.press("recall", "Recall")
-				p.until(`document.querySelectorAll(".recollection").length > 2`)
-			case "forget":
-				p.fill("forget", "Episode", "call-17")
-				p.press("forget", "Dry run")
-				p.until(`document.querySelector("#would-forget")`)
-			case "spaces":
-				p.until(`document.querySelector("[data-space=alice] .badge.awake")`)
-				for range 6 { // something to draw
-					_, err := site.space("alice").Remember(t.Context(), engram.Memory{Content: "Alice asks for the menu of the day.", Episode: "call-18"})
-					require.NoError(t, err)
+		t.Run(look.name, func(t *testing.T) {
+			p := open(t, browser, site.url+"/",
+				chromedp.EmulateViewport(look.width, 860),
+				prefer(look.scheme))
+			for _, view := range views {
+				p.goTo(view.hash)
+				p.until(view.ready)
+				switch view.name {
+				case "recall":
+					p.fill("recall", "What should come to mind?", "Which seat does Alice want on the flight to Lisbon?")
+					p.press("recall", "Recall")
+					p.until(`document.querySelectorAll(".recollection").length > 2`)
+				case "forget":
+					p.fill("forget", "Episode", "call-17")
+					p.press("forget", "Dry run")
+					p.until(`document.querySelector("#would-forget")`)
+				case "spaces":
+					p.until(`document.querySelector("[data-space=weather-agent] .badge.awake")`)
+					written := 0
+					for _, writes := range []int{3, 1, 2} { // something to draw
+						for range writes {
+							_, err := site.space("weather-agent").Remember(t.Context(), engram.Memory{Content: "It rains in Porto."})
+							require.NoError(t, err)
+						}
+						written += writes
+						p.shows("[data-space=weather-agent]", fmt.Sprintf("+%d", written))
+					}
 				}
-				p.shows("[data-space=alice]", "+6")
+				ask[chromedp.Void](p, `document.activeElement.blur()`)
+				picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "console-"+view.name+"-"+look.name+".png"), picture, 0o644))
 			}
-			ask[chromedp.Void](p, `document.activeElement.blur()`)
-			picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
-			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "console-"+view.name+"-"+look.name+".png"), picture, 0o644))
-		}
+		})
 	}
 }
 

@@ -80,7 +80,7 @@ function openKeyDialog(why) {
 }
 
 function showKeyState() {
-  keyButton.textContent = api.hasKey() ? "API key: in use" : "API key: none";
+  keyButton.textContent = api.hasKey() ? "Key: in use" : "Key: none";
 }
 
 api.signals.addEventListener("unauthenticated", (event) => openKeyDialog(event.detail.detail ?? "The server asks for a key."));

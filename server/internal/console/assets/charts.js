@@ -27,7 +27,7 @@ export function sparkline(values, label) {
 
 // latencies draws a dot for each sample, on a logarithmic scale of time.
 export function latencies(samples) {
-  const width = 720, height = 220, left = 56, bottom = 24, top = 8;
+  const width = 900, height = 240, left = 56, bottom = 24, top = 8;
   const least = 0.5, most = Math.max(100, ...samples.map((sample) => sample.ms));
   const y = (ms) => top + (height - bottom - top) * (1 - Math.log(Math.max(least, ms) / least) / Math.log(most / least));
   const x = (i) => left + 8 + (width - left - 16) * (samples.length < 2 ? 0.5 : i / (samples.length - 1));
@@ -70,7 +70,7 @@ export function spreading(paths, titles) {
   [...nodes].map(([id, node]) => s("g", { class: node.match ? "match" : "reached" },
     s("title", null, titles.has(id) ? `${id}: ${clip(titles.get(id), 200)}` : id),
     s("rect", { x: node.x, y: node.y, width: box.width, height: box.height, rx: 8 }),
-    s("text", { x: node.x + 10, y: node.y + 19.5 }, clip(label(id), 23))))));
+    s("text", { x: node.x + 10, y: node.y + 19.5 }, clip(label(id), 21))))));
 }
 
 function edge(from, to, box) {

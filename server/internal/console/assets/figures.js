@@ -20,7 +20,7 @@ export function figuresPage({ space, signal }) {
       ["Associations", count(stats.associations)], ["Operations", count(stats.seq)],
       ["Dimensions", stats.dimension ? count(stats.dimension) : "no embedding"],
       stats.embedder && ["Embedder", stats.embedder], stats.unembedded && ["Without a vector yet", count(stats.unembedded)],
-      ["Incarnation", info.incarnation],
+      ["Incarnation", h("code", null, info.incarnation)],
     ]));
     try {
       const files = await api.operatorStats(space, signal);

@@ -7,8 +7,8 @@ import { choice, field, h } from "./dom.js";
 export function filterFields(legend = "Filter") {
   const [episode, episodeInput] = field("Episode");
   const [kind, kindInput] = choice("Kind", [["", "any"], ["episodic", "episodic"], ["semantic", "semantic"]]);
-  const [after, afterInput] = field("From", { type: "datetime-local", step: 1 });
-  const [before, beforeInput] = field("Before", { type: "datetime-local", step: 1 });
+  const [after, afterInput] = field("From", { type: "datetime-local" });
+  const [before, beforeInput] = field("Before", { type: "datetime-local" });
   const [name, nameInput] = field("Attribute");
   const [value, valueInput] = field("has the value");
   const node = h("fieldset", { class: "filter" }, h("legend", null, legend),

@@ -43,8 +43,9 @@ export function memoriesPage({ space, signal, refresh }) {
 
   function memoryRow(memory) {
     const forget = h("button", { type: "button", class: "quiet small danger", "aria-label": `Forget ${memory.id}`, on: { click: () => confirmForget(memory, row) } }, "Forget");
-    const row = h("tr", { "data-memory": memory.id }, h("th", { scope: "row", class: "wide" }, memoryBody(memory)),
-      h("td", { class: "number" }, String(memory.seq)), h("td", { class: "actions" }, joined(memory, signal, space), forget));
+    const [joins, joined] = joinedMemories(memory, signal, space);
+    const row = h("tr", { "data-memory": memory.id }, h("td", { class: "number faint" }, String(memory.seq)),
+      h("th", { scope: "row" }, h("div", { class: "beside" }, h("div", null, memoryBody(memory), joined), h("div", { class: "actions" }, joins, forget))));
     return row;
   }
 
@@ -55,7 +56,7 @@ export function memoriesPage({ space, signal, refresh }) {
       dialog.remove();
     };
     const dialog = h("dialog", { "aria-label": `Forget ${memory.id}`, on: { close: () => dialog.remove() } },
-      submits(null, async () => {
+      submits({ "aria-label": `Forget ${memory.id}` }, async () => {
         await api.forget(space, memory.id);
         const neighbour = row.nextElementSibling ?? row.previousElementSibling;
         row.remove();
@@ -78,14 +79,15 @@ export function memoriesPage({ space, signal, refresh }) {
       h("p", { class: "actions" }, h("button", { type: "submit" }, "Show"),
         h("button", { type: "reset", class: "quiet", on: { click: () => setTimeout(() => guarded(() => list(false))) } }, "Clear"))),
     problems.node,
-    table("Memories in the order of time", [["Memory"], ["Operation", "number"], ["Actions"]], body),
+    table("Memories in the order of time", [["Operation", "number"], ["Memory"]], body),
     empty, h("p", { class: "actions" }, more),
     rememberForm(space, () => { guarded(() => list(false)); refresh(); }),
   ];
 }
 
-// joined is a button that shows which memories this one brings to mind.
-function joined(memory, signal, space) {
+// joinedMemories is a button that shows which memories this one brings to mind,
+// and the list of them.
+function joinedMemories(memory, signal, space) {
   const list = h("ul", { class: "facts", hidden: true });
   const button = h("button", { type: "button", class: "quiet small", "aria-expanded": "false", "aria-label": `Associations of ${memory.id}`, on: { async click() {
     const open = button.getAttribute("aria-expanded") !== "true";

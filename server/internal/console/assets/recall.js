@@ -57,7 +57,7 @@ function showRecall({ recollections, plan }, took) {
     plan.terms && h("p", { class: "small" }, "Terms of the cue: ", plan.terms.map((term) => [h("span", { class: "chip" }, user(term)), " "])),
     recollections.length > 0 && legend(recollections),
     paths.length > 1 && h("div", { class: "card" }, h("h3", null, "How activation spread"), spreading(paths, titles)),
-    h("ol", { class: "recollections" }, recollections.map((recollection) => showRecollection(recollection, titles))),
+    h("ol", { class: "recollections" }, recollections.map((recollection) => showRecollection(recollection, titles, recollections[0].activation))),
   ].flat(2).filter(Boolean);
 }
 
@@ -75,14 +75,16 @@ function planInWords(plan, took) {
 function legend(recollections) {
   const occurring = shares.filter(([name]) => recollections.some(({ why }) => why[name] > 0));
   return h("ul", { class: "legend", "aria-label": "Shares of an activation" }, occurring.map(([name, meaning]) =>
-    h("li", null, h("span", { class: `swatch share-${name}`, "aria-hidden": "true" }), h("strong", null, name), ` ${meaning}`)));
+    h("li", null, h("span", { class: `swatch share-${name}`, "aria-hidden": "true" }), h("strong", null, name), ` ${meaning}`)),
+  h("li", null, "The longest bar is the strongest activation."));
 }
 
-function showRecollection({ memory, activation, confidence, why }, titles) {
+// strongest is the activation that has a bar over the full width.
+function showRecollection({ memory, activation, confidence, why }, titles, strongest) {
   const present = shares.filter(([name]) => why[name] > 0);
   const bar = h("div", { class: "bar", "aria-hidden": "true" }, present.map(([name]) => {
     const part = h("span", { class: `part share-${name}`, title: `${name} ${why[name].toFixed(3)}` });
-    part.style.width = `${(100 * why[name]).toFixed(2)}%`;
+    part.style.width = `${(100 * why[name] / strongest).toFixed(2)}%`;
     return part;
   }));
   return h("li", { class: "card recollection", "data-memory": memory.id },

@@ -51,7 +51,7 @@ export function serverPage(signal) {
     h("div", { class: "card" }, h("h2", null, "Registry"), registry),
     h("div", { class: "card" }, h("h2", null, "Latency of this page's requests"),
       h("p", { class: "hint" }, "Measured in this browser, with the network, since the page was loaded. Red dots are refused or failed. The server's own histograms are in its metrics."),
-      chart,
+      h("div", { class: "graph" }, chart),
       table("Latency of this page's requests", [["Request"], ["Count", "number"], ["Failed", "number"], ["Median", "number"], ["95th percentile", "number"], ["Slowest", "number"]], body)),
   ];
 }
