@@ -17,7 +17,7 @@ import (
 func testAccessibility(t *testing.T, browser context.Context) {
 	site := startSite(t, server.Options{})
 	fillWithExamples(site)
-	p := open(t, browser, site.url+"/", chromedp.EmulateViewport(1200, 900), prefer("light"))
+	p := open(t, browser, site.url+"/", prefer("light"))
 	for _, view := range []struct{ hash, ready string }{
 		{"#/", `document.querySelectorAll("tbody .badge").length === 5`},
 		{"#/server", `document.querySelectorAll(".figures, tbody tr").length > 1`},
@@ -32,7 +32,7 @@ func testAccessibility(t *testing.T, browser context.Context) {
 		switch view.hash {
 		case "#/space/alice/recall":
 			p.fill("recall", "What should come to mind?", "a window seat")
-			p.do(chromedp.Click("summary"))
+			p.click("summary")
 			p.press("recall", "Recall")
 			p.until(`document.querySelector(".recollection svg")`)
 		case "#/space/alice/forget":
@@ -47,7 +47,7 @@ func testAccessibility(t *testing.T, browser context.Context) {
 	requireTabOrder(t, p)
 
 	// A dialog takes the focus, keeps it, and gives it back.
-	p.do(chromedp.Click(`#key-button`))
+	p.click(`#key-button`)
 	p.until(`document.activeElement.id === "key-input"`)
 	requireAccessible(t, p, "the dialog")
 	p.do(chromedp.KeyEvent("\x1b"))

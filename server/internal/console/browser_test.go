@@ -110,6 +110,7 @@ func open(t *testing.T, browser context.Context, at string, before ...chromedp.A
 	var cancel context.CancelFunc
 	p.ctx, cancel = context.WithTimeout(tab, hangTimeout)
 	t.Cleanup(cancel)
+	p.do(chromedp.EmulateViewport(1200, 900))
 	p.do(before...)
 	p.do(chromedp.Navigate(at))
 	t.Cleanup(func() {
@@ -209,11 +210,24 @@ func (p *page) shows(selector, text string) {
 	p.until(fmt.Sprintf(`[...document.querySelectorAll(%s)].some((e) => e.innerText.includes(%s))`, quoted(selector), quoted(text)))
 }
 
+// click waits for an element, by a selector or an XPath, and clicks on it where
+// nothing covers it.
+func (p *page) click(selector string) {
+	p.t.Helper()
+	element := `document.querySelector(` + quoted(selector) + `)`
+	if strings.HasPrefix(selector, "//") {
+		element = `document.evaluate(` + quoted(selector) + `, document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue`
+	}
+	p.until(element)
+	ask[chromedp.Void](p, element+`.scrollIntoView({ block: "center", behavior: "instant" })`)
+	p.do(chromedp.Click(selector))
+}
+
 // fill puts text into the field that has the label, as a user does who clicks on
 // the label.
 func (p *page) fill(form, label, text string) {
 	p.t.Helper()
-	p.do(chromedp.Click(fmt.Sprintf(`//*[@id="%s"]//label[normalize-space()="%s"]`, form, label)))
+	p.click(fmt.Sprintf(`//*[@id="%s"]//label[normalize-space()="%s"]`, form, label))
 	require.Equal(p.t, label, ask[string](p, `document.activeElement.labels?.[0].innerText ?? document.activeElement.outerHTML`))
 	ask[chromedp.Void](p, `document.activeElement.select?.()`)
 	p.do(call(input.InsertText, input.InsertTextParams{Text: text}))
@@ -222,7 +236,7 @@ func (p *page) fill(form, label, text string) {
 // press clicks on the button with the text.
 func (p *page) press(within, text string) {
 	p.t.Helper()
-	p.do(chromedp.Click(fmt.Sprintf(`//*[@id="%s"]//button[normalize-space()="%s"]`, within, text)))
+	p.click(fmt.Sprintf(`//*[@id="%s"]//button[normalize-space()="%s"]`, within, text))
 }
 
 // goTo follows an address within the page.

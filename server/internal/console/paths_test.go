@@ -43,7 +43,7 @@ func testRecall(t *testing.T, browser context.Context) {
 	p.do(chromedp.KeyEvent("\r"))
 	p.shows("#status", "Space alice is created.")
 	p.shows("[data-space=alice]", "0 %")
-	p.do(chromedp.Click(`[data-space=alice] a`))
+	p.click(`[data-space=alice] a`)
 	p.shows("h1", "alice")
 
 	p.fill("remember", "Content", "Alice likes green tea.")
@@ -90,8 +90,8 @@ func testRecall(t *testing.T, browser context.Context) {
 		whole := ask[float64](p, item+`.querySelector(".bar").getBoundingClientRect().width`)
 		require.InDelta(t, recollection.Activation/expected.Recollections[0].Activation, drawn/whole, 0.02)
 	}
-	p.do(chromedp.Click(`summary`))
-	p.do(chromedp.Click(`//*[@id="recall"]//label[normalize-space()="Spread over associations"]`))
+	p.click(`summary`)
+	p.click(`//*[@id="recall"]//label[normalize-space()="Spread over associations"]`)
 	p.press("recall", "Recall")
 	p.until(`document.querySelectorAll(".recollection").length === 1`)
 }
@@ -118,10 +118,10 @@ func testHostileText(t *testing.T, browser context.Context) {
 	for _, memory := range memories {
 		p.shows("[data-memory]", memory.Content)
 	}
-	p.do(chromedp.Click(`//button[starts-with(@aria-label, "Associations of <img")]`))
+	p.click(`//button[starts-with(@aria-label, "Associations of <img")]`)
 	p.shows("[data-memory] ul", markup+" ..")
 	// A browser would take this id for a step in the path of the request.
-	p.do(chromedp.Click(`//button[@aria-label="Associations of .."]`))
+	p.click(`//button[@aria-label="Associations of .."]`)
 	p.shows("[data-memory='..'] .error", "cannot be part of an address")
 
 	p.goTo("#/space/constructor/recall")
@@ -140,8 +140,8 @@ func testHostileText(t *testing.T, browser context.Context) {
 	p.shows("h1", "no such page")
 
 	p.goTo("#/space/constructor/memories")
-	p.do(chromedp.Click(`//button[@aria-label="Forget .."]`))
-	p.do(chromedp.Click(`//dialog//button[normalize-space()="Forget it"]`))
+	p.click(`//button[@aria-label="Forget .."]`)
+	p.click(`//dialog//button[normalize-space()="Forget it"]`)
 	p.until(`document.querySelectorAll("[data-memory]").length === 3`)
 	_, err := site.space("constructor").Lookup(t.Context(), "..")
 	require.ErrorIs(t, err, engram.ErrMemoryNotFound)
@@ -165,11 +165,11 @@ func testEvents(t *testing.T, browser context.Context) {
 	require.Equal(t, []string{"#3", "#2", "#1"}, p.texts(".events .seq"))
 	p.shows(".subtitle", "2 memories")
 
-	p.do(chromedp.Click(`//button[normalize-space()="Pause"]`))
+	p.click(`//button[normalize-space()="Pause"]`)
 	remember("held")
 	p.shows(".subtitle", "1 held back")
 	require.Len(t, p.texts(".events li"), 3)
-	p.do(chromedp.Click(`//button[normalize-space()="Pause"]`))
+	p.click(`//button[normalize-space()="Pause"]`)
 	p.until(`document.querySelectorAll(".events li").length === 4`)
 
 	_, err := space.Forget(t.Context(), []string{"live"})
@@ -236,9 +236,9 @@ func testPages(t *testing.T, browser context.Context) {
 
 	p := open(t, browser, site.url+"/")
 	p.until(`document.querySelectorAll("[data-space]").length === 20`)
-	p.do(chromedp.Click(`//button[normalize-space()="Next page"]`))
+	p.click(`//button[normalize-space()="Next page"]`)
 	p.until(`document.querySelectorAll("[data-space]").length === 4`)
-	p.do(chromedp.Click(`//button[normalize-space()="First page"]`))
+	p.click(`//button[normalize-space()="First page"]`)
 	p.until(`document.querySelectorAll("[data-space]").length === 20`)
 	site.create("aaa0", engram.SpaceConfig{}) // the stream of events tells of it
 	p.until(`document.querySelector("[data-space]").dataset.space === "aaa0"`)
@@ -249,12 +249,12 @@ func testPages(t *testing.T, browser context.Context) {
 	p.press("open-space", "Open")
 
 	p.until(`document.querySelectorAll("[data-memory]").length === 25`)
-	p.do(chromedp.Click(`//button[normalize-space()="Show more"]`))
+	p.click(`//button[normalize-space()="Show more"]`)
 	p.until(`document.querySelectorAll("[data-memory]").length === 30`)
 	ask[chromedp.Void](p, `document.querySelector("fieldset select").value = "semantic"`)
-	p.do(chromedp.Click(`//button[normalize-space()="Show"]`))
+	p.click(`//button[normalize-space()="Show"]`)
 	p.until(`document.querySelectorAll("[data-memory]").length === 3`)
-	p.do(chromedp.Click(`//button[normalize-space()="Clear"]`))
+	p.click(`//button[normalize-space()="Clear"]`)
 	p.until(`document.querySelectorAll("[data-memory]").length === 25`)
 
 	p.goTo("#/server")
@@ -311,14 +311,14 @@ func testKeys(t *testing.T, browser context.Context) {
 	p.do(chromedp.Reload())
 	p.until(`document.querySelector("#key-dialog").open`)
 	p.fill("key-dialog", "Key or token", operator)
-	p.do(chromedp.Click(`#key-keep`))
+	p.click(`#key-keep`)
 	p.press("key-dialog", "Use this key")
 	p.shows(".events li", "Alice's own.")
 	p.do(chromedp.Reload())
 	p.shows(".events li", "Alice's own.")
 	p.goTo("#/")
 	p.shows("[data-space=bob]", "awake")
-	p.do(chromedp.Click(`#key-button`))
+	p.click(`#key-button`)
 	p.press("key-dialog", "Drop the key")
 	p.until(`document.querySelector("#key-dialog").open`)
 	require.Empty(t, p.texts("[data-space]"))
