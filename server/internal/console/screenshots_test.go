@@ -24,8 +24,8 @@ func TestScreenshots(t *testing.T) {
 	}
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	browser := startBrowser(t)
-	site := startSite(t, server.Options{})
-	fillWithExamples(site)
+	served := startSite(t, server.Options{})
+	fillWithExamples(served)
 	views := []struct{ name, hash, ready string }{
 		{"spaces", "#/", `document.querySelectorAll("tbody .badge").length === 5`},
 		{"server", "#/server", `document.querySelector(".figures") && document.querySelectorAll("tbody tr").length`},
@@ -40,39 +40,51 @@ func TestScreenshots(t *testing.T) {
 		width        int64
 	}{{"light", "light", 1200}, {"dark", "dark", 1200}, {"narrow", "light", 390}} {
 		t.Run(look.name, func(t *testing.T) {
-			p := open(t, browser, site.url+"/",
-				chromedp.EmulateViewport(look.width, 860),
+			p := open(t, browser, served.url+"/",
+				chromedp.EmulateViewport(look.width, 1000),
 				prefer(look.scheme))
 			for _, view := range views {
-				p.goTo(view.hash)
-				p.until(view.ready)
-				switch view.name {
-				case "recall":
-					p.fill("recall", "What should come to mind?", "Which seat does Alice want on the flight to Lisbon?")
-					p.press("recall", "Recall")
-					p.until(`document.querySelectorAll(".recollection").length > 2`)
-				case "forget":
-					p.fill("forget", "Episode", "call-17")
-					p.press("forget", "Dry run")
-					p.until(`document.querySelector("#would-forget")`)
-				case "spaces":
-					p.until(`document.querySelector("[data-space=weather-agent] .badge.awake")`)
-					written := 0
-					for _, writes := range []int{3, 1, 2} { // something to draw
-						for range writes {
-							_, err := site.space("weather-agent").Remember(t.Context(), engram.Memory{Content: "It rains in Porto."})
-							require.NoError(t, err)
-						}
-						written += writes
-						p.shows("[data-space=weather-agent]", fmt.Sprintf("+%d", written))
+				t.Run(view.name, func(t *testing.T) {
+					p.goTo(view.hash)
+					p.until(view.ready)
+					if prepare := map[string]func(*testing.T, *page, *site){
+						"recall": recallSomething, "forget": forgetSomething, "spaces": writeSomething,
+					}[view.name]; prepare != nil {
+						prepare(t, p, served)
 					}
-				}
-				ask[chromedp.Void](p, `document.activeElement.blur()`)
-				picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
-				require.NoError(t, err)
-				require.NoError(t, os.WriteFile(filepath.Join(dir, "console-"+view.name+"-"+look.name+".png"), picture, 0o644))
+					ask[chromedp.Void](p, `document.activeElement.blur(); window.scrollTo(0, 0)`)
+					picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+					require.NoError(t, err)
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "console-"+view.name+"-"+look.name+".png"), picture, 0o644))
+				})
 			}
 		})
+	}
+}
+
+func recallSomething(_ *testing.T, p *page, _ *site) {
+	p.fill("recall", "What should come to mind?", "Which seat does Alice want on the flight to Lisbon?")
+	p.press("recall", "Recall")
+	p.until(`document.querySelectorAll(".recollection").length > 2`)
+}
+
+func forgetSomething(_ *testing.T, p *page, _ *site) {
+	p.fill("forget", "Episode", "call-17")
+	p.press("forget", "Dry run")
+	p.until(`document.querySelector("#would-forget")`)
+}
+
+// writeSomething writes while the page looks.
+func writeSomething(t *testing.T, p *page, s *site) {
+	p.until(`document.querySelector("[data-space=weather-agent] .badge.awake")`)
+	written := 0
+	for _, writes := range []int{3, 1, 2} {
+		for range writes {
+			_, err := s.space("weather-agent").Remember(t.Context(), engram.Memory{Content: "It rains in Porto."})
+			require.NoError(t, err)
+		}
+		written += writes
+		p.shows("[data-space=weather-agent]", fmt.Sprintf("+%d", written))
 	}
 }
 
