@@ -154,7 +154,7 @@ func (c *locomoConversation) questions(memories []engram.Memory, half string) []
 		questions = append(questions, question{
 			text:   strings.TrimSpace(q.Text),
 			gold:   gold,
-			groups: []string{groupAll, half, categoryGroup(q.Category)},
+			groups: []string{groupAll, half, categoryGroup(q.Category), half + "_" + categoryGroup(q.Category)},
 		})
 	}
 	return questions

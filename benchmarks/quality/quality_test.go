@@ -110,7 +110,7 @@ func TestAskFindsForeignHits(t *testing.T) {
 			memories:  []engram.Memory{{ID: "1", Content: "my apple"}, {ID: "2", Content: "my pear"}},
 			questions: []question{{text: "apple", gold: goldOf("1"), groups: []string{groupAll}}},
 		}
-		found, err := c.ask(ctx, space)
+		found, err := c.ask(ctx, space, asText)
 		require.NoError(t, err)
 		require.Equal(t, 2, found.foreign)
 		return nil
@@ -168,7 +168,7 @@ func TestRunOnData(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "locomo10.json")); err != nil {
 		t.Skipf("the data sets are not here: %v", err)
 	}
-	result := runJSON(t, "-data", dir)
+	result := runJSON(t, "-data", dir, "-ablate=false")
 	require.InDelta(t, 1982.0, at(t, result, "locomo", "turn", "all", "n"), 0)
 	require.InDelta(t, 1982.0, at(t, result, "locomo", "session", "all", "n"), 0)
 	require.InDelta(t, 225.0, at(t, result, "cranfield", "all", "n"), 0)
