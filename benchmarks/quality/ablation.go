@@ -11,9 +11,10 @@ import (
 	"github.com/engramdb/engram/benchmarks/quality/oracle"
 )
 
-// The metrics that an ablation compares.
 const (
-	ablationDepth    = 10
+	ablationDepth = 10
+	// sessionDepth is how many turns the ten best sessions are looked for in.
+	sessionDepth     = 250
 	referenceClosely = 1e-9 // activations may differ by the order of their sums
 )
 
@@ -161,15 +162,15 @@ func (u *use) measure(ctx context.Context, dir, change string, collections []col
 		if err := load(ctx, registry, changed); err != nil {
 			return err
 		}
-		all, err := askAll(ctx, registry, changed, u.ask)
+		all, err := askAll(ctx, registry, changed, upTo(sessionDepth, u.ask))
 		if err != nil {
 			return err
 		}
-		wrong, err := askAll(ctx, registry, misspelt, u.ask)
+		wrong, err := askAll(ctx, registry, misspelt, upTo(ablationDepth, u.ask))
 		if err != nil {
 			return err
 		}
-		took, err := timeRecalls(ctx, registry, changed[:len(changed)-1], u.ask)
+		took, err := timeRecalls(ctx, registry, changed[:len(changed)-1], upTo(engram.DefaultLimit, u.ask))
 		row = newRow(change, "engine", newScores(withSessions(all, collections)), base)
 		typos := newScores(withSessions(wrong, collections))
 		row.MisspeltTurn = typos.turns.each(metricRecall(ablationDepth))

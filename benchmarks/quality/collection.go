@@ -42,8 +42,17 @@ type ranking struct {
 // asking makes the cue of a question.
 type asking func(text string) engram.Cue
 
-// asText asks with nothing but the question.
-func asText(text string) engram.Cue { return engram.Cue{Text: text} }
+// asText asks with nothing but the question, for all that it brings to mind.
+func asText(text string) engram.Cue { return engram.Cue{Text: text, Limit: engram.MaxLimit} }
+
+// upTo asks the same for no more than limit.
+func upTo(limit int, ask asking) asking {
+	return func(text string) engram.Cue {
+		cue := ask(text)
+		cue.Limit = limit
+		return cue
+	}
+}
 
 // load brings the registry to hold all collections. What it holds already it
 // leaves alone, so that an interrupted load can be resumed.
@@ -82,7 +91,7 @@ func missingFrom(ctx context.Context, space *engram.Space, memories []engram.Mem
 	return missing, nil
 }
 
-// askAll asks every collection's questions, for all that they bring to mind.
+// askAll asks every collection's questions.
 func askAll(ctx context.Context, registry *engram.Registry, collections []collection, ask asking) ([]answers, error) {
 	all := make([]answers, 0, len(collections))
 	for i := range collections {
@@ -110,9 +119,7 @@ func (c *collection) ask(ctx context.Context, space *engram.Space, ask asking) (
 	}
 	a := answers{collection: c}
 	for _, q := range c.questions {
-		cue := ask(q.text)
-		cue.Limit = engram.MaxLimit
-		recall, err := space.Recall(ctx, cue)
+		recall, err := space.Recall(ctx, ask(q.text))
 		if err != nil {
 			return a, fmt.Errorf("space %s: asking %q: %w", c.space, q.text, err)
 		}

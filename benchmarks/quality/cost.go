@@ -118,16 +118,16 @@ func (c *costReport) reopenAndAsk(ctx context.Context, dir string, collections [
 			return err
 		}
 		locomo, cranfield := collections[:len(collections)-1], collections[len(collections)-1:]
-		if c.Locomo, err = timeRecalls(ctx, registry, locomo, asText); err != nil {
+		if c.Locomo, err = timeRecalls(ctx, registry, locomo, upTo(engram.DefaultLimit, asText)); err != nil {
 			return err
 		}
-		c.Cranfield, err = timeRecalls(ctx, registry, cranfield, asText)
+		c.Cranfield, err = timeRecalls(ctx, registry, cranfield, upTo(engram.DefaultLimit, asText))
 		return err
 	})
 	return all, errors.Join(err, c.disk(dir, collections))
 }
 
-// timeRecalls asks all questions as a caller does who wants the default.
+// timeRecalls asks all questions for what a recall returns by default.
 func timeRecalls(ctx context.Context, registry *engram.Registry, collections []collection, ask asking) (latency, error) {
 	var durations []time.Duration
 	for _, one := range collections {
@@ -137,7 +137,6 @@ func timeRecalls(ctx context.Context, registry *engram.Registry, collections []c
 		}
 		for _, q := range one.questions {
 			cue := ask(q.text)
-			cue.Limit = engram.DefaultLimit
 			start := time.Now()
 			if _, err := space.Recall(ctx, cue); err != nil {
 				return latency{}, err
