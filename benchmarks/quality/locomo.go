@@ -174,4 +174,8 @@ func evidenceTurns(evidence []string) []string {
 	return turns
 }
 
-func categoryGroup(category int) string { return fmt.Sprintf("category%d", category) }
+// categoryPrefix begins the groups of categories; those of a half have its name
+// before it.
+const categoryPrefix = "category"
+
+func categoryGroup(category int) string { return fmt.Sprint(categoryPrefix, category) }

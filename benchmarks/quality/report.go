@@ -25,6 +25,8 @@ type locomoReport struct {
 	Turn        map[string]figures `json:"turn"`    // by group
 	Session     map[string]figures `json:"session"` // by group
 	ForeignHits int                `json:"foreign_hits"`
+	// MissedSessions are looked at by half.
+	MissedSessions map[string]missedReport `json:"missed_sessions"`
 }
 
 // intervalReport has the interval of each figure.
@@ -76,13 +78,15 @@ func newScores(all []answers) *scores {
 // newReport scores answers, of which the last are Cranfield's.
 func newReport(all []answers) *report {
 	s := newScores(all)
+	locomo, cranfield := all[:len(all)-1], all[len(all)-1]
 	r := &report{
-		Locomo:    locomoReport{Turn: s.turns.means(), Session: s.sessions.means(), ForeignHits: foreignHits(all)},
-		Cranfield: s.documents.means(),
-		Reliability: reliabilityReport{
-			Locomo:    reliabilityOf(all[:len(all)-1]...),
-			Cranfield: reliabilityOf(all[len(all)-1]),
-		},
+		Locomo:      locomoReport{Turn: s.turns.means(), Session: s.sessions.means(), ForeignHits: foreignHits(all)},
+		Cranfield:   s.documents.means(),
+		Reliability: reliabilityReport{Locomo: reliabilityOf(locomo...), Cranfield: reliabilityOf(cranfield)},
+	}
+	r.Locomo.MissedSessions = map[string]missedReport{}
+	for _, half := range []string{groupTuning, groupHeldOut} {
+		r.Locomo.MissedSessions[half] = missedSessions(locomo, half)
 	}
 	r.Intervals.Locomo.Turn, r.Intervals.Locomo.Session = s.turns.intervals(), s.sessions.intervals()
 	r.Intervals.Cranfield = s.documents.intervals()

@@ -38,7 +38,7 @@ func (t *table) end() error {
 
 // writeTable prints the report for a person to read.
 func (r *report) writeTable(w io.Writer) error {
-	err := errors.Join(r.writeFigures(w), r.writeIntervals(w), r.writeReliability(w))
+	err := errors.Join(r.writeFigures(w), r.writeMissed(w), r.writeIntervals(w), r.writeReliability(w))
 	if r.Cost != nil {
 		err = errors.Join(err, r.Cost.write(w))
 	}
@@ -74,6 +74,16 @@ func (r *report) writeFigures(w io.Writer) error {
 			}
 			t.row(cells...)
 		}
+	}
+	return t.end()
+}
+
+func (r *report) writeMissed(w io.Writer) error {
+	t := newTable(w)
+	t.row("\nsessions missed at 10", "missed", "of these multi-hop", "open", "no term shared", "one", "two", "more")
+	for _, half := range []string{groupTuning, groupHeldOut} {
+		m := r.Locomo.MissedSessions[half]
+		t.row(half, m.Missed, m.Categories[categoryGroup(1)], m.Categories[categoryGroup(3)], m.Terms[0], m.Terms[1], m.Terms[2], m.Terms[3])
 	}
 	return t.end()
 }
