@@ -2,7 +2,9 @@ package main
 
 import (
 	"hash/fnv"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/engramdb/engram/benchmarks/quality/oracle"
 )
@@ -35,12 +37,13 @@ func (h hashing) vector(text string) []float32 {
 		}
 	}
 	sums := make([]float64, h.dimension)
-	for feature, weight := range weights {
+	// In one order: sums made in another differ in their last bits.
+	for _, feature := range slices.Sorted(maps.Keys(weights)) {
 		hash := fnv.New64a()
-		hash.Write([]byte(feature)) //nolint:errcheck // a hash takes everything
+		hash.Write([]byte(feature))
 		sum := hash.Sum64()
 		// Once more is worth less than once. The lowest bit is the sign.
-		value := math.Sqrt(weight)
+		value := math.Sqrt(weights[feature])
 		if sum&1 == 1 {
 			value = -value
 		}

@@ -151,12 +151,12 @@ func (c *costReport) write(w io.Writer) error {
 	return err
 }
 
-func (a *ablationReport) write(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "\nthe reference implementation gives the engine's answer to %d of %d questions\n", a.Agreeing, a.Questions)
+func (r *ablationReport) write(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "\nthe reference implementation gives the engine's answer to %d of %d questions\n", r.Agreeing, r.Questions)
 	t := newTable(w)
 	t.row("change", "by", "turns R@10", "tuning", "held out", "multi-hop", "sessions", "Cranfield nDCG@10",
 		"gain of turns", "gain of Cranfield", "turns, misspelt", "Cranfield, misspelt", "p50 us")
-	for _, row := range a.Rows {
+	for _, row := range r.Rows {
 		cells := []any{
 			row.Change, row.By, row.Turn[groupAll], row.Turn[groupTuning], row.Turn[groupHeldOut], row.Turn[categoryGroup(1)],
 			row.Session[groupAll], row.Cranfield, row.TurnGain, row.CranfieldGain,
