@@ -60,9 +60,19 @@ func TestUseOfTheEngine(t *testing.T) {
 		require.Equal(t, "engine", row.By)
 		require.Equal(t, 1, row.Locomo.N, v.change)
 		require.Contains(t, row.MisspeltTurn, groupTuning, v.change)
-		require.InDelta(t, 1, row.Session[groupAll], 0, "sessions are known where they are not told")
+		require.InDelta(t, 1, row.Session[groupAll], 0, v.change)
 	}
 	require.Equal(t, "nothing", variants()[0].change)
+}
+
+// Sessions are known where the engine is not told of them.
+func TestWithSessions(t *testing.T) {
+	collections := ablationSample()
+	untold := (&use{memory: func(m engram.Memory) engram.Memory { m.Episode = ""; return m }}).changed(collections[0])
+	require.Empty(t, untold.memories[0].Episode)
+	require.Equal(t, "session", collections[0].memories[0].Episode)
+	known := withSessions([]answers{{collection: &untold}}, collections)
+	require.Same(t, &collections[0], known[0].collection)
 }
 
 func TestClosely(t *testing.T) {

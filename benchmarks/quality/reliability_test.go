@@ -44,12 +44,12 @@ func TestReliabilityOfNothing(t *testing.T) {
 
 func TestDiagram(t *testing.T) {
 	r := &reliability{Error: 0.0123}
-	r.Bins[2] = reliabilityBin{Recollections: 4, Confidence: 0.25, Answers: 0.5}
+	r.Bins[2] = reliabilityBin{Recollections: 4, Confidence: 0.25, Answers: 0.75}
 	var svg strings.Builder
 	require.NoError(t, r.writeDiagram(&svg, "held out"))
 	require.Equal(t, 1, strings.Count(svg.String(), "<circle"), "empty bins are not drawn")
 	require.Contains(t, svg.String(), "held out")
 	require.Contains(t, svg.String(), "0.012")
-	// 0.25 and 0.5 of 240 from the lower left corner of the axes.
-	require.Contains(t, svg.String(), `cx="100" cy="140"`)
+	// 0.25 and 0.75 of 240 from the lower left corner of the axes.
+	require.Contains(t, svg.String(), `cx="100" cy="80"`)
 }
