@@ -12,6 +12,7 @@ import (
 // collection is what one space is to remember, in order, and what it is asked.
 type collection struct {
 	space     engram.SpaceID
+	config    engram.SpaceConfig
 	memories  []engram.Memory
 	questions []question
 }
@@ -30,17 +31,34 @@ type answers struct {
 	foreign    int // recollections of something that is not in the collection
 }
 
-// ranking is one answer: ids with their activations, the most activated first.
+// ranking is one answer: ids with their activations and confidences, the most
+// activated first.
 type ranking struct {
 	ids         []string
 	activations []float64
+	confidences []float64
+}
+
+// asking makes the cue of a question.
+type asking func(text string) engram.Cue
+
+// asText asks with nothing but the question, for all that it brings to mind.
+func asText(text string) engram.Cue { return engram.Cue{Text: text, Limit: engram.MaxLimit} }
+
+// upTo asks the same for no more than limit.
+func upTo(limit int, ask asking) asking {
+	return func(text string) engram.Cue {
+		cue := ask(text)
+		cue.Limit = limit
+		return cue
+	}
 }
 
 // load brings the registry to hold all collections. What it holds already it
 // leaves alone, so that an interrupted load can be resumed.
 func load(ctx context.Context, registry *engram.Registry, collections []collection) error {
 	for _, c := range collections {
-		space, err := registry.GetOrCreate(ctx, c.space, engram.SpaceConfig{})
+		space, err := registry.GetOrCreate(ctx, c.space, c.config)
 		if err != nil {
 			return err
 		}
@@ -74,7 +92,7 @@ func missingFrom(ctx context.Context, space *engram.Space, memories []engram.Mem
 }
 
 // askAll asks every collection's questions.
-func askAll(ctx context.Context, registry *engram.Registry, collections []collection) ([]answers, error) {
+func askAll(ctx context.Context, registry *engram.Registry, collections []collection, ask asking) ([]answers, error) {
 	all := make([]answers, 0, len(collections))
 	for i := range collections {
 		c := &collections[i]
@@ -82,7 +100,7 @@ func askAll(ctx context.Context, registry *engram.Registry, collections []collec
 		if err != nil {
 			return nil, err
 		}
-		a, err := c.ask(ctx, space)
+		a, err := c.ask(ctx, space, ask)
 		if err != nil {
 			return nil, err
 		}
@@ -94,14 +112,14 @@ func askAll(ctx context.Context, registry *engram.Registry, collections []collec
 // ask asks the space the collection's questions. A recollection is foreign if it
 // names another space, or if its content is not what the collection has under
 // its id: the same ids are used in every conversation.
-func (c *collection) ask(ctx context.Context, space *engram.Space) (answers, error) {
+func (c *collection) ask(ctx context.Context, space *engram.Space, ask asking) (answers, error) {
 	contents := make(map[string]string, len(c.memories))
 	for _, m := range c.memories {
 		contents[m.ID] = m.Content
 	}
 	a := answers{collection: c}
 	for _, q := range c.questions {
-		recall, err := space.Recall(ctx, engram.Cue{Text: q.text, Limit: engram.MaxLimit})
+		recall, err := space.Recall(ctx, ask(q.text))
 		if err != nil {
 			return a, fmt.Errorf("space %s: asking %q: %w", c.space, q.text, err)
 		}
@@ -113,6 +131,7 @@ func (c *collection) ask(ctx context.Context, space *engram.Space) (answers, err
 			}
 			r.ids = append(r.ids, found.Memory.ID)
 			r.activations = append(r.activations, found.Activation)
+			r.confidences = append(r.confidences, found.Confidence)
 		}
 		a.rankings = append(a.rankings, r)
 	}
@@ -144,23 +163,4 @@ func withRegistry(dir string, use func(*engram.Registry) error) error {
 		return err
 	}
 	return errors.Join(use(registry), registry.Close())
-}
-
-func loadAndAsk(ctx context.Context, dir string, collections []collection) (all []answers, err error) {
-	err = withRegistry(dir, func(registry *engram.Registry) error {
-		if err := load(ctx, registry, collections); err != nil {
-			return err
-		}
-		all, err = askAll(ctx, registry, collections)
-		return err
-	})
-	return all, err
-}
-
-func reopenAndAsk(ctx context.Context, dir string, collections []collection) (all []answers, err error) {
-	err = withRegistry(dir, func(registry *engram.Registry) error {
-		all, err = askAll(ctx, registry, collections)
-		return err
-	})
-	return all, err
 }

@@ -151,7 +151,7 @@ func resumeAndAsk(ctx context.Context, dir string, collections []collection, cra
 		if err := load(ctx, registry, collections); err != nil {
 			return err
 		}
-		all, err = askAll(ctx, registry, collections)
+		all, err = askAll(ctx, registry, collections, asText)
 		return err
 	})
 	return all, err

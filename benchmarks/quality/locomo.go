@@ -154,7 +154,7 @@ func (c *locomoConversation) questions(memories []engram.Memory, half string) []
 		questions = append(questions, question{
 			text:   strings.TrimSpace(q.Text),
 			gold:   gold,
-			groups: []string{groupAll, half, categoryGroup(q.Category)},
+			groups: []string{groupAll, half, categoryGroup(q.Category), half + "_" + categoryGroup(q.Category)},
 		})
 	}
 	return questions
@@ -174,4 +174,8 @@ func evidenceTurns(evidence []string) []string {
 	return turns
 }
 
-func categoryGroup(category int) string { return fmt.Sprintf("category%d", category) }
+// categoryPrefix begins the groups of categories; those of a half have its name
+// before it.
+const categoryPrefix = "category"
+
+func categoryGroup(category int) string { return fmt.Sprint(categoryPrefix, category) }

@@ -47,8 +47,8 @@ func TestParseLocomo(t *testing.T) {
 	require.Equal(t, time.Date(2024, 2, 29, 0, 5, 0, 0, time.UTC), c.memories[2].Time)
 
 	require.Equal(t, []question{
-		{text: "What did Ann show?", gold: goldOf("D2:1"), groups: []string{"all", "tuning", "category4"}},
-		{text: "Several?", gold: goldOf("D2:1", "D2:2", "D10:1"), groups: []string{"all", "tuning", "category1"}},
+		{text: "What did Ann show?", gold: goldOf("D2:1"), groups: []string{"all", "tuning", "category4", "tuning_category4"}},
+		{text: "Several?", gold: goldOf("D2:1", "D2:2", "D10:1"), groups: []string{"all", "tuning", "category1", "tuning_category1"}},
 	}, c.questions)
 }
 

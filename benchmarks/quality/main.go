@@ -8,7 +8,13 @@
 // resumed. It fails if a recall returns anything of another space, if an
 // acknowledged write is lost, or if an answer differs.
 //
-//	go run ./benchmarks/quality -data ../shared/data -json
+// It also says how much figures depend on which questions were asked (intervals),
+// whether confidence can be relied on, what all that costs in time, heap and disk,
+// and what each part of recall gives (ablation): what users of the engine can set
+// is changed in the engine, the rest in the reference implementation, whose answers
+// to all questions must be the engine's.
+//
+//	go run ./benchmarks/quality -data DIR -json
 package main
 
 import (
@@ -33,11 +39,14 @@ const defaultData = "../shared/data"
 const childFlag = "load-until-killed"
 
 type options struct {
-	data  string // directory of the data sets
-	dir   string // directory of the registries; empty for a temporary one
-	json  bool
-	seed  uint64
-	child string // directory of the registry to load as the child; empty for the parent
+	data string // directory of the data sets
+	dir  string // directory of the registries; empty for a temporary one
+	json bool
+	seed uint64
+	// ablate also measures recall without each of its parts.
+	ablate  bool
+	diagram string // file for the diagram of the held-out half; empty for none
+	child   string // directory of the registry to load as the child; empty for the parent
 }
 
 func main() {
@@ -80,6 +89,9 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	} else {
 		err = result.writeTable(stdout)
 	}
+	if o.diagram != "" {
+		err = errors.Join(err, result.Reliability.Locomo[groupHeldOut].writeDiagramFile(o.diagram, "LoCoMo, held out"))
+	}
 	return errors.Join(err, result.failure())
 }
 
@@ -94,6 +106,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.data, "data", data, "`directory` of the data sets; "+dataVariable+" changes the default")
 	flags.StringVar(&o.dir, "dir", "", "`directory` to keep the registries in; default a temporary one")
 	flags.BoolVar(&o.json, "json", false, "print JSON instead of a table")
+	flags.BoolVar(&o.ablate, "ablate", true, "also measure recall without each of its parts")
+	flags.StringVar(&o.diagram, "diagram", "", "SVG `file` to draw the reliability of confidence in, of LoCoMo's held-out half")
 	flags.Uint64Var(&o.seed, "seed", 0, "when to kill the loading process; 0 draws a `seed`")
 	flags.StringVar(&o.child, childFlag, "", "")
 	err := flags.Parse(args)
@@ -142,12 +156,13 @@ func measure(ctx context.Context, o options, progress *progress, locomo []collec
 	all := append(locomo[:len(locomo):len(locomo)], cranfield)
 
 	progress.say("loading")
-	first, err := loadAndAsk(ctx, loaded, all)
+	cost := newCostReport(all)
+	first, err := cost.loadAndAsk(ctx, loaded, all)
 	if err != nil {
 		return nil, err
 	}
 	progress.say("asking again after a restart")
-	restarted, err := reopenAndAsk(ctx, loaded, all)
+	restarted, err := cost.reopenAndAsk(ctx, loaded, all)
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +177,14 @@ func measure(ctx context.Context, o options, progress *progress, locomo []collec
 		return nil, err
 	}
 
-	conversations := len(locomo)
-	result := newReport(first[:conversations], first[conversations])
+	result := newReport(first)
+	result.Cost = cost
 	result.Locomo.ForeignHits += foreignHits(restarted) + foreignHits(resumed)
 	result.RestartIdentical = sameAnswers(first, restarted)
 	result.SigkillIdentical = sameAnswers(first, resumed) && crash.Lost == 0 && crash.OutOfOrder == 0
 	result.Sigkill = crash
-	return result, nil
+	if o.ablate {
+		result.Ablation, err = ablate(ctx, dir, progress, all, first)
+	}
+	return result, err
 }

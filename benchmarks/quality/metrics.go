@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // rankCut is the rank below which nDCG and MRR see nothing.
@@ -22,6 +23,18 @@ func depths() []int { return []int{5, 10, 20, 50} }
 func metricRecall(depth int) string { return fmt.Sprintf("R@%d", depth) }
 
 func metricAny(depth int) string { return fmt.Sprintf("any@%d", depth) }
+
+// metricNames are all but n, in the order of the table.
+func metricNames() []string {
+	var names []string
+	for _, depth := range depths() {
+		names = append(names, metricRecall(depth))
+	}
+	for _, depth := range depths() {
+		names = append(names, metricAny(depth))
+	}
+	return append(names, metricMRR, metricNDCG)
+}
 
 // figures are metrics by name.
 type figures map[string]float64
@@ -62,26 +75,49 @@ func score(ranked []string, gold map[string]bool) figures {
 	return f
 }
 
-// tally collects the figures of groups of questions.
-type tally map[string]figures
-
-// add counts one question's figures in each of its groups.
-func (t tally) add(f figures, groups []string) {
-	for _, group := range groups {
-		if t[group] == nil {
-			t[group] = figures{}
-		}
-		for metric, value := range f {
-			t[group][metric] += value
-		}
-	}
+// sample is one question's figures, and the groups that they count in.
+type sample struct {
+	figures figures
+	groups  []string
 }
 
-// means turns the sums into means over the questions of each group; n stays
-// their number.
-func (t tally) means() map[string]figures {
-	means := make(map[string]figures, len(t))
-	for group, sums := range t {
+// samples are the figures of a data set's questions, in their order.
+type samples []sample
+
+// of returns the figures of a group's questions, in their order.
+func (s samples) of(group string) []figures {
+	var list []figures
+	for _, one := range s {
+		if slices.Contains(one.groups, group) {
+			list = append(list, one.figures)
+		}
+	}
+	return list
+}
+
+// groups are the names of all groups, in the order of their first questions.
+func (s samples) groups() []string {
+	var names []string
+	for _, one := range s {
+		for _, group := range one.groups {
+			if !slices.Contains(names, group) {
+				names = append(names, group)
+			}
+		}
+	}
+	return names
+}
+
+// means are the means over the questions of each group; n is their number.
+func (s samples) means() map[string]figures {
+	means := map[string]figures{}
+	for _, group := range s.groups() {
+		sums := figures{}
+		for _, f := range s.of(group) {
+			for metric, value := range f {
+				sums[metric] += value
+			}
+		}
 		means[group] = figures{}
 		for metric, sum := range sums {
 			means[group][metric] = sum / sums[metricN]

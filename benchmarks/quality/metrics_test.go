@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -54,16 +53,18 @@ func TestScoreBounds(t *testing.T) {
 	require.InDelta(t, 10.0/12, score(many, goldOf(many...))["R@10"], 1e-12)
 }
 
-func TestTally(t *testing.T) {
-	sums := tally{}
-	sums.add(figures{metricN: 1, "R@5": 1}, []string{groupAll, groupTuning})
-	sums.add(figures{metricN: 1, "R@5": 0}, []string{groupAll})
-	sums.add(figures{metricN: 1, "R@5": 0.5}, []string{groupAll})
+func TestMeans(t *testing.T) {
+	s := samples{
+		{figures{metricN: 1, "R@5": 1}, []string{groupAll, groupTuning}},
+		{figures{metricN: 1, "R@5": 0}, []string{groupAll}},
+		{figures{metricN: 1, "R@5": 0.5}, []string{groupAll}},
+	}
 	require.Equal(t, map[string]figures{
 		groupAll:    {metricN: 3, "R@5": 0.5},
 		groupTuning: {metricN: 1, "R@5": 1},
-	}, sums.means())
-	require.False(t, math.IsNaN(sums.means()[groupAll]["R@5"]))
+	}, s.means())
+	require.Equal(t, []string{groupAll, groupTuning}, s.groups())
+	require.Empty(t, s.of(groupHeldOut))
 }
 
 func TestFirstAppearances(t *testing.T) {

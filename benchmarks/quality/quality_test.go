@@ -93,6 +93,30 @@ func TestRunOnSample(t *testing.T) {
 	acknowledged := at(t, result, "sigkill", "acknowledged_before_kill")
 	require.GreaterOrEqual(t, at(t, result, "sigkill", "found_after_kill"), acknowledged)
 	require.GreaterOrEqual(t, acknowledged, at(t, result, "sigkill", "kill_after"))
+
+	require.Equal(t, []any{1.0, 1.0}, at(t, result, "intervals", "locomo", "turn", "all", "R@10"))
+	require.Contains(t, at(t, result, "intervals", "locomo", "session"), "tuning_category4")
+	require.Contains(t, at(t, result, "intervals", "cranfield", "all"), "nDCG@10")
+	require.Contains(t, at(t, result, "reliability", "locomo", "tuning"), "ece")
+	require.Len(t, at(t, result, "reliability", "cranfield", "all", "bins"), 10)
+	for _, figure := range []string{
+		"memories_per_second", "heap_bytes_per_memory_written", "heap_bytes_per_memory_woken",
+		"disk_bytes_per_memory", "journal_bytes", "text_bytes",
+	} {
+		require.Positive(t, at(t, result, "cost", figure), figure)
+	}
+	require.Positive(t, at(t, result, "cost", "recall_locomo", "p50_us"))
+	require.GreaterOrEqual(t, at(t, result, "cost", "recall_locomo", "p99_us"), at(t, result, "cost", "recall_locomo", "p50_us"))
+	require.InDelta(t, 2.0, at(t, result, "cost", "recall_cranfield", "n"), 0)
+	require.Equal(t, at(t, result, "ablation", "questions"), at(t, result, "ablation", "reference_agrees"))
+	rows, isList := at(t, result, "ablation", "rows").([]any)
+	require.True(t, isList)
+	require.Len(t, rows, len(variants()))
+	whole, isObject := rows[0].(map[string]any)
+	require.True(t, isObject)
+	require.InDelta(t, at(t, result, "locomo", "turn", "all", "R@10"), at(t, whole, "turn", "all"), 0)
+	require.Equal(t, []any{0.0, 0.0}, at(t, whole, "turn_gain"))
+	require.Equal(t, []any{0.0, 0.0}, at(t, whole, "cranfield_gain"))
 }
 
 // What another conversation has under the same id is a foreign hit.
@@ -110,7 +134,7 @@ func TestAskFindsForeignHits(t *testing.T) {
 			memories:  []engram.Memory{{ID: "1", Content: "my apple"}, {ID: "2", Content: "my pear"}},
 			questions: []question{{text: "apple", gold: goldOf("1"), groups: []string{groupAll}}},
 		}
-		found, err := c.ask(ctx, space)
+		found, err := c.ask(ctx, space, asText)
 		require.NoError(t, err)
 		require.Equal(t, 2, found.foreign)
 		return nil
@@ -168,7 +192,7 @@ func TestRunOnData(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "locomo10.json")); err != nil {
 		t.Skipf("the data sets are not here: %v", err)
 	}
-	result := runJSON(t, "-data", dir)
+	result := runJSON(t, "-data", dir, "-ablate=false")
 	require.InDelta(t, 1982.0, at(t, result, "locomo", "turn", "all", "n"), 0)
 	require.InDelta(t, 1982.0, at(t, result, "locomo", "session", "all", "n"), 0)
 	require.InDelta(t, 225.0, at(t, result, "cranfield", "all", "n"), 0)

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 )
 
-// report is what a run found out. Its JSON is keyed data set, level, group, metric.
+// report is what a run found out. Its JSON is keyed data set, level, group,
+// metric; intervals has the same keys.
 type report struct {
 	Locomo           locomoReport       `json:"locomo"`
 	Cranfield        map[string]figures `json:"cranfield"` // by group
+	Intervals        intervalReport     `json:"intervals"`
+	Reliability      reliabilityReport  `json:"reliability"`
+	Cost             *costReport        `json:"cost"`
+	Ablation         *ablationReport    `json:"ablation,omitempty"`
 	RestartIdentical bool               `json:"restart_identical"`
 	SigkillIdentical bool               `json:"sigkill_identical"`
 	Sigkill          *crashReport       `json:"sigkill"`
@@ -21,11 +25,35 @@ type locomoReport struct {
 	Turn        map[string]figures `json:"turn"`    // by group
 	Session     map[string]figures `json:"session"` // by group
 	ForeignHits int                `json:"foreign_hits"`
+	// MissedSessions are looked at by half.
+	MissedSessions map[string]missedReport `json:"missed_sessions"`
 }
 
-// newReport scores the answers of both data sets.
-func newReport(locomo []answers, cranfield answers) *report {
-	turns, sessions, documents := tally{}, tally{}, tally{}
+// intervalReport has the interval of each figure.
+type intervalReport struct {
+	Locomo struct {
+		Turn    map[string]map[string]interval `json:"turn"`
+		Session map[string]map[string]interval `json:"session"`
+	} `json:"locomo"`
+	Cranfield map[string]map[string]interval `json:"cranfield"`
+}
+
+// reliabilityReport says of each group how far confidence can be relied on.
+type reliabilityReport struct {
+	Locomo    map[string]*reliability `json:"locomo"`
+	Cranfield map[string]*reliability `json:"cranfield"`
+}
+
+// scores are the figures of each question.
+type scores struct {
+	turns, sessions samples // LoCoMo
+	documents       samples // Cranfield
+}
+
+// newScores scores answers, of which the last are Cranfield's.
+func newScores(all []answers) *scores {
+	s := new(scores)
+	locomo, cranfield := all[:len(all)-1], all[len(all)-1]
 	for _, conversation := range locomo {
 		session := map[string]string{}
 		for _, m := range conversation.collection.memories {
@@ -33,25 +61,36 @@ func newReport(locomo []answers, cranfield answers) *report {
 		}
 		for i, q := range conversation.collection.questions {
 			ranked := conversation.rankings[i].ids
-			turns.add(score(ranked, q.gold), q.groups)
+			s.turns = append(s.turns, sample{score(ranked, q.gold), q.groups})
 			goldSessions := map[string]bool{}
 			for turn := range q.gold {
 				goldSessions[session[turn]] = true
 			}
-			sessions.add(score(firstAppearances(ranked, session), goldSessions), q.groups)
+			s.sessions = append(s.sessions, sample{score(firstAppearances(ranked, session), goldSessions), q.groups})
 		}
 	}
 	for i, q := range cranfield.collection.questions {
-		documents.add(score(cranfield.rankings[i].ids, q.gold), q.groups)
+		s.documents = append(s.documents, sample{score(cranfield.rankings[i].ids, q.gold), q.groups})
 	}
-	return &report{
-		Locomo: locomoReport{
-			Turn:        turns.means(),
-			Session:     sessions.means(),
-			ForeignHits: foreignHits(locomo) + cranfield.foreign,
-		},
-		Cranfield: documents.means(),
+	return s
+}
+
+// newReport scores answers, of which the last are Cranfield's.
+func newReport(all []answers) *report {
+	s := newScores(all)
+	locomo, cranfield := all[:len(all)-1], all[len(all)-1]
+	r := &report{
+		Locomo:      locomoReport{Turn: s.turns.means(), Session: s.sessions.means(), ForeignHits: foreignHits(all)},
+		Cranfield:   s.documents.means(),
+		Reliability: reliabilityReport{Locomo: reliabilityOf(locomo...), Cranfield: reliabilityOf(cranfield)},
 	}
+	r.Locomo.MissedSessions = map[string]missedReport{}
+	for _, half := range []string{groupTuning, groupHeldOut} {
+		r.Locomo.MissedSessions[half] = missedSessions(locomo, half)
+	}
+	r.Intervals.Locomo.Turn, r.Intervals.Locomo.Session = s.turns.intervals(), s.sessions.intervals()
+	r.Intervals.Cranfield = s.documents.intervals()
+	return r
 }
 
 // failure is nil if everything that must hold held.
@@ -72,6 +111,10 @@ func (r *report) failure() error {
 	if !r.SigkillIdentical {
 		failures = append(failures, fmt.Errorf("the killed and resumed load is not as the other one, seed %d", r.Sigkill.Seed))
 	}
+	if r.Ablation != nil && r.Ablation.Agreeing < r.Ablation.Questions {
+		failures = append(failures, fmt.Errorf("the reference implementation gives %d of %d questions another answer",
+			r.Ablation.Questions-r.Ablation.Agreeing, r.Ablation.Questions))
+	}
 	return errors.Join(failures...)
 }
 
@@ -79,61 +122,4 @@ func (r *report) writeJSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(r)
-}
-
-func (r *report) writeTable(w io.Writer) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	metrics := []string{}
-	for _, depth := range depths() {
-		metrics = append(metrics, metricRecall(depth))
-	}
-	for _, depth := range depths() {
-		metrics = append(metrics, metricAny(depth))
-	}
-	metrics = append(metrics, metricMRR, metricNDCG)
-
-	row := func(cells ...any) error {
-		for _, cell := range cells {
-			if _, err := fmt.Fprint(table, cell, "\t"); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintln(table)
-		return err
-	}
-	header := []any{"data set", "group", metricN}
-	for _, metric := range metrics {
-		header = append(header, metric)
-	}
-	err := row(header...)
-	for _, part := range []struct {
-		name   string
-		groups map[string]figures
-	}{{"LoCoMo turns", r.Locomo.Turn}, {"LoCoMo sessions", r.Locomo.Session}, {"Cranfield", r.Cranfield}} {
-		for _, group := range groupOrder() {
-			f, present := part.groups[group]
-			if !present {
-				continue
-			}
-			cells := []any{part.name, group, int(f[metricN])}
-			for _, metric := range metrics {
-				cells = append(cells, fmt.Sprintf("%.3f", f[metric]))
-			}
-			err = errors.Join(err, row(cells...))
-		}
-	}
-	err = errors.Join(err, table.Flush())
-	_, printErr := fmt.Fprintf(w, "\nhits from another space      %d\nsame answers after restart   %t\nsame answers after SIGKILL   %t"+
-		"   (seed %d: %d acknowledged before the kill, %d found after it, %d lost, %d resumed)\n",
-		r.Locomo.ForeignHits, r.RestartIdentical, r.SigkillIdentical,
-		r.Sigkill.Seed, r.Sigkill.Acknowledged, r.Sigkill.Found, r.Sigkill.Lost, r.Sigkill.Resumed)
-	return errors.Join(err, printErr)
-}
-
-func groupOrder() []string {
-	order := []string{groupAll, groupTuning, groupHeldOut}
-	for category := 1; category <= 5; category++ {
-		order = append(order, categoryGroup(category))
-	}
-	return order
 }

@@ -74,23 +74,44 @@ func fold(text string) string {
 }
 
 // term is what a word is indexed as.
-func (w word) term() string {
+func (f Form) term(w word) string {
+	if f.KeepsEndings {
+		return w.folded
+	}
 	for _, r := range w.folded {
 		if r < 'a' || r > 'z' {
 			return w.folded
 		}
 	}
-	return string(stem.English(stem.Base([]byte(w.folded))))
+	base := []byte(w.folded)
+	if !f.KeepsIrregular {
+		base = stem.Base(base)
+	}
+	return string(stem.English(base))
 }
+
+// Words are the folded words of a text without the stop words.
+func Words(text string) []string {
+	var list []string
+	for _, w := range words(text) {
+		if !w.stop {
+			list = append(list, w.folded)
+		}
+	}
+	return list
+}
+
+// Term is what the chosen form indexes a folded word as.
+func Term(folded string) string { return Chosen().term(word{folded: folded}) }
 
 // terms are those of all words but the stop words; of a text of nothing else,
 // those of the stop words.
-func terms(list []word) []string {
+func (f Form) terms(list []word) []string {
 	var all, kept []string
 	for _, w := range list {
-		all = append(all, w.term())
-		if !w.stop {
-			kept = append(kept, w.term())
+		all = append(all, f.term(w))
+		if !w.stop || f.KeepsStopWords {
+			kept = append(kept, f.term(w))
 		}
 	}
 	if len(kept) == 0 {

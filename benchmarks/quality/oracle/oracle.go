@@ -45,24 +45,41 @@ import (
 	"github.com/engramdb/engram"
 )
 
-// The parameters, fitted on the tuning half of LoCoMo and half of Cranfield's
-// queries, and rounded. Each lies in a plateau.
+// Form is what a score is made of, and with which weights. A weight of zero leaves
+// its part out.
+type Form struct {
+	K1, B float64 // of BM25
+
+	NearShare     float64 // from a neighbour at distance one
+	FarShare      float64 // at distance two
+	QuestionPass  float64 // more from the one before, by its share of questions
+	QuestionPrice float64 // off the score, by a memory's own share of questions
+
+	EpisodeWeight  float64
+	LabelWeight    float64
+	TimeWeight     float64
+	AnswerWeight   float64
+	FeedbackWeight float64
+
+	KeepsStopWords bool
+	KeepsEndings   bool // words are not stemmed, and irregular forms stay
+	KeepsIrregular bool // only irregular forms stay
+}
+
+// Chosen is the form that the engine has. The weights were fitted on the tuning
+// half of LoCoMo and half of Cranfield's queries, and rounded; each lies in a
+// plateau.
+func Chosen() Form {
+	return Form{
+		K1: 1.3, B: 0.5,
+		NearShare: 0.45, FarShare: 0.3, QuestionPass: 0.4, QuestionPrice: 0.3,
+		EpisodeWeight: 0.3, LabelWeight: 2.5, TimeWeight: 2, AnswerWeight: 3, FeedbackWeight: 0.7,
+	}
+}
+
+// The rest of the form, which nothing here varies.
 const (
-	k1 = 1.3
-	b  = 0.5
-
-	nearShare     = 0.45 // from a neighbour at distance one
-	farShare      = 0.3  // at distance two
-	questionPass  = 0.4  // more from the one before, by its share of questions
-	questionPrice = 0.3  // off the score, by a memory's own share of questions
-
-	episodeWeight = 0.3
-	labelWeight   = 2.5
-	timeWeight    = 2
-	afterglowDays = 7
-	answerWeight  = 3
-
-	feedbackWeight   = 0.7
+	afterglowDays    = 7
 	feedbackMemories = 5
 	feedbackTerms    = 20
 	// Terms of one memory lead nowhere; those of more than this share of the space
@@ -76,6 +93,7 @@ const (
 
 // Space is the memories of one space, analyzed.
 type Space struct {
+	form     Form
 	memories []*memory
 	episodes map[string]*episode
 
@@ -122,9 +140,11 @@ type Recollection struct {
 	Confidence float64
 }
 
-// New analyzes the memories of a space, in the order they were remembered.
-func New(memories []engram.Memory) *Space {
+// New analyzes the memories of a space, in the order they were remembered, to be
+// recalled by the form.
+func New(memories []engram.Memory, form Form) *Space {
 	s := &Space{
+		form:       form,
 		episodes:   map[string]*episode{},
 		containing: map[string]int{},
 		labelled:   map[string]int{},
@@ -147,13 +167,13 @@ func New(memories []engram.Memory) *Space {
 
 func (s *Space) add(given engram.Memory, place int) {
 	content := words(given.Content)
-	list := terms(content)
+	list := s.form.terms(content)
 	m := &memory{
 		Memory:        given,
 		place:         place,
 		counts:        map[string]int{},
 		length:        len(list),
-		label:         distinct(terms(words(label(given.Content)))),
+		label:         distinct(s.form.terms(words(label(given.Content)))),
 		questionShare: questionShare(given.Content),
 		tellsWhen:     tellsWhen(content),
 	}
@@ -186,7 +206,7 @@ func (s *Space) add(given engram.Memory, place int) {
 // Recall returns what the cue brings to mind, best first.
 func (s *Space) Recall(cue string) []Recollection {
 	asked := words(cue)
-	cueTerms := distinct(terms(asked))
+	cueTerms := distinct(s.form.terms(asked))
 	dates, when := datesIn(asked), asksWhen(asked)
 	var found []*Recollection
 	var owners []*memory
@@ -195,11 +215,11 @@ func (s *Space) Recall(cue string) []Recollection {
 		if p.Text == 0 && p.Episode == 0 {
 			continue
 		}
-		p.Label, p.Time = s.labelMatch(m, cueTerms), timeMatch(m, dates)
+		p.Label, p.Time = s.labelMatch(m, cueTerms), s.timeMatch(m, dates)
 		if when && m.tellsWhen {
-			p.Answer = answerWeight
+			p.Answer = s.form.AnswerWeight
 		}
-		found = append(found, &Recollection{Memory: m.Memory, Parts: p, Score: m.discounted(p)})
+		found = append(found, &Recollection{Memory: m.Memory, Parts: p, Score: s.discounted(m, p)})
 		owners = append(owners, m)
 	}
 	order := make([]int, len(found))
@@ -222,7 +242,7 @@ func (s *Space) Recall(cue string) []Recollection {
 	bound := s.bound(cueTerms, dates, when)
 	for i, r := range found {
 		r.Parts.Feedback = feedback.match(s, owners[i])
-		r.Score, r.Bound = owners[i].discounted(r.Parts), bound
+		r.Score, r.Bound = s.discounted(owners[i], r.Parts), bound
 	}
 	slices.SortFunc(order, byScore)
 
@@ -251,8 +271,8 @@ func setConfidence(ranked []Recollection) {
 }
 
 // discounted is the score of m's parts.
-func (m *memory) discounted(p Parts) float64 {
-	return (p.Text + p.Episode + p.Label + p.Time + p.Answer + p.Feedback) * (1 - questionPrice*m.questionShare)
+func (s *Space) discounted(m *memory, p Parts) float64 {
+	return (p.Text + p.Episode + p.Label + p.Time + p.Answer + p.Feedback) * (1 - s.form.QuestionPrice*m.questionShare)
 }
 
 func (s *Space) idf(t string) float64 { return idf(s.containing[t], len(s.memories)) }
@@ -261,10 +281,12 @@ func idf(containing, all int) float64 {
 	return math.Log(1 + (float64(all-containing)+0.5)/(float64(containing)+0.5))
 }
 
-func saturate(frequency float64) float64 { return frequency * (k1 + 1) / (frequency + k1) }
+func (s *Space) saturate(frequency float64) float64 {
+	return frequency * (s.form.K1 + 1) / (frequency + s.form.K1)
+}
 
 func (s *Space) frequency(t string, m *memory) float64 {
-	return float64(m.counts[t]) / (1 - b + b*float64(m.length)/s.averageLength)
+	return float64(m.counts[t]) / (1 - s.form.B + s.form.B*float64(m.length)/s.averageLength)
 }
 
 func (s *Space) text(m *memory, cue []string) float64 {
@@ -274,7 +296,7 @@ func (s *Space) text(m *memory, cue []string) float64 {
 		if m.episode != nil {
 			f += s.surroundings(t, m)
 		}
-		sum += s.idf(t) * saturate(f)
+		sum += s.idf(t) * s.saturate(f)
 	}
 	return sum
 }
@@ -282,7 +304,7 @@ func (s *Space) text(m *memory, cue []string) float64 {
 // surroundings is the frequency of t that m's neighbours pass on to it.
 func (s *Space) surroundings(t string, m *memory) float64 {
 	sum := 0.0
-	for i, share := range []float64{farShare, nearShare, 0, nearShare, farShare} {
+	for i, share := range []float64{s.form.FarShare, s.form.NearShare, 0, s.form.NearShare, s.form.FarShare} {
 		distance := i - 2
 		turn := m.turn + distance
 		if turn < 0 || turn >= len(m.episode.memories) {
@@ -290,7 +312,7 @@ func (s *Space) surroundings(t string, m *memory) float64 {
 		}
 		neighbour := m.episode.memories[turn]
 		if distance == -1 {
-			share += questionPass * neighbour.questionShare
+			share += s.form.QuestionPass * neighbour.questionShare
 		}
 		sum += share * s.frequency(t, neighbour)
 	}
@@ -303,10 +325,10 @@ func (s *Space) episodeMatch(m *memory, cue []string) float64 {
 	}
 	sum := 0.0
 	for _, t := range cue {
-		f := float64(m.episode.counts[t]) / (1 - b + b*float64(m.episode.length)/s.averageEpisodeLength)
-		sum += s.idf(t) * saturate(f)
+		f := float64(m.episode.counts[t]) / (1 - s.form.B + s.form.B*float64(m.episode.length)/s.averageEpisodeLength)
+		sum += s.idf(t) * s.saturate(f)
 	}
-	return episodeWeight * sum
+	return s.form.EpisodeWeight * sum
 }
 
 func (s *Space) labelMatch(m *memory, cue []string) float64 {
@@ -316,15 +338,15 @@ func (s *Space) labelMatch(m *memory, cue []string) float64 {
 			sum += idf(s.labelled[t], len(s.memories))
 		}
 	}
-	return labelWeight * sum
+	return s.form.LabelWeight * sum
 }
 
-func timeMatch(m *memory, dates []date) float64 {
+func (s *Space) timeMatch(m *memory, dates []date) float64 {
 	best := 0.0
 	for _, d := range dates {
 		best = max(best, d.weight()*d.nearness(m.Time, afterglowDays))
 	}
-	return timeWeight * best
+	return s.form.TimeWeight * best
 }
 
 type scored struct {
@@ -353,7 +375,7 @@ func (s *Space) feedback(best []scored, cue []string) feedbackCue {
 			if n < 2 || float64(n) > feedbackCommon*float64(len(s.memories)) || slices.Contains(m.label, t) {
 				continue
 			}
-			weights[t] += strength * s.idf(t) * saturate(s.frequency(t, m.memory))
+			weights[t] += strength * s.idf(t) * s.saturate(s.frequency(t, m.memory))
 		}
 	}
 	var f feedbackCue
@@ -373,7 +395,7 @@ func (s *Space) feedback(best []scored, cue []string) feedbackCue {
 		reach += weights[t] / total * s.idf(t)
 	}
 	if reach > 0 {
-		f.scale = feedbackWeight * s.sumOfIDF(cue) / reach
+		f.scale = s.form.FeedbackWeight * s.sumOfIDF(cue) / reach
 	}
 	return f
 }
@@ -381,7 +403,7 @@ func (s *Space) feedback(best []scored, cue []string) feedbackCue {
 func (f feedbackCue) match(s *Space, m *memory) float64 {
 	sum := 0.0
 	for i, t := range f.terms {
-		sum += f.weights[i] * s.idf(t) * saturate(s.frequency(t, m))
+		sum += f.weights[i] * s.idf(t) * s.saturate(s.frequency(t, m))
 	}
 	return f.scale * sum
 }
@@ -396,19 +418,19 @@ func (s *Space) sumOfIDF(terms []string) float64 {
 
 // bound is what the parts can reach for a cue.
 func (s *Space) bound(cue []string, dates []date, when bool) float64 {
-	sum := (k1 + 1) * (1 + episodeWeight + feedbackWeight) * s.sumOfIDF(cue)
+	sum := (s.form.K1 + 1) * (1 + s.form.EpisodeWeight + s.form.FeedbackWeight) * s.sumOfIDF(cue)
 	for _, t := range cue {
 		if n := s.labelled[t]; n > 0 {
-			sum += labelWeight * idf(n, len(s.memories))
+			sum += s.form.LabelWeight * idf(n, len(s.memories))
 		}
 	}
 	best := 0.0
 	for _, d := range dates {
 		best = max(best, d.weight())
 	}
-	sum += timeWeight * best
+	sum += s.form.TimeWeight * best
 	if when {
-		sum += answerWeight
+		sum += s.form.AnswerWeight
 	}
 	return sum
 }

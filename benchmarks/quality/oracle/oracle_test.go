@@ -22,7 +22,7 @@ func ids(found []Recollection) []string {
 
 // Two memories of one word each, one of which matches: the numbers by hand.
 func TestTextIsBM25(t *testing.T) {
-	found := New([]engram.Memory{{ID: "1", Content: "apple"}, {ID: "2", Content: "pear"}}).Recall("an apple")
+	found := New([]engram.Memory{{ID: "1", Content: "apple"}, {ID: "2", Content: "pear"}}, Chosen()).Recall("an apple")
 	require.Equal(t, []string{"1"}, ids(found))
 	require.InDelta(t, math.Log(2), found[0].Parts.Text, 1e-12, "idf ln(1 + 1.5/1.5), saturation 1")
 	require.Equal(t, Parts{Text: found[0].Parts.Text}, found[0].Parts)
@@ -36,7 +36,7 @@ func TestNeighboursSaturateTogether(t *testing.T) {
 		{ID: "3", Content: "plum", Episode: "e", Time: day(3)},
 		{ID: "4", Content: "grape", Episode: "e", Time: day(4)},
 		{ID: "5", Content: "melon", Episode: "other", Time: day(1)},
-	})
+	}, Chosen())
 	found := s.Recall("apple")
 	require.Equal(t, []string{"1", "2", "3", "4"}, ids(found), "the other episode is not brought to mind")
 	idf := math.Log(1 + 4.5/1.5)
@@ -55,7 +55,7 @@ func TestQuestionsPassOn(t *testing.T) {
 		{ID: "before", Content: "pear", Episode: "e", Time: day(1)},
 		{ID: "asks", Content: "apple?", Episode: "e", Time: day(2)},
 		{ID: "after", Content: "plum", Episode: "e", Time: day(3)},
-	}).Recall("apple")
+	}, Chosen()).Recall("apple")
 	parts := map[string]Recollection{}
 	for _, r := range found {
 		parts[r.Memory.ID] = r
@@ -68,7 +68,7 @@ func TestLabels(t *testing.T) {
 	found := New([]engram.Memory{
 		{ID: "1", Content: "Bob: Ann has an apple"},
 		{ID: "2", Content: "Ann: Bob has an apple"},
-	}).Recall("which apple has Ann?")
+	}, Chosen()).Recall("which apple has Ann?")
 	require.Equal(t, []string{"2", "1"}, ids(found))
 	require.InDelta(t, 2.5*math.Log(2), found[0].Parts.Label, 1e-12)
 	require.Zero(t, found[1].Parts.Label)
@@ -79,14 +79,14 @@ func TestDatesAndTimes(t *testing.T) {
 		{ID: "late", Content: "an apple", Time: day(15)},
 		{ID: "then", Content: "an apple", Time: day(8)},
 		{ID: "early", Content: "an apple", Time: day(1)},
-	})
+	}, Chosen())
 	found := s.Recall("the apple of 8 May 2023")
 	require.Equal(t, []string{"then", "late", "early"}, ids(found))
 	require.InDelta(t, 2*6.9, found[0].Parts.Time, 1e-12)
 	require.InDelta(t, 2*6.9*math.Exp(-6.5/7), found[1].Parts.Time, 1e-12)
 	require.Zero(t, found[2].Parts.Time, "before it")
 
-	s = New([]engram.Memory{{ID: "1", Content: "an apple yesterday"}, {ID: "2", Content: "an apple today!"}, {ID: "3", Content: "an apple"}})
+	s = New([]engram.Memory{{ID: "1", Content: "an apple yesterday"}, {ID: "2", Content: "an apple today!"}, {ID: "3", Content: "an apple"}}, Chosen())
 	for _, r := range s.Recall("When was the apple?") {
 		require.InDelta(t, map[string]float64{"1": 3, "2": 3, "3": 0}[r.Memory.ID], r.Parts.Answer, 0)
 	}
@@ -118,14 +118,14 @@ func TestFeedback(t *testing.T) {
 	for _, filler := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
 		memories = append(memories, engram.Memory{ID: filler, Content: "something else " + filler + " entirely"})
 	}
-	found := New(memories).Recall("apple")
+	found := New(memories, Chosen()).Recall("apple")
 	require.Equal(t, []string{"best", "related", "unrelated"}, ids(found))
 	require.InDelta(t, found[1].Parts.Text, found[2].Parts.Text, 1e-12)
 	require.Greater(t, found[1].Parts.Feedback, found[2].Parts.Feedback)
 }
 
 func TestConfidence(t *testing.T) {
-	found := New([]engram.Memory{{ID: "1", Content: "apple"}, {ID: "2", Content: "apple"}}).Recall("apple")
+	found := New([]engram.Memory{{ID: "1", Content: "apple"}, {ID: "2", Content: "apple"}}, Chosen()).Recall("apple")
 	require.Equal(t, []string{"2", "1"}, ids(found), "of equals the newer")
 	for _, r := range found {
 		require.InDelta(t, 1/3.6, r.Confidence, 1e-12)
@@ -138,7 +138,7 @@ func TestTerms(t *testing.T) {
 		"I don't":           {"i", "don"},
 		"we'll paint, o'er": {"paint", "oer"},
 	} {
-		require.Equal(t, want, terms(words(text)), text)
+		require.Equal(t, want, Chosen().terms(words(text)), text)
 	}
 }
 
@@ -163,4 +163,70 @@ func TestQuestionShare(t *testing.T) {
 	} {
 		require.InDelta(t, want, questionShare(text), 1e-12, text)
 	}
+}
+
+// A weight of zero leaves its part out, and nothing else.
+func TestFormsLeaveOut(t *testing.T) {
+	memories := []engram.Memory{
+		{ID: "1", Content: "Ann: she went to the apple orchard on May 8", Episode: "e", Time: day(8)},
+		{ID: "2", Content: "Bob: which apple?", Episode: "e", Time: day(9)},
+		{ID: "3", Content: "Ann: the orchard yesterday", Episode: "e", Time: day(10)},
+		{ID: "4", Content: "Bob: nothing of the kind", Episode: "f", Time: day(11)},
+		{ID: "5", Content: "Bob: and more of it", Episode: "f", Time: day(12)},
+		{ID: "6", Content: "Bob: and more still", Episode: "f", Time: day(13)},
+		{ID: "7", Content: "Bob: that will do", Episode: "f", Time: day(14)},
+		{ID: "8", Content: "Bob: or will it", Episode: "f", Time: day(15)},
+		{ID: "9", Content: "Bob: so be it", Episode: "f", Time: day(16)},
+		{ID: "10", Content: "Bob: amen", Episode: "f", Time: day(17)},
+	}
+	const cue = "When did Ann go to the apple orchard, on 8 May 2023?"
+	total := func(form Form, part func(Parts) float64) float64 {
+		sum := 0.0
+		for _, r := range New(memories, form).Recall(cue) {
+			sum += part(r.Parts)
+		}
+		return sum
+	}
+	for name, c := range map[string]struct {
+		off  func(*Form)
+		part func(Parts) float64
+	}{
+		"episode":  {func(f *Form) { f.EpisodeWeight = 0 }, func(p Parts) float64 { return p.Episode }},
+		"label":    {func(f *Form) { f.LabelWeight = 0 }, func(p Parts) float64 { return p.Label }},
+		"time":     {func(f *Form) { f.TimeWeight = 0 }, func(p Parts) float64 { return p.Time }},
+		"answer":   {func(f *Form) { f.AnswerWeight = 0 }, func(p Parts) float64 { return p.Answer }},
+		"feedback": {func(f *Form) { f.FeedbackWeight = 0 }, func(p Parts) float64 { return p.Feedback }},
+	} {
+		without := Chosen()
+		c.off(&without)
+		require.Positive(t, total(Chosen(), c.part), name)
+		require.Zero(t, total(without, c.part), name)
+	}
+	alone := Chosen()
+	alone.NearShare, alone.FarShare, alone.QuestionPass = 0, 0, 0
+	text := func(p Parts) float64 { return p.Text }
+	require.Less(t, total(alone, text), total(Chosen(), text))
+	priced := Chosen()
+	priced.FeedbackWeight = 0 // what is fed back depends on the order
+	free := priced
+	free.QuestionPrice = 0
+	scores := map[string]float64{}
+	for _, r := range New(memories, free).Recall(cue) {
+		scores[r.Memory.ID] = r.Score
+	}
+	for _, r := range New(memories, priced).Recall(cue) {
+		require.InDelta(t, scores[r.Memory.ID]*map[bool]float64{true: 0.7, false: 1}[r.Memory.ID == "2"], r.Score, 1e-9)
+	}
+}
+
+func TestFormsOfTerms(t *testing.T) {
+	of := func(change func(*Form)) []string {
+		f := Chosen()
+		change(&f)
+		return f.terms(words("she went to the orchards"))
+	}
+	require.Equal(t, []string{"go", "orchard"}, of(func(*Form) {}))
+	require.Equal(t, []string{"went", "orchard"}, of(func(f *Form) { f.KeepsIrregular = true }))
+	require.Equal(t, []string{"went", "orchards"}, of(func(f *Form) { f.KeepsEndings = true }))
+	require.Equal(t, []string{"she", "go", "to", "the", "orchard"}, of(func(f *Form) { f.KeepsStopWords = true }))
 }
