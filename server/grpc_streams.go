@@ -37,11 +37,11 @@ func (m memoryService) Subscribe(
 		return word(err)
 	}
 	info := space.Info()
-	if r.GetAfterSeq() > info.Seq {
-		return refusePosition(r.GetAfterSeq())
-	}
 	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {
 		return engram.ErrSpaceDeleted // a space that has its id now is another one
+	}
+	if r.GetAfterSeq() > info.Seq {
+		return refusePosition(r.GetAfterSeq())
 	}
 	m.s.streams.Add(1)
 	defer m.s.streams.Add(-1)
