@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +25,8 @@ type eventWriter struct {
 	living map[string]bool
 	want   []Event           // by seq - 1, without times and memories
 	words  map[uint64]string // contents by seq
+
+	together int // frames of several associations
 }
 
 func newEventWriter(s *Space, random *rand.Rand) *eventWriter {
@@ -84,6 +88,40 @@ func (w *eventWriter) associate(from, to string) error {
 	w.expect(Event{Kind: Associated, Association: &a, FrameLast: true})
 	_, err := w.space.Associate(background, a)
 	return err
+}
+
+// associateTogether associates two memories several times at once, in one frame.
+func (w *eventWriter) associateTogether(t *testing.T) {
+	const together = 4
+	var ends []string
+	for _, id := range slices.Sorted(maps.Keys(w.living)) {
+		if w.living[id] {
+			ends = append(ends, id)
+		}
+	}
+	if len(ends) < 2 {
+		return
+	}
+	a, err := w.space.use(background)
+	require.NoError(t, err)
+	defer a.uses.Add(-1)
+	commits := w.space.registry.commits
+	commits.hold(a.queue)
+	base := uint64(len(w.want))
+	w.want = append(w.want, make([]Event, together)...)
+	var calls sync.WaitGroup
+	for i := range together {
+		a := Association{From: ends[0], To: ends[1], Kind: w.tag, Weight: float64(i+1) / together}
+		calls.Go(func() {
+			receipt, err := w.space.Associate(background, a)
+			require.NoError(t, err)
+			w.want[receipt.Seq-1] = Event{Seq: receipt.Seq, Kind: Associated, Association: &a, FrameLast: receipt.Seq == base+together}
+		})
+	}
+	waitQueued(t, w.space, together)
+	commits.release(a.queue)
+	calls.Wait()
+	w.together++
 }
 
 // lost forgets what is behind seq: a crash has taken it.
@@ -152,7 +190,7 @@ func TestSubscribersSeeTheCommittedSequence(t *testing.T) {
 			}
 			m := newMemoryFS()
 			r := openMemory(t, m, opts)
-			sequence := &committedSequence{trims: trims, writes: scaled(400)}
+			sequence := &committedSequence{trims: trims, writes: max(scaled(520), 520)}
 			for i, id := range modelSpaces {
 				sequence.writers = append(sequence.writers, newEventWriter(create(t, r, id), rand.New(rand.NewPCG(7, uint64(i)))))
 				sequence.readers = append(sequence.readers, [2]*subscriber{{}, {}})
@@ -167,11 +205,15 @@ func TestSubscribersSeeTheCommittedSequence(t *testing.T) {
 				r = openMemory(t, m, opts)
 			}
 			require.NoError(t, r.Close())
-			operations := 0
+			operations, together := 0, 0
 			for _, w := range sequence.writers {
 				operations += len(w.want)
+				together += w.together
 			}
-			t.Logf("%d operations, of which subscribers were told %d times that some are trimmed", operations, sequence.trimmed)
+			t.Logf("%d operations, of which subscribers were told %d times that some are trimmed; %d frames of several associations",
+				operations, sequence.trimmed, together)
+			require.GreaterOrEqual(t, operations, 10_000)
+			require.Greater(t, together, 50)
 			require.Equal(t, trims, sequence.trimmed > 0)
 		})
 	}
@@ -221,6 +263,9 @@ func (c *committedSequence) round(t *testing.T, r *Registry) {
 func (c *committedSequence) write(t *testing.T, w *eventWriter) {
 	for range c.writes {
 		require.NoError(t, w.write())
+		if w.random.IntN(50) == 0 {
+			w.associateTogether(t)
+		}
 		switch n := w.random.IntN(100); {
 		case n == 0 && c.trims:
 			require.NoError(t, w.space.Checkpoint(background))

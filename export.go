@@ -8,7 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"unicode/utf8"
+
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // An export is JSON Lines; docs/export.md is its normative description.
@@ -268,18 +269,11 @@ func (in *importer) read() ([]byte, error) {
 	}
 }
 
-// decodeLine decodes exactly one JSON value with no field that is unknown.
+// decodeLine decodes exactly one JSON value with no field that is unknown or
+// given twice.
 func decodeLine(line []byte, v any) error {
-	if !utf8.Valid(line) {
-		return &InvalidError{Field: "line", Reason: "is not valid UTF-8"}
-	}
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err := strictjson.Unmarshal(line, v); err != nil {
 		return &InvalidError{Field: "line", Reason: err.Error()}
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return &InvalidError{Field: "line", Reason: "holds more than one value"}
 	}
 	return nil
 }

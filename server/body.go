@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/engramdb/engram/server/internal/strictjson"
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // decode reads the whole body, at most limit bytes, as strict JSON into v.

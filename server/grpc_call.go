@@ -145,7 +145,7 @@ func (s *Server) interceptUnary(
 	began := time.Now()
 	c, err := s.begin(ctx, info.FullMethod)
 	defer func() { s.logCall(c, began, err) }()
-	err = s.guard(c, func() error {
+	err = s.guard(ctx, c, func() error {
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (s *Server) interceptStream(
 	began := time.Now()
 	c, err := s.begin(stream.Context(), info.FullMethod)
 	defer func() { s.logCall(c, began, err) }()
-	return s.guard(c, func() error {
+	return s.guard(stream.Context(), c, func() error {
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func (s *Server) interceptStream(
 
 // guard runs one call: a panic ends it, not the process, and an error becomes a
 // status. What is the server's own fault is logged in full: the client is not told.
-func (s *Server) guard(c *call, run func() error) (err error) {
+func (s *Server) guard(ctx context.Context, c *call, run func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.options.Logger.Error("panic in a request", zap.String("method", c.method),
@@ -199,7 +199,7 @@ func (s *Server) guard(c *call, run func() error) (err error) {
 	if err = run(); err == nil {
 		return nil
 	}
-	told := statusOf(err)
+	told := statusOf(s.withNear(ctx, c.principal, err))
 	switch told.Code() {
 	case codes.Internal, codes.DataLoss, codes.Unknown:
 		s.options.Logger.Error("request failed", zap.String("method", c.method),

@@ -15,6 +15,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // errorDomain is the domain of the ErrorInfo of every error of this server.
@@ -52,9 +53,6 @@ func (k kind) grpcCode() codes.Code {
 	return codes.Internal
 }
 
-// reasonOf returns a slug as ErrorInfo spells it.
-func reasonOf(slug string) string { return strings.ToUpper(strings.ReplaceAll(slug, "-", "_")) }
-
 // statusOf returns what a client is told about err: the code, what a problem
 // document says, and the coordinates of a typed error. A status, which only the
 // transport makes, stays as it is.
@@ -65,12 +63,18 @@ func statusOf(err error) *status.Status {
 	}
 	k, detail := classify(err)
 	p := describe(err)
-	info := &errdetails.ErrorInfo{Reason: reasonOf(k.slug), Domain: errorDomain, Metadata: map[string]string{}}
+	info := &errdetails.ErrorInfo{Reason: wire.FromSlug(k.slug), Domain: errorDomain, Metadata: map[string]string{}}
 	if p.Hint != "" {
 		info.Metadata["hint"] = p.Hint
 	}
 	if p.Quota != "" {
 		info.Metadata["quota"] = p.Quota
+	}
+	if len(p.Near) > 0 {
+		info.Metadata["near"] = joinIDs(p.Near)
+	}
+	if p.Limit != "" {
+		info.Metadata["limit"] = p.Limit
 	}
 	if p.Floor != 0 {
 		info.Metadata["floor"] = strconv.FormatUint(p.Floor, 10)
@@ -79,9 +83,9 @@ func statusOf(err error) *status.Status {
 	if typed := detailMessage(err); typed != nil {
 		details = append(details, protoadapt.MessageV1Of(typed))
 	}
-	if k.retryAfter > 0 {
+	if p.retryAfter > 0 {
 		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{
-			RetryDelay: durationpb.New(time.Duration(k.retryAfter) * time.Second),
+			RetryDelay: durationpb.New(time.Duration(p.retryAfter) * time.Second),
 		}))
 	}
 	bare := status.New(k.grpcCode(), strings.ToValidUTF8(detail, "\uFFFD"))
@@ -90,6 +94,15 @@ func statusOf(err error) *status.Status {
 		return bare
 	}
 	return full
+}
+
+// joinIDs returns the ids with commas between them, which no id has.
+func joinIDs(ids []engram.SpaceID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = string(id)
+	}
+	return strings.Join(names, ",")
 }
 
 // detailMessage returns the coordinates of a typed error whose text a client may

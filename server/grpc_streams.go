@@ -40,6 +40,9 @@ func (m memoryService) Subscribe(
 	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {
 		return engram.ErrSpaceDeleted // a space that has its id now is another one
 	}
+	if r.GetAfterSeq() > info.Seq {
+		return refusePosition(r.GetAfterSeq())
+	}
 	m.s.streams.Add(1)
 	defer m.s.streams.Add(-1)
 	// At once: the first event may be long in coming.
@@ -138,7 +141,7 @@ func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequ
 	answer := &engramv1.RememberStreamResponse{Tag: request.GetTag()}
 	c := ctx.Value(callKey{}).(*call)
 	var receipt engram.Receipt
-	err := f.s.guard(c, func() (err error) {
+	err := f.s.guard(ctx, c, func() (err error) {
 		receipt, err = f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
 		return err
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // wired is a server that is reached over a loopback connection.
@@ -104,7 +105,7 @@ func TestEveryKindHasACode(t *testing.T) {
 		told := statusOf(fmt.Errorf("memory 2: %w", row.sentinel))
 		require.NotEqual(t, codes.OK, told.Code(), row.kind.slug)
 		require.Equal(t, row.kind.grpcCode(), told.Code())
-		info := refused(t, told.Err(), told.Code(), reasonOf(row.kind.slug))
+		info := refused(t, told.Err(), told.Code(), wire.FromSlug(row.kind.slug))
 		require.Equal(t, row.kind.hint, info.GetMetadata()["hint"])
 		retry := false
 		for _, detail := range told.Details() {
@@ -245,7 +246,7 @@ func TestRememberStreamAnswersEachMessage(t *testing.T) {
 
 func TestPanicsEndOneCall(t *testing.T) {
 	s := newFixture(t, Options{}).server
-	err := s.guard(&call{}, func() error { panic("canary") })
+	err := s.guard(t.Context(), &call{}, func() error { panic("canary") })
 	refused(t, err, codes.Internal, "INTERNAL")
 	require.NotContains(t, err.Error(), "canary")
 }

@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/server/internal/strictjson"
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // mcpPath is where the Model Context Protocol is spoken.
@@ -116,7 +116,7 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 		result, err = toolResult(answer)
 	}
 	if err != nil {
-		p := describe(err)
+		p := describe(s.withNear(ctx, one.principal, err))
 		p.Instance = instancePrefix + one.requestID
 		slug = p.Type
 		if p.Status >= http.StatusInternalServerError {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/limit"
 )
 
 // openAPI is the description, as the tests need it.
@@ -139,6 +140,39 @@ func TestOpenAPISchemasAreTheTypes(t *testing.T) {
 			properties = append(properties, property)
 		}
 		require.ElementsMatch(t, fields, properties, name)
+	}
+}
+
+// TestOpenAPIListsRefusals: an operation lists 401, 403 and 429 if, and only if,
+// some kind of caller is answered so.
+func TestOpenAPIListsRefusals(t *testing.T) {
+	api := describedAPI(t)
+	columns, gate := callers(t)
+	f := newFixture(t, Options{Auth: gate})
+	f.create("other")
+	busy := newFixture(t, Options{Auth: gate, CallerRate: limit.Rate{PerSecond: 1e-6, Burst: 1}})
+	operator := columns[len(columns)-1].token
+	require.Equal(t, http.StatusOK, busy.call("GET", "/v1/spaces", "", keyHeader, operator).status)
+	for _, rt := range routes() {
+		if rt.path == mcpPath {
+			continue
+		}
+		met := map[int]bool{busy.ask(rt, "alpha", operator).status: true}
+		for _, c := range columns {
+			f.reset()
+			met[f.ask(rt, "alpha", c.token).status] = true
+		}
+		listed := api.Paths[rt.path][strings.ToLower(rt.method)].Responses
+		for status, name := range map[int]string{401: "Unauthenticated", 403: "Forbidden", 429: "TooMany"} {
+			described := listed[fmt.Sprint(status)]
+			require.Equal(t, met[status], described != nil, "%s %s: %d", rt.method, rt.path, status)
+			if described == nil {
+				continue
+			}
+			require.Equal(t, "#/components/responses/"+name, described.Ref)
+			content := api.Components.Responses[name].Content["application/problem+json"]
+			require.NoError(t, api.check(content.Schema, content.Example))
+		}
 	}
 }
 

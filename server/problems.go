@@ -255,6 +255,9 @@ type problem struct {
 	Limit    string `json:"limit,omitempty"` // which rate limit, of rate-limited
 	Floor    uint64 `json:"floor,omitempty"` // the least position to subscribe after, of history-trimmed
 
+	// Near are spaces that the caller may see and may have meant, of space-not-found.
+	Near []engram.SpaceID `json:"near,omitempty"`
+
 	retryAfter int
 }
 
@@ -272,6 +275,10 @@ func describe(err error) problem {
 	var limited *rateError
 	if errors.As(err, &limited) {
 		p.Limit, p.retryAfter = limited.limit, int(math.Ceil(limited.wait.Seconds()))
+	}
+	var near *nearError
+	if errors.As(err, &near) {
+		p.Near = near.near
 	}
 	var trimmed *engram.TrimmedError
 	if errors.As(err, &trimmed) {
@@ -323,7 +330,7 @@ func detailOf(err, sentinel error) string {
 // answerError sends the problem document for err, and logs what is the
 // server's own fault in full: the client is not told.
 func (s *Server) answerError(x *exchange, err error) {
-	p := describe(err)
+	p := describe(s.withNear(x.r.Context(), x.principal, err))
 	p.Instance = instancePrefix + x.requestID
 	x.problem = strings.TrimPrefix(p.Type, problemTypePrefix)
 	if p.Status >= http.StatusInternalServerError {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // TestEverySentinelHasARow compares the table with the source of the library:
@@ -70,6 +71,20 @@ func parse(t *testing.T, file string) *ast.File {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
 	require.NoError(t, err)
 	return parsed
+}
+
+// TestClientsKnowTheLibrarysErrors holds the table of the clients to the server's.
+func TestClientsKnowTheLibrarysErrors(t *testing.T) {
+	for _, row := range libraryKinds {
+		known := wire.Sentinel(row.kind.slug)
+		require.ErrorIs(t, known, row.sentinel)
+		require.Equal(t, row.kind.slug, wire.ToSlug(wire.FromSlug(row.kind.slug)))
+		for _, other := range libraryKinds {
+			both := other.sentinel == row.sentinel || row.sentinel == engram.ErrForeign && other.sentinel == engram.ErrCorrupt
+			require.Equal(t, both, errors.Is(known, other.sentinel), "%s, %v", row.kind.slug, other.sentinel)
+		}
+	}
+	require.NoError(t, wire.Sentinel(kindMalformed.slug), "what only the server knows")
 }
 
 // TestEveryRowIsReached: no row is hidden by one above it, and each is whole.

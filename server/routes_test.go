@@ -4,10 +4,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/auth"
 )
 
 func TestSpacesRoutes(t *testing.T) {
@@ -123,6 +127,41 @@ func TestReady(t *testing.T) {
 	f.server.draining.Store(true)
 	f.call("GET", "/readyz", "").into(http.StatusServiceUnavailable, &status)
 	require.Equal(t, "draining", status.Status)
+}
+
+// TestNearNames: an answer names what may have been meant, of what the caller
+// sees, on every transport; whatever else there is changes nothing in it.
+func TestNearNames(t *testing.T) {
+	scopes, err := auth.ParseScopes([]string{"alpha:read", "team-*:read"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	ask := func(space string) []engram.SpaceID {
+		t.Helper()
+		near := w.call("GET", "/v1/spaces/"+space, "", keyHeader, token).problem(404, "space-not-found").Near
+		_, err := w.spaces.GetSpace(withToken(t.Context(), token), &engramv1.GetSpaceRequest{MemorySpaceId: space})
+		require.Equal(t, joinIDs(near), refused(t, err, codes.NotFound, "SPACE_NOT_FOUND").GetMetadata()["near"])
+		return near
+	}
+	for _, id := range []engram.SpaceID{"alpha", "team-a", "team-b"} {
+		w.create(id)
+	}
+	want := map[string][]engram.SpaceID{
+		"alpah": {"alpha"}, "alph": {"alpha"}, "team-c": {"team-a", "team-b"}, "tean-a": {"team-a", "team-b"}, "zzz": nil, "alphabet": nil,
+	}
+	for asked, near := range want {
+		require.Equal(t, near, ask(asked), asked)
+	}
+	for _, id := range []engram.SpaceID{"alpha1", "alpah", "tean-a", "zzz", "zzy", "alphabet"} {
+		w.create(id) // which the caller does not see
+	}
+	for asked, near := range want {
+		require.Equal(t, near, ask(asked), asked)
+	}
+	open := newFixture(t, Options{})
+	open.create("alpha")
+	require.Equal(t, []engram.SpaceID{"alpha"}, open.call("GET", "/v1/spaces/alpah", "").problem(404, "space-not-found").Near)
+	require.NotContains(t, open.call("GET", "/v1/spaces/alpah", "").problem(404, "space-not-found").Detail, `"alpha"`)
 }
 
 func TestEverythingElseIsRefused(t *testing.T) {

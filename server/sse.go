@@ -64,7 +64,7 @@ func (s *Server) streamEvents(x *exchange) error {
 		return refuse(kindPosition, "the position is that of another space which had this id")
 	}
 	if after > info.Seq {
-		return refuse(kindPosition, fmt.Sprintf("the space has not reached seq %d", after))
+		return refusePosition(after)
 	}
 	x.w.Header().Set(incarnationHeader, info.Incarnation)
 	events := func(ctx context.Context) iter.Seq2[serverEvent, error] {
@@ -80,6 +80,13 @@ func (s *Server) streamEvents(x *exchange) error {
 	// Where operations are waiting, the first of them tells whether the position
 	// is still kept; else there is nothing that could be missing.
 	return s.stream(x, events, strconv.FormatUint(after, 10), after < info.Seq)
+}
+
+func refusePosition(after uint64) error {
+	return errors.Join(
+		refuse(kindPosition, fmt.Sprintf("the space has not reached seq %d", after)),
+		&engram.InvalidError{Field: "after", Reason: "is a seq that the space has not reached"}, // as the library says it
+	)
 }
 
 // positionOf reads where the client wants to go on. A browser that reconnects

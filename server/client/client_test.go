@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"net"
 	"os"
 	"strings"
@@ -312,32 +309,4 @@ func TestUnreachableServer(t *testing.T) {
 	_, err = c.Space("alpha").Lookup(t.Context(), "x")
 	require.ErrorIs(t, err, client.ErrUnavailable)
 	require.NoError(t, c.Close())
-}
-
-// sentinelNames returns the names of the library's sentinels that a file uses or,
-// with own, declares.
-func sentinelNames(t *testing.T, file string, own bool) map[string]bool {
-	t.Helper()
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
-	require.NoError(t, err)
-	names := map[string]bool{}
-	ast.Inspect(parsed, func(node ast.Node) bool {
-		switch n := node.(type) {
-		case *ast.ValueSpec:
-			if own && strings.HasPrefix(n.Names[0].Name, "Err") {
-				names[n.Names[0].Name] = true
-			}
-		case *ast.SelectorExpr:
-			if from, ok := n.X.(*ast.Ident); !own && ok && from.Name == "engram" && strings.HasPrefix(n.Sel.Name, "Err") {
-				names[n.Sel.Name] = true
-			}
-		}
-		return true
-	})
-	return names
-}
-
-// TestEverySentinelCrosses: one that is added to the library must get a reason here.
-func TestEverySentinelCrosses(t *testing.T) {
-	require.Equal(t, sentinelNames(t, "../../errors.go", true), sentinelNames(t, "errors.go", false))
 }

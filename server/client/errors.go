@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // ErrUnavailable says that no server was reached, or the connection broke before the
@@ -38,38 +40,6 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap returns the library's error.
 func (e *Error) Unwrap() error { return e.cause }
 
-// sentinels returns the library's errors by their reasons on the wire.
-func sentinels() map[string]error {
-	return map[string]error{
-		"INVALID_SPACE_ID":       engram.ErrInvalidSpaceID,
-		"SPACE_NOT_FOUND":        engram.ErrSpaceNotFound,
-		"SPACE_DELETED":          engram.ErrSpaceDeleted,
-		"SPACE_EXISTS":           engram.ErrSpaceExists,
-		"WRONG_SPACE":            engram.ErrWrongSpace,
-		"MEMORY_NOT_FOUND":       engram.ErrMemoryNotFound,
-		"INVALID":                engram.ErrInvalid,
-		"LIMIT_EXCEEDED":         engram.ErrLimit,
-		"QUOTA_EXCEEDED":         engram.ErrQuota,
-		"CONFLICT":               engram.ErrConflict,
-		"EMBEDDER_MISMATCH":      engram.ErrEmbedderMismatch,
-		"HISTORY_TRIMMED":        engram.ErrTrimmed,
-		"LAGGED":                 engram.ErrLagged,
-		"IDEMPOTENCY_KEY_REUSED": engram.ErrRequestReused,
-		"BUSY":                   engram.ErrBusy,
-		"DISK_FULL":              engram.ErrDiskFull,
-		"READ_ONLY":              engram.ErrReadOnly,
-		"UNKNOWN_OUTCOME":        engram.ErrUnknownOutcome,
-		"WRITES_STOPPED":         engram.ErrStopped,
-		"SHUTTING_DOWN":          engram.ErrClosed,
-		"LOCKED":                 engram.ErrLocked,
-		"SPACE_FOREIGN":          errors.Join(engram.ErrForeign, engram.ErrCorrupt),
-		"SPACE_DAMAGED":          engram.ErrCorrupt,
-		"UNKNOWN_VERSION":        engram.ErrVersion,
-		"TIMEOUT":                context.DeadlineExceeded,
-		"CLIENT_CLOSED":          context.Canceled,
-	}
-}
-
 // errorOf returns the error that a call's err stands for; request is what was
 // sent, nil where that is not known.
 func errorOf(err error, request proto.Message) error {
@@ -92,12 +62,18 @@ func errorOf(err error, request proto.Message) error {
 // fromStatus builds the error of a status.
 func fromStatus(told *status.Status) *Error {
 	e := &Error{Code: told.Code(), Message: told.Message()}
+	var near []engram.SpaceID
 	for _, detail := range told.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
 			e.Reason, e.Hint = d.GetReason(), d.GetMetadata()["hint"]
+			if names := d.GetMetadata()["near"]; names != "" {
+				for _, name := range strings.Split(names, ",") {
+					near = append(near, engram.SpaceID(name))
+				}
+			}
 			if e.cause == nil {
-				e.cause = sentinels()[d.GetReason()]
+				e.cause = wire.Sentinel(wire.ToSlug(d.GetReason()))
 			}
 		case *errdetails.RetryInfo:
 			e.RetryAfter = d.GetRetryDelay().AsDuration()
@@ -106,6 +82,9 @@ func fromStatus(told *status.Status) *Error {
 				e.cause = typed
 			}
 		}
+	}
+	if notFound := new(engram.SpaceNotFoundError); errors.As(e.cause, &notFound) {
+		notFound.Near = near
 	}
 	if e.Reason == "" {
 		switch e.Code {

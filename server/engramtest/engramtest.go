@@ -12,20 +12,29 @@
 // as a child process that Crash kills. What a child process cannot be given, code
 // of the test, [Options.Server] and [Options.Registry], is for the first kind.
 //
-// Faults of the network are had from [Server.Transport], for both kinds.
+// [Server.Space] is a client over HTTP and [Server.GRPC] one over gRPC, each bound
+// to a space. The Model Context Protocol is spoken at [Server.URL] + "/mcp".
+//
+// Faults of the network are had from [Server.Transport], for both kinds of server
+// and both kinds of client.
 package engramtest
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
+	"github.com/engramdb/engram/server/client"
 	"github.com/engramdb/engram/server/internal/httpclient"
 )
 
@@ -57,17 +66,19 @@ type Server struct {
 	options   Options
 	transport *Transport
 	client    *httpclient.Client
+	rpc       *client.Client
 
 	mu      sync.Mutex // guards the fields below, against clients that are at work during a crash
 	dir     string
 	url     string
-	running host // nil: crashed or stopped
+	address string // of gRPC
+	running host   // nil: crashed or stopped
 }
 
 // host is a server that runs.
 type host interface {
-	// address returns the server's URL.
-	address() string
+	// addresses returns the server's URL, and host and port of gRPC.
+	addresses() (url, rpc string)
 	// stop ends it in good order.
 	stop() error
 	// crash ends it as it is, and returns the data directory to go on with.
@@ -82,6 +93,7 @@ func Start(tb testing.TB, options Options) *Server {
 	}
 	s := &Server{tb: tb, options: options, transport: newTransport(), dir: filepath.Join(tb.TempDir(), "data")}
 	s.client = httpclient.NewMoving(s.URL, s.transport)
+	s.rpc = s.dial()
 	tb.Cleanup(s.cleanUp)
 	s.Restart()
 	for _, id := range options.Spaces {
@@ -101,7 +113,25 @@ func (s *Server) Restart() {
 	running := start(s.tb, s.Dir(), s.options)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running, s.url = running, running.address()
+	s.running = running
+	s.url, s.address = running.addresses()
+}
+
+// dial returns a client of gRPC that finds the server wherever it is, and soon
+// after it is there.
+func (s *Server) dial() *client.Client {
+	s.tb.Helper()
+	soon := backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1, MaxDelay: 5 * time.Millisecond}
+	rpc, err := client.Dial("passthrough:///engramtest", client.Options{Insecure: true, Dial: []grpc.DialOption{
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", s.GRPCAddress())
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon}),
+		grpc.WithChainUnaryInterceptor(s.transport.interceptUnary),
+		grpc.WithChainStreamInterceptor(s.transport.interceptStream),
+	}})
+	require.NoError(s.tb, err)
+	return rpc
 }
 
 // Crash ends the server without giving it the time to put anything in order: what
@@ -137,6 +167,14 @@ func (s *Server) URL() string {
 	return s.url
 }
 
+// GRPCAddress returns where the server answers gRPC, 127.0.0.1:PORT, without TLS.
+// Each start takes another port.
+func (s *Server) GRPCAddress() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.address
+}
+
 // Dir returns the data directory. While the server runs it is the server's: to
 // look into it or to damage it, stop the server.
 func (s *Server) Dir() string {
@@ -168,9 +206,13 @@ func (s *Server) Spaces(ctx context.Context) ([]engram.SpaceID, error) {
 	return ids, nil
 }
 
-// Space returns a client that is bound to the space, which need not exist. It
-// stays good over a restart.
+// Space returns a client over HTTP that is bound to the space, which need not
+// exist. It stays good over a restart.
 func (s *Server) Space(id engram.SpaceID) *Space { return &Space{s.client.Space(id)} }
+
+// GRPC returns a client over gRPC that is bound to the space, which need not
+// exist. It stays good over a restart, and so do its subscriptions.
+func (s *Server) GRPC(id engram.SpaceID) *client.Space { return s.rpc.Space(id) }
 
 func (s *Server) host() host {
 	s.mu.Lock()
@@ -192,5 +234,6 @@ func (s *Server) cleanUp() {
 		s.transport.CloseIdleConnections()
 		require.NoError(s.tb, running.stop())
 	}
+	require.NoError(s.tb, s.rpc.Close())
 	require.NoError(s.tb, os.RemoveAll(s.dir))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
+	"github.com/engramdb/engram/server/client"
 	"github.com/engramdb/engram/server/engramtest"
 )
 
@@ -137,6 +138,31 @@ func TestLostAnswer(t *testing.T) {
 	memories, err = space.Memories(t.Context(), engram.Filter{})
 	require.NoError(t, err)
 	require.Len(t, memories, 1)
+}
+
+// TestLostCalls loses requests and answers of gRPC.
+func TestLostCalls(t *testing.T) {
+	s := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alpha"}})
+	space := s.GRPC("alpha")
+	memory := engram.Memory{Content: "once"}
+	s.Transport().DropAnswers(1)
+	_, err := space.Remember(t.Context(), memory, client.RequestID("key"))
+	require.ErrorIs(t, err, engramtest.ErrDropped)
+	s.Crash()
+	_, err = space.Lookup(t.Context(), "x")
+	require.ErrorIs(t, err, client.ErrUnavailable)
+	s.Restart()
+	_, err = space.Remember(t.Context(), memory, client.RequestID("key"))
+	require.NoError(t, err)
+	s.Transport().DropRequests(2)
+	_, err = space.Remember(t.Context(), engram.Memory{Content: "never"})
+	require.ErrorIs(t, err, engramtest.ErrDropped)
+	for _, err := range space.Subscribe(t.Context(), 0) {
+		require.ErrorIs(t, err, engramtest.ErrDropped)
+	}
+	info, err := space.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, info.Memories)
 }
 
 // TestSubscriberOverRestart goes on from the last event after a stop.

@@ -21,13 +21,16 @@ func Example() {
 		server.Restart()
 
 		memory, err := alice.Lookup(t.Context(), "tea")
-		fmt.Println(memory.Content, err)
+		fmt.Println("over HTTP:", memory.Content, err)
+		memory, err = server.GRPC("alice").Lookup(t.Context(), "tea")
+		fmt.Println("over gRPC:", memory.Content, err)
 		_, err = bob.Lookup(t.Context(), "tea")
-		fmt.Println(err)
+		fmt.Println("of bob:", err)
 	}
 	run(test)
 	// Output:
 	// remembered: true
-	// Alice drinks green tea. <nil>
-	// memory not found
+	// over HTTP: Alice drinks green tea. <nil>
+	// over gRPC: Alice drinks green tea. <nil>
+	// of bob: memory not found
 }

@@ -25,9 +25,9 @@ const maxCopies = 100
 type inProcess struct {
 	dir      string
 	registry *engram.Registry
-	listener net.Listener
-	end      func() // cuts off every connection and request
-	served   chan error
+	web, rpc net.Listener
+	end      func()     // cuts off every connection and request
+	served   chan error // of both
 
 	working sync.RWMutex // read-held by each handler; guards gone
 	gone    bool         // no handler may begin
@@ -37,25 +37,85 @@ func startInProcess(tb testing.TB, dir string, options Options) host {
 	tb.Helper()
 	registry, err := engram.Open(dir, options.Registry)
 	require.NoError(tb, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	h := &inProcess{dir: dir, registry: registry, served: make(chan error, 2)}
+	h.web, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		require.NoError(tb, errors.Join(err, registry.Close()))
 	}
+	h.rpc, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		require.NoError(tb, errors.Join(err, h.web.Close(), registry.Close()))
+	}
 	requests, cut := context.WithCancel(context.Background())
-	h := &inProcess{dir: dir, registry: registry, listener: listener, served: make(chan error, 1)}
 	handler := server.New(registry, options.Server)
 	web := &http.Server{
 		Handler:           h.gate(handler),
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: 10 * time.Second,
 	}
-	go func() { h.served <- web.Serve(listener) }()
+	calls := &cutListener{Listener: h.rpc, open: map[net.Conn]struct{}{}}
+	go func() {
+		err := web.Serve(h.web)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		h.served <- err
+	}()
+	go func() { h.served <- handler.ServeGRPC(requests, calls) }()
 	h.end = func() {
 		handler.Drain()
 		cut()
-		_ = web.Close() // that connections break is what this is for
+		// That connections break is what this is for.
+		_ = web.Close()
+		calls.cut()
 	}
 	return h
+}
+
+// cutListener knows its connections, to cut them all.
+type cutListener struct {
+	net.Listener
+
+	mu   sync.Mutex // guards the fields below
+	open map[net.Conn]struct{}
+	gone bool // none is let in
+}
+
+func (l *cutListener) Accept() (net.Conn, error) {
+	connection, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gone {
+		return nil, errors.Join(net.ErrClosed, connection.Close())
+	}
+	l.open[connection] = struct{}{}
+	return &cutConn{connection, l}, nil
+}
+
+func (l *cutListener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone = true
+	for connection := range l.open {
+		_ = connection.Close()
+	}
+}
+
+// cutConn tells its listener when it is closed.
+type cutConn struct {
+	net.Conn
+
+	listener *cutListener
+}
+
+func (c *cutConn) Close() error {
+	c.listener.mu.Lock()
+	delete(c.listener.open, c.Conn)
+	c.listener.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // gate keeps count of the handlers that are at work.
@@ -70,18 +130,17 @@ func (h *inProcess) gate(handler http.Handler) http.Handler {
 	})
 }
 
-func (h *inProcess) address() string { return "http://" + h.listener.Addr().String() }
+func (h *inProcess) addresses() (url, rpc string) {
+	return "http://" + h.web.Addr().String(), h.rpc.Addr().String()
+}
 
 // quiet cuts the connections and waits until no handler is at work.
 func (h *inProcess) quiet() error {
 	h.end()
-	err := <-h.served
+	err := errors.Join(<-h.served, <-h.served) // calls of gRPC are over with the latter
 	h.working.Lock()
 	h.gone = true
 	h.working.Unlock()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
 	return err
 }
 

@@ -98,13 +98,14 @@ func (b *binary) release() error {
 type process struct {
 	dir     string
 	url     string
+	rpc     string
 	command *exec.Cmd
 	ended   chan error
 }
 
 func startProcess(tb testing.TB, dir string, options Options) host {
 	tb.Helper()
-	args := append([]string{"serve", "--data", dir, "--http", "127.0.0.1:0", "--grpc", "off"}, options.Args...)
+	args := append([]string{"serve", "--data", dir, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, options.Args...)
 	p := &process{dir: dir, command: exec.Command(Binary(tb), args...), ended: make(chan error, 1)}
 	out, err := p.command.StdoutPipe()
 	require.NoError(tb, err)
@@ -117,16 +118,17 @@ func startProcess(tb testing.TB, dir string, options Options) host {
 		_, copyErr := io.Copy(io.Discard, announced)
 		p.ended <- errors.Join(p.command.Wait(), copyErr)
 	}()
-	_, url, found := strings.Cut(strings.TrimSpace(line), " on ")
+	_, addresses, _ := strings.Cut(strings.TrimSpace(line), " on ")
+	var found bool
+	p.url, p.rpc, found = strings.Cut(addresses, " and grpc://")
 	if readErr != nil || !found {
 		killErr := errors.Join(p.command.Process.Kill(), <-p.ended)
 		require.Fail(tb, "the server does not start", "%v %v\n%s%s", readErr, killErr, line, logged.String())
 	}
-	p.url = url
 	return p
 }
 
-func (p *process) address() string { return p.url }
+func (p *process) addresses() (url, rpc string) { return p.url, p.rpc }
 
 func (p *process) stop() error {
 	if err := p.command.Process.Signal(os.Interrupt); err != nil {

@@ -228,7 +228,7 @@ func hintFor(err error) string {
 		return "start one with `engram serve`, or name its address with --addr"
 	case errors.As(err, &problem):
 		if errors.Is(err, engram.ErrSpaceNotFound) {
-			return "create it with `engram space create ID`, or list all with `engram space list`"
+			return "create it with `engram space create ID`, or list all with `engram space list`" + similarOnes(problem.Near)
 		}
 		return problem.Hint
 	case errors.Is(err, engram.ErrLocked):
@@ -236,11 +236,7 @@ func hintFor(err error) string {
 	case errors.Is(err, errNoDirectory):
 		return "name another with --data, or make one with `engram space create ID`"
 	case errors.As(err, &notFound):
-		hint := fmt.Sprintf("create it with `engram space create %s`", notFound.Space)
-		if len(notFound.Near) > 0 {
-			hint += "; similar ones: " + joinIDs(notFound.Near)
-		}
-		return hint
+		return fmt.Sprintf("create it with `engram space create %s`", notFound.Space) + similarOnes(notFound.Near)
 	case errors.Is(err, engram.ErrCorrupt):
 		return "`engram check` lists all damage, `engram salvage` copies what can be read; other spaces are not affected"
 	case errors.Is(err, engram.ErrQuota):
@@ -249,10 +245,14 @@ func hintFor(err error) string {
 	return ""
 }
 
-func joinIDs(ids []engram.SpaceID) string {
+// similarOnes names what may have been meant.
+func similarOnes(ids []engram.SpaceID) string {
+	if len(ids) == 0 {
+		return ""
+	}
 	names := make([]string, len(ids))
 	for i, id := range ids {
 		names[i] = string(id)
 	}
-	return strings.Join(names, ", ")
+	return "; similar ones: " + strings.Join(names, ", ")
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/engramdb/engram/server/internal/strictjson"
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // The environment, which counts less than flags and more than the file.

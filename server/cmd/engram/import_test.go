@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/server/internal/strictjson"
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // file writes lines to a file and returns its name.

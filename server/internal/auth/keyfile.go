@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/engramdb/engram/server/internal/strictjson"
+	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // keyFileVersion is the version of the key file's format.

@@ -1,7 +1,6 @@
 package httpclient
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // ErrNoServer says that what answers at the address is not an Engram server.
@@ -26,6 +26,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 	Hint   string `json:"hint"`
 	Quota  string `json:"quota"`
+	// Near are spaces that may have been meant, of space-not-found.
+	Near []engram.SpaceID `json:"near"`
 }
 
 // Slug returns the part of the type that tells kinds of problems apart.
@@ -41,38 +43,8 @@ func (p *Problem) Error() string {
 
 // Is reports whether target is the error for this problem, the library's or that of a context.
 func (p *Problem) Is(target error) bool {
-	sentinel, known := sentinels[p.Slug()]
-	return known && errors.Is(sentinel, target)
-}
-
-// sentinels are the library's errors by the slug that the server gives them.
-var sentinels = map[string]error{
-	"invalid-space-id":       engram.ErrInvalidSpaceID,
-	"space-not-found":        engram.ErrSpaceNotFound,
-	"space-deleted":          engram.ErrSpaceDeleted,
-	"space-exists":           engram.ErrSpaceExists,
-	"wrong-space":            engram.ErrWrongSpace,
-	"memory-not-found":       engram.ErrMemoryNotFound,
-	"invalid":                engram.ErrInvalid,
-	"limit-exceeded":         engram.ErrLimit,
-	"quota-exceeded":         engram.ErrQuota,
-	"conflict":               engram.ErrConflict,
-	"embedder-mismatch":      engram.ErrEmbedderMismatch,
-	"history-trimmed":        engram.ErrTrimmed,
-	"lagged":                 engram.ErrLagged,
-	"idempotency-key-reused": engram.ErrRequestReused,
-	"busy":                   engram.ErrBusy,
-	"disk-full":              engram.ErrDiskFull,
-	"read-only":              engram.ErrReadOnly,
-	"unknown-outcome":        engram.ErrUnknownOutcome,
-	"writes-stopped":         engram.ErrStopped,
-	"shutting-down":          engram.ErrClosed,
-	"locked":                 engram.ErrLocked,
-	"space-foreign":          engram.ErrForeign,
-	"space-damaged":          engram.ErrCorrupt,
-	"unknown-version":        engram.ErrVersion,
-	"timeout":                context.DeadlineExceeded,
-	"client-closed":          context.Canceled,
+	sentinel := wire.Sentinel(p.Slug())
+	return sentinel != nil && errors.Is(sentinel, target)
 }
 
 // problemOf reads the problem document of an answer.

@@ -98,9 +98,9 @@ func FromRecall(r engram.Recall) *engramv1.RecallResponse {
 
 // ToRecall returns the answer of a message.
 func ToRecall(r *engramv1.RecallResponse) (engram.Recall, error) {
-	answer := engram.Recall{Seq: r.GetSeq(), Plan: ToPlan(r.GetPlan())}
-	if n := len(r.GetRecollections()); n > 0 {
-		answer.Recollections = make([]engram.Recollection, n)
+	answer := engram.Recall{
+		Seq: r.GetSeq(), Plan: ToPlan(r.GetPlan()),
+		Recollections: make([]engram.Recollection, len(r.GetRecollections())), // none is an empty list, as the library has it
 	}
 	for i, recollection := range r.GetRecollections() {
 		var err error

@@ -23,7 +23,14 @@ func TestEveryFieldCrosses(t *testing.T) {
 	crosses(t, func(a engram.Association) (engram.Association, error) { return ToAssociation(FromAssociation(a)), nil })
 	crosses(t, func(c engram.SpaceConfig) (engram.SpaceConfig, error) { return ToConfig(FromConfig(c)), nil })
 	crosses(t, func(c engram.Cue) (engram.Cue, error) { return ToCue(FromCue(c)) })
-	crosses(t, func(r engram.Recall) (engram.Recall, error) { return ToRecall(FromRecall(r)) })
+	crosses(t, func(r engram.Recall) (engram.Recall, error) {
+		got, err := ToRecall(FromRecall(r))
+		require.NotNil(t, got.Recollections)
+		if r.Recollections == nil {
+			got.Recollections = nil
+		}
+		return got, err
+	})
 	crosses(t, func(e engram.Event) (engram.Event, error) { return ToEvent(FromEvent(&e)) })
 	crosses(t, func(i engram.SpaceInfo) (engram.SpaceInfo, error) { return ToInfo(FromInfo(i)) })
 	crosses(t, func(r engram.VerifyReport) (engram.VerifyReport, error) {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -42,7 +43,7 @@ func Unmarshal(data []byte, v any) error {
 	if err := syntax(data); err != nil {
 		return err
 	}
-	w := walker{data: data, fields: map[reflect.Type]map[string]reflect.Type{}}
+	w := walker{data: data}
 	if err := w.value(reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
@@ -89,10 +90,9 @@ type step struct {
 // walker compares valid JSON with the type it is meant for. It descends only
 // where the type does, so the input cannot make it recurse deeper than the type.
 type walker struct {
-	data   []byte
-	pos    int
-	path   []step
-	fields map[reflect.Type]map[string]reflect.Type
+	data []byte
+	pos  int
+	path []step
 }
 
 // value checks the value at pos and leaves pos behind it.
@@ -151,7 +151,7 @@ func (w *walker) member(t reflect.Type, key string) error {
 		}
 		return w.value(t.Elem())
 	}
-	field, known := w.fieldsOf(t)[key]
+	field, known := fieldsOf(t)[key]
 	if !known {
 		return w.errorf("unknown field")
 	}
@@ -289,11 +289,15 @@ func (w *walker) errorf(format string, args ...any) error {
 	return &Error{Path: pathString(w.path), Reason: fmt.Sprintf(format, args...)}
 }
 
+// fieldTypes keeps what fieldsOf has found, which never changes: looking for it
+// costs more than reading most inputs.
+var fieldTypes sync.Map // of reflect.Type to map[string]reflect.Type
+
 // fieldsOf returns the types of t's fields by their names in JSON. Fields of
 // embedded structs count as t's own.
-func (w *walker) fieldsOf(t reflect.Type) map[string]reflect.Type {
-	if fields, ok := w.fields[t]; ok {
-		return fields
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	if found, ok := fieldTypes.Load(t); ok {
+		return found.(map[string]reflect.Type)
 	}
 	fields := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {
@@ -301,6 +305,6 @@ func (w *walker) fieldsOf(t reflect.Type) map[string]reflect.Type {
 			fields[name] = f.Type
 		}
 	}
-	w.fields[t] = fields
+	fieldTypes.Store(t, fields)
 	return fields
 }

@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
+)
+
+// Bounds of the search for the name that was meant.
+const (
+	maxNear        = 3   // names in an answer
+	maxNearEdits   = 2   // characters put in, left out or replaced
+	maxNearScanned = 256 // names looked at for each scope that is a prefix
+)
+
+// nearError is an error about a space that is not found, with the names of
+// spaces that may have been meant: of those alone that the caller may see.
+type nearError struct {
+	error
+
+	near []engram.SpaceID
+}
+
+func (e *nearError) Unwrap() error { return e.error }
+
+// withNear adds the near names to an error about a space that is not found. Who
+// sees all spaces gets the library's; for others the names that they see are
+// looked through, so that nothing depends on the rest.
+func (s *Server) withNear(ctx context.Context, p *auth.Principal, err error) error {
+	var notFound *engram.SpaceNotFoundError
+	if p == nil || !errors.As(err, &notFound) {
+		return err
+	}
+	near := notFound.Near
+	if !slices.ContainsFunc(p.Scopes(), func(scope auth.Scope) bool { return scope.Pattern == "*" }) {
+		near = s.nearInScopes(ctx, p, string(notFound.Space))
+	}
+	if len(near) == 0 {
+		return err
+	}
+	return &nearError{err, near}
+}
+
+func (s *Server) nearInScopes(ctx context.Context, p *auth.Principal, asked string) []engram.SpaceID {
+	var near []engram.SpaceID
+	consider := func(id engram.SpaceID) {
+		if string(id) != asked && resembles(asked, string(id)) && !slices.Contains(near, id) {
+			near = append(near, id)
+		}
+	}
+	for _, scope := range p.Scopes() {
+		prefix, several := strings.CutSuffix(scope.Pattern, "*")
+		if !several {
+			if _, err := s.registry.Get(ctx, engram.SpaceID(prefix)); err == nil {
+				consider(engram.SpaceID(prefix))
+			}
+			continue
+		}
+		scanned := 0
+		for id := range s.registry.Spaces(engram.SpaceID(prefix)) {
+			if scanned++; scanned > maxNearScanned || !strings.HasPrefix(string(id), prefix) {
+				break
+			}
+			consider(id)
+		}
+	}
+	slices.Sort(near)
+	return near[:min(len(near), maxNear)]
+}
+
+// resembles reports whether other may have been meant by asked: it begins with
+// it, or is a few edits away (Levenshtein's distance, by rows).
+func resembles(asked, other string) bool {
+	if strings.HasPrefix(other, asked) {
+		return true
+	}
+	row := make([]int, len(other)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(asked) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(other) {
+			replaced := diagonal
+			if asked[i] != other[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(other)] <= maxNearEdits
+}
