@@ -33,7 +33,7 @@ func (d *mcpDriver) Do(op ni.Op) string {
 	case ni.Forget:
 		return d.tool(t, op.Space, "forget", withRequest(&op, arguments{"ids": op.IDs}))
 	case ni.Recall:
-		args := filterArguments(op.Filter)
+		args := filterArguments(isolationFilter(op.Filter))
 		args["text"], args["ids"], args["limit"] = op.Text, op.IDs, op.Limit
 		if op.IDs == nil {
 			delete(args, "ids")
@@ -76,16 +76,10 @@ func withRequest(op *ni.Op, args arguments) arguments {
 	return args
 }
 
-func filterArguments(f ni.Filter) arguments {
-	var args arguments
-	orPanic(json.Unmarshal([]byte(jsonOf(toolFilter(isolationFilter(f)))), &args))
-	return args
-}
-
 // listAll goes from page to page, of what satisfies the filter and then of all.
 func (d *mcpDriver) listAll(t *httpTenant, op *ni.Op) string {
 	all := ""
-	for _, args := range []arguments{filterArguments(op.Filter), {}} {
+	for _, args := range []arguments{filterArguments(isolationFilter(op.Filter)), {}} {
 		filtered := len(args) > 0
 		args["limit"] = 5
 		for {
