@@ -85,8 +85,8 @@ func (a *app) rootCommand() *cobra.Command {
 
 Commands work on a data directory, or with --addr, $ENGRAM_ADDR or the file of
 defaults, on a running server. While a server holds a directory, commands that
-open it fail at once. serve, check, dump and salvage are for directories only; config and key
-read and write files of their own.`,
+open it fail at once. serve, check, dump, salvage and space reembed are for
+directories only; config and key read and write files of their own.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -100,7 +100,7 @@ read and write files of their own.`,
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch cmd.Name() {
-		case "serve", "check", "dump", "salvage":
+		case "serve", "check", "dump", "salvage", "reembed":
 			if a.addr != "" {
 				return errors.New("--addr: this command works on a data directory only, name it with --data")
 			}
@@ -131,13 +131,19 @@ const (
 )
 
 // withRegistry opens the data directory for the duration of work.
-func (a *app) withRegistry(how access, work func(*engram.Registry) error) (err error) {
+func (a *app) withRegistry(how access, work func(*engram.Registry) error) error {
+	return a.withOptions(how, engram.Options{}, work)
+}
+
+// withOptions is withRegistry with options.
+func (a *app) withOptions(how access, opts engram.Options, work func(*engram.Registry) error) (err error) {
 	if how != toCreate {
 		if err := a.requireDirectory(); err != nil {
 			return err
 		}
 	}
-	registry, err := engram.Open(a.dataDir, engram.Options{ReadOnly: how == toRead})
+	opts.ReadOnly = how == toRead
+	registry, err := engram.Open(a.dataDir, opts)
 	if err != nil {
 		return err
 	}

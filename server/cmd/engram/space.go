@@ -13,12 +13,12 @@ import (
 func (a *app) spaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "space",
-		Short: "List, create, describe, configure, verify, rename and delete spaces",
+		Short: "List, create, describe, configure, verify, re-embed, rename and delete spaces",
 	}
 	cmd.AddCommand(
 		a.spaceListCommand(), a.spaceCreateCommand(), a.spaceInfoCommand(),
 		a.spaceRenameCommand(), a.spaceDeleteCommand(),
-		a.spaceStatsCommand(), a.spaceConfigureCommand(), a.spaceVerifyCommand(),
+		a.spaceStatsCommand(), a.spaceConfigureCommand(), a.spaceVerifyCommand(), a.spaceReembedCommand(),
 	)
 	return cmd
 }
