@@ -210,7 +210,7 @@ func (h *isolationHost) damage(op *ni.Op) {
 	info, err := file.Stat()
 	orPanic(err)
 	if n := info.Size(); n > 0 {
-		at := int64(op.After >> 8 % uint64(n)) //nolint:gosec // below n
+		at := int64(op.After >> 8 % uint64(n))
 		one := make([]byte, 1)
 		_, err = file.ReadAt(one, at)
 		orPanic(err)
