@@ -135,7 +135,8 @@ type leak struct {
 	serve func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string)
 }
 
-func leaks() []leak {
+// leaksOfMemories show or keep what they should not.
+func leaksOfMemories() []leak {
 	return []leak{
 		{"swapped lookups", "http/isolation/lookup", "of space verify-", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
 			if isLookup(r, rest) && l.every(5) {
@@ -180,6 +181,12 @@ func leaks() []leak {
 			}
 			send(w, got)
 		}},
+	}
+}
+
+// leaksOfPlaces confuse streams, positions and lives of spaces.
+func leaksOfPlaces() []leak {
+	return []leak{
 		{"events to all streams", "http/events/sequence", "of space verify-", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
 			if strings.HasPrefix(rest, "/events") {
 				w = &broadcast{ResponseWriter: w, leaky: l, space: space}
@@ -215,6 +222,12 @@ func leaks() []leak {
 				}
 			}
 		}},
+	}
+}
+
+// leaksOfRequests do something else than they were told.
+func leaksOfRequests() []leak {
+	return []leak{
 		{"forgetting that is not stored", "http/lifecycle/forget", "forgot", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
 			if rest == "/forget" {
 				send(w, answer{http.StatusOK, http.Header{"Content-Type": {"application/json"}}, `{"seq":1,"forgotten":1}`})
@@ -315,7 +328,7 @@ func (f *forgetful) Unwrap() http.ResponseWriter { return f.ResponseWriter }
 
 // TestLeaksAreFoundAndNamed verifies servers that are wrong in one way each.
 func TestLeaksAreFoundAndNamed(t *testing.T) {
-	for _, leak := range leaks() {
+	for _, leak := range slices.Concat(leaksOfMemories(), leaksOfPlaces(), leaksOfRequests()) {
 		t.Run(leak.name, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, server.Options{}, func(next http.Handler) http.Handler {
