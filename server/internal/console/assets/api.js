@@ -46,7 +46,6 @@ function segment(text) {
 
 async function send(method, path, { body, query, headers, signal } = {}) {
   const url = new URL("v1/" + path.map(segment).join("/"), document.baseURI);
-  url.hash = "";
   for (const [name, value] of query ?? []) url.searchParams.append(name, value);
   const header = new Headers(headers);
   if (key) header.set("Authorization", "Bearer " + key);

@@ -67,8 +67,8 @@ export function memoriesPage({ space, signal, refresh }) {
         refresh();
       }, failed, h("h2", null, "Forget this memory?"), ...memoryBody(memory), failed.node,
       h("p", { class: "actions" }, h("button", { type: "submit", class: "danger" }, "Forget it"),
-        h("button", { type: "button", class: "quiet", on: { click: done } }, "Keep it"))));
-    row.append(dialog);
+        h("button", { type: "button", class: "quiet", autofocus: true, on: { click: done } }, "Keep it"))));
+    document.getElementById("main").append(dialog);
     dialog.showModal();
   }
 

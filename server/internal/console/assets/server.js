@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { latencies } from "./charts.js";
 import { bytes, complaint, count, figures, h, milliseconds, table } from "./dom.js";
 
-const refreshEvery = 3000; // milliseconds
+const refreshEvery = 5000; // milliseconds
 
 export function serverPage(signal) {
   const problems = complaint();

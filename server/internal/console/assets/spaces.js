@@ -6,7 +6,7 @@ import { announce, bytes, complaint, count, field, h, plural, submits, table } f
 import { spaceAddress, stateBadge } from "./space.js";
 
 const pageSpaces = 20;
-const refreshEvery = 3000; // milliseconds
+const refreshEvery = 5000; // milliseconds
 const keptActivity = 40;   // samples of a space
 const atOnce = 4;          // requests
 
