@@ -254,6 +254,9 @@ func (c *check) kill(ctx context.Context, order WriterOrder, after int) (acknowl
 	stop := context.AfterFunc(ctx, func() { _ = child.Process.Kill() })
 	defer stop()
 	acknowledged, readErr := readAcknowledged(bufio.NewReader(told), slices.Clone(order.Done), after, child.Process)
+	if readErr != nil { // it may be alive
+		_ = child.Process.Kill()
+	}
 	err = child.Wait()
 	var exit *exec.ExitError
 	switch {

@@ -409,4 +409,12 @@ func TestFalseAcknowledgementIsFound(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Failed, find(t, report, "library/durability/kill").Verdict)
 	require.Contains(t, fmt.Sprint(report.Assertions), "acknowledged writes and a kill")
+
+	config.Child = func(order WriterOrder) (child *exec.Cmd, err error) {
+		order.Done = []int{1, 1, 1} // it begins behind a write that was never made
+		return writerChild(order)
+	}
+	report, err = Run(t.Context(), only(config, "kill"))
+	require.NoError(t, err)
+	require.Contains(t, fmt.Sprint(report.Assertions), "write 2 is acknowledged after 0")
 }
