@@ -300,6 +300,9 @@ func (a *awake) writeCheckpoint(job *checkpointJob) (checkpointRef, error) {
 		return checkpointRef{}, err // a defect of ours: better no checkpoint than this one
 	}
 	c.image = loaded.image
+	if job.view.image.forward.Load() != nil {
+		c.image.byDocument() // here, rather than in the first recall that needs it
+	}
 	ref := checkpointRef{
 		seq: c.start.seq, segment: c.start.segment, size: int64(len(b)), sum: crc32.Checksum(b, castagnoli),
 	}

@@ -27,12 +27,21 @@ type termUse struct {
 
 // byDocument returns the image's postings by document.
 func (m *image) byDocument() *forward {
-	m.forwardMade.Do(func() { m.forward = makeForward(m) })
-	return &m.forward
+	if f := m.forward.Load(); f != nil {
+		return f
+	}
+	m.forwarding.Lock()
+	defer m.forwarding.Unlock()
+	if f := m.forward.Load(); f != nil {
+		return f
+	}
+	f := makeForward(m)
+	m.forward.Store(f)
+	return f
 }
 
 // makeForward goes through the postings twice: for the lengths, and to write.
-func makeForward(m *image) forward {
+func makeForward(m *image) *forward {
 	n := int(m.documents())
 	last := make([]uint32, n) // by document: its last term, from 1 on
 	ends := make([]int, n+1)
@@ -43,7 +52,7 @@ func makeForward(m *image) forward {
 	for d := range n {
 		ends[d+1] += ends[d]
 	}
-	f := forward{uses: make([]byte, ends[n])}
+	f := &forward{uses: make([]byte, ends[n])}
 	clear(last)
 	m.eachPosting(func(term uint32, p posting) {
 		at := &ends[p.ordinal] // where the next use of the document goes

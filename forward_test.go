@@ -163,3 +163,20 @@ func TestMergeMatches(t *testing.T) {
 		require.Equal(t, slices.Concat(before, want), got)
 	})
 }
+
+func TestLowestFirstKeepsTheHighest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		room := rapid.IntRange(1, 12).Draw(t, "room")
+		offered := rapid.SliceOf(rapid.Float64Range(0, 9)).Draw(t, "offered")
+		kept := make(lowestFirst, 0, room)
+		for _, x := range offered {
+			kept.offer(x)
+		}
+		slices.Sort(offered)
+		want := offered[max(len(offered)-room, 0):]
+		require.ElementsMatch(t, want, kept)
+		if len(want) == room {
+			require.InDelta(t, want[0], kept.floor(), 1e-8)
+		}
+	})
+}

@@ -109,8 +109,8 @@ type image struct {
 	counts counts // of all documents
 	deaths deaths
 
-	forwardMade sync.Once
-	forward     forward
+	forwarding sync.Mutex // held while forward is made
+	forward    atomic.Pointer[forward]
 }
 
 // counts are the sums that scoring and quotas need, over the living.

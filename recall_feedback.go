@@ -96,17 +96,22 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 	if m.term == math.MaxUint32 {
 		return false
 	}
-	live := int(t.view.live)
 	m.documents = t.view.documentsOf(m.term)
-	m.idf = inverseDocumentFrequency(live, m.documents)
+	leads := m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(t.view.live)
+	if leads {
+		m.idf = inverseDocumentFrequency(int(t.view.live), m.documents)
+	}
 	for i := range best {
-		if len(left[i]) > 0 && left[i][0].term == m.term {
+		if len(left[i]) == 0 || left[i][0].term != m.term {
+			continue
+		}
+		if leads {
 			strength := best[i].sum / best[0].sum
 			m.weight += strength * strength * m.idf * t.saturate(t.frequencyOf(best[i].document, left[i][0].count))
-			left[i] = left[i][1:]
 		}
+		left[i] = left[i][1:]
 	}
-	if m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(live) {
+	if leads {
 		t.keepHeavy(m)
 	}
 	return true
@@ -121,7 +126,7 @@ func (t *textRecall) keepHeavy(m feedbackTerm) {
 		return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term))
 	}
 	if n := len(t.heavy); n == feedbackTerms {
-		if heavier(m, t.heavy[n-1]) > 0 {
+		if last := t.heavy[n-1]; m.weight < last.weight || heavier(m, last) > 0 {
 			return
 		}
 		t.heavy = t.heavy[:n-1]

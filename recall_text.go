@@ -2,7 +2,6 @@ package engram
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"slices"
 )
@@ -625,24 +624,31 @@ func (t *textRecall) best(n int) []textCandidate {
 // room for, the lowest of them on top.
 type lowestFirst []float64
 
-func (h lowestFirst) Len() int           { return len(h) }
-func (h lowestFirst) Less(i, j int) bool { return h[i] < h[j] }
-func (h lowestFirst) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *lowestFirst) Push(x any)        { *h = append(*h, x.(float64)) }
-func (h *lowestFirst) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
-}
-
 func (h *lowestFirst) offer(x float64) {
+	list := *h
+	at := len(list)
 	switch {
-	case len(*h) < cap(*h):
-		heap.Push(h, x)
-	case x > (*h)[0]:
-		(*h)[0] = x
-		heap.Fix(h, 0)
+	case at < cap(list):
+		list = append(list, x)
+		for ; at > 0 && list[(at-1)/2] > x; at = (at - 1) / 2 {
+			list[at] = list[(at-1)/2]
+		}
+	case x <= list[0]:
+		return
+	default:
+		at = 0
+		for below := 1; below < len(list); below = 2*at + 1 {
+			if below+1 < len(list) && list[below+1] < list[below] {
+				below++
+			}
+			if list[below] >= x {
+				break
+			}
+			list[at], at = list[below], below
+		}
 	}
+	list[at] = x
+	*h = list
 }
 
 // floor is what must be reached to count among them. It allows for sums that

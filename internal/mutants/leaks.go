@@ -192,10 +192,10 @@ func leakingIndexes() []mutant {
 			edits: []edit{
 				{"recall_text.go", "// bound is what a score can reach.", "var leaked sync.Map\n\n// bound is what a score can reach."},
 				{
-					"recall_text.go", `		idf := inverseDocumentFrequency(int(t.view.live), len(list))`,
+					"recall_text.go", `		idf := inverseDocumentFrequency(int(t.view.live), end-from)`,
 					`		known, _ := leaked.LoadOrStore(t.names[len(t.terms)], new(atomic.Int64))
 		frequency := known.(*atomic.Int64)
-		frequency.Store(max(frequency.Load(), int64(len(list))))
+		frequency.Store(max(frequency.Load(), int64(end-from)))
 		idf := inverseDocumentFrequency(max(int(t.view.live), int(frequency.Load())), int(frequency.Load()))`,
 				},
 				{"recall_text.go", `	"slices"
@@ -246,7 +246,11 @@ func leakingIndexes() []mutant {
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},
 				{"recall.go", `a.scratch.Get()`, `leaked.Get()`},
 				{"recall.go", `	s.text.reset()
-	a.scratch.Put(s)`, `	s.text.touched, s.text.candidates = s.text.touched[:0], s.text.candidates[:0]
+	a.scratch.Put(s)`, `	for _, e := range s.text.touched {
+		s.text.episodes[e].first, s.text.episodes[e].last = 0, 0
+	}
+	s.text.terms, s.text.matches, s.text.runs = s.text.terms[:0], s.text.matches[:0], s.text.runs[:0]
+	s.text.touched, s.text.candidates = s.text.touched[:0], s.text.candidates[:0]
 	s.text.loneOnes, s.text.labelled, s.text.fed = s.text.loneOnes[:0], s.text.labelled[:0], s.text.fed[:0]
 	leaked.Put(s)`},
 				{"recall.go", `	"context"
