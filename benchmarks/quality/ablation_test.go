@@ -18,7 +18,7 @@ func ablationSample() []collection {
 	conversation := collection{space: "conversation"}
 	for i, content := range []string{
 		"Ann: the weather is fine", "Bob: did you paint that sunrise?", "Ann: yes, on the beach",
-		"Bob: lunch was late", "Ann: the train was early", "Bob: my knees hurt", "Ann: see a doctor",
+		"Bob: lunch was late. And the sunrise?", "Ann: the train was early", "Bob: my knees hurt", "Ann: see a doctor",
 	} {
 		conversation.memories = append(conversation.memories, engram.Memory{
 			ID: string(rune('a' + i)), Content: content, Episode: "session", Time: start.Add(time.Duration(i) * time.Second),
@@ -55,6 +55,9 @@ func TestUseOfTheEngine(t *testing.T) {
 		if v.use == nil {
 			continue
 		}
+		if v.change == "nothing" {
+			requireSameAnswers(t, collections, reference)
+		}
 		row, err := v.use.measure(context.Background(), t.TempDir()+"/fresh", v.change, collections, base)
 		require.NoError(t, err, v.change)
 		require.Equal(t, "engine", row.By)
@@ -63,6 +66,20 @@ func TestUseOfTheEngine(t *testing.T) {
 		require.InDelta(t, 1, row.Session[groupAll], 0, v.change)
 	}
 	require.Equal(t, "nothing", variants()[0].change)
+}
+
+// requireSameAnswers holds the reference to the engine.
+func requireSameAnswers(t *testing.T, collections []collection, reference []answers) {
+	t.Helper()
+	require.NoError(t, withRegistry(t.TempDir(), func(registry *engram.Registry) error {
+		require.NoError(t, load(context.Background(), registry, collections))
+		engine, err := askAll(context.Background(), registry, collections, asText)
+		require.NoError(t, err)
+		report := &ablationReport{}
+		report.compare(engine, reference)
+		require.Equal(t, ablationReport{Agreeing: 2, Questions: 2}, *report)
+		return nil
+	}))
 }
 
 // Sessions are known where the engine is not told of them.

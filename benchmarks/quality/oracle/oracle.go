@@ -174,7 +174,7 @@ func (s *Space) add(given engram.Memory, place int) {
 		counts:        map[string]int{},
 		length:        len(list),
 		label:         distinct(s.form.terms(words(label(given.Content)))),
-		questionShare: questionShare(given.Content),
+		questionShare: math.Round(255*questionShare(given.Content)) / 255, // as it is stored
 		tellsWhen:     tellsWhen(content),
 	}
 	for _, t := range list {
