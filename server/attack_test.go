@@ -87,9 +87,12 @@ func resetRapidly(_, rpc string) ([]net.Conn, error) {
 	var header, out bytes.Buffer
 	names := hpack.NewEncoder(&header)
 	for _, field := range []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "localhost"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":authority", Value: "localhost"},
 		{Name: ":path", Value: engramv1.MemoryService_Remember_FullMethodName},
-		{Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
 	} {
 		field.Sensitive = true // in no table: one block serves every stream
 		if err := names.WriteField(field); err != nil {
