@@ -102,7 +102,7 @@ type Server struct {
 	drain    sync.Once
 
 	// The constants of these names; shorter in tests.
-	bodyTimeout, writeTimeout, heartbeat time.Duration
+	readHeaderTimeout, bodyTimeout, writeTimeout, heartbeat time.Duration
 }
 
 // New returns a server for the registry, which stays the caller's to close
@@ -123,9 +123,10 @@ func New(registry *engram.Registry, options Options) *Server {
 		spaceRate: limit.New(options.SpaceRate),
 		callers:   limit.New(options.CallerRate),
 
-		bodyTimeout:  bodyTimeout,
-		writeTimeout: writeTimeout,
-		heartbeat:    heartbeat,
+		readHeaderTimeout: readHeaderTimeout,
+		bodyTimeout:       bodyTimeout,
+		writeTimeout:      writeTimeout,
+		heartbeat:         heartbeat,
 	}
 	s.register()
 	return s
@@ -162,7 +163,7 @@ func (s *Server) Drain() {
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: readHeaderTimeout,
+		ReadHeaderTimeout: s.readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       withHead,

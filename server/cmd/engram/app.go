@@ -49,6 +49,7 @@ type app struct {
 	dataDir   string
 	dataGiven func() bool // by the flag
 	addr      string
+	shown     credentialFlags
 	output    outputFormat
 }
 
@@ -96,6 +97,7 @@ directories only; config and key read and write files of their own.`,
 	root.PersistentFlags().StringVar(&a.dataDir, "data", defaultDataDir, "data directory")
 	a.dataGiven = func() bool { return root.PersistentFlags().Changed("data") }
 	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
+	a.shown.register(root.PersistentFlags())
 	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {

@@ -168,7 +168,11 @@ func (a *app) withBackend(how access, work func(backend) error) error {
 	if address == "" {
 		return a.withRegistry(how, func(registry *engram.Registry) error { return work(directory{registry}) })
 	}
-	client, err := httpclient.New(address, nil)
+	transport, err := a.shown.transport(address)
+	if err != nil {
+		return err
+	}
+	client, err := httpclient.New(address, transport)
 	if err != nil {
 		return err
 	}

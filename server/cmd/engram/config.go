@@ -31,7 +31,7 @@ const (
 // configurable reports whether a flag is a setting: those of the command line
 // itself are not.
 func configurable(name string) bool {
-	return name != "help" && name != "output" && name != "addr" && name != configFlag
+	return name != "help" && name != "output" && name != "addr" && name != configFlag && !isCredential(name)
 }
 
 // variableOf returns the variable of the environment that holds a setting.

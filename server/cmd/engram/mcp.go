@@ -58,9 +58,13 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 	if err != nil {
 		return err
 	}
+	transport, err := a.shown.transport(address)
+	if err != nil {
+		return err
+	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "engram-relay", Version: "1"}, nil)
 	upstream, err := client.Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1, HTTPClient: &http.Client{},
+		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1, HTTPClient: &http.Client{Transport: transport},
 	}, nil)
 	if err != nil {
 		return &unreachableError{address, err}
