@@ -323,7 +323,10 @@ func TestRevocationEndsStreams(t *testing.T) {
 
 // TestReachOfEveryRoute: the rule by paths finds what each route is about.
 func TestReachOfEveryRoute(t *testing.T) {
-	registryWide := map[string]bool{"/readyz": true, "/openapi.json": true, "/v1/stats": true, "/v1/settle": true, "/v1/space-events": true}
+	registryWide := map[string]bool{
+		consolePath: true, consoleAssetPath: true, "/readyz": true, "/openapi.json": true, // public: it is not looked at
+		"/v1/stats": true, "/v1/settle": true, "/v1/space-events": true,
+	}
 	for _, rt := range routes() {
 		require.Equal(t, registryWide[rt.path], reachOf(rt) == reachRegistry, rt.path)
 	}

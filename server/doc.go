@@ -7,6 +7,7 @@
 //
 // Of the registry:
 //
+//	GET    /                    the web console, unless [Options.NoConsole]; its files are below /console
 //	GET    /readyz              200 while requests are welcome, else 503
 //	GET    /openapi.json        all of this in OpenAPI 3.1
 //	GET    /v1/stats            figures of the registry

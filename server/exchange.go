@@ -140,7 +140,9 @@ func (x *exchange) begin(contentType string) http.Header {
 	header := x.w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store")
+	if header.Get("Cache-Control") == "" {
+		header.Set("Cache-Control", "no-store")
+	}
 	return header
 }
 

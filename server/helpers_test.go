@@ -114,7 +114,7 @@ func memoryCount(t *testing.T, space *engram.Space) int {
 
 // fill replaces the wildcards of a route's path.
 func fill(path, space, id string) string {
-	return strings.NewReplacer("{space}", space, "{id}", id).Replace(path)
+	return strings.NewReplacer("{space}", space, "{id}", id, "{$}", "", "{asset}", "style.css").Replace(path)
 }
 
 // bodyFor returns a valid body for a route, "" where it takes none.

@@ -78,6 +78,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 		if rt.path == mcpPath {
 			continue // another protocol, which describes its tools itself
 		}
+		rt.path = strings.TrimSuffix(rt.path, "{$}") // the mux's way to say that nothing follows
 		name := rt.method + " " + rt.path
 		routed = append(routed, name)
 		operation := api.Paths[rt.path][strings.ToLower(rt.method)]
@@ -229,18 +230,21 @@ func (api *openAPI) replay(t *testing.T, live *httptest.Server, method, path str
 	described := operation.Responses[fmt.Sprint(response.StatusCode)]
 	require.NotNil(t, described, "status %d is not described", response.StatusCode)
 	require.Less(t, response.StatusCode, 300)
-	for mediaType, content := range described.Content {
-		require.Equal(t, mediaType, response.Header.Get("Content-Type"))
-		if content.Example != nil {
-			require.NoError(t, api.check(content.Schema, content.Example))
-		}
-		if mediaType != "application/json" {
-			return
-		}
-		var answer any
-		require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
-		require.NoError(t, api.check(content.Schema, answer))
+	if len(described.Content) == 0 {
+		return
 	}
+	mediaType := response.Header.Get("Content-Type")
+	require.Contains(t, described.Content, mediaType)
+	content := described.Content[mediaType]
+	if content.Example != nil {
+		require.NoError(t, api.check(content.Schema, content.Example))
+	}
+	if mediaType != "application/json" {
+		return
+	}
+	var answer any
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
+	require.NoError(t, api.check(content.Schema, answer))
 }
 
 // schema is the part of JSON Schema that the description uses.

@@ -33,6 +33,8 @@ const inSpace = "/v1/spaces/{space}" // what the paths of one space begin with
 // routes returns the table. What it does not list is not found.
 func routes() []route {
 	table := []route{
+		{http.MethodGet, consolePath, verbPublic, (*Server).consolePage},
+		{http.MethodGet, consoleAssetPath, verbPublic, (*Server).consoleAsset},
 		{http.MethodGet, "/readyz", verbPublic, (*Server).ready},
 		{http.MethodGet, "/openapi.json", verbPublic, (*Server).openAPI},
 
@@ -89,6 +91,9 @@ func contentRoutes() []route {
 func (s *Server) register() {
 	allowed := map[string][]string{}
 	for _, rt := range routes() {
+		if s.options.NoConsole && rt.isConsole() {
+			continue
+		}
 		s.mux.Handle(rt.method+" "+rt.path, s.handler(rt))
 		allowed[rt.path] = append(allowed[rt.path], rt.method)
 		if rt.method == http.MethodGet {

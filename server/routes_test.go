@@ -128,7 +128,7 @@ func TestReady(t *testing.T) {
 func TestEverythingElseIsRefused(t *testing.T) {
 	f := newFixture(t, Options{})
 	f.create(engram.DefaultSpace)
-	for _, path := range []string{"/", "/v1", "/v1/", "/v2/spaces", "/v1/spaces/", "/v1/memories/", "/favicon.ico", "/v1/spaces/alpha/memories/x/y"} {
+	for _, path := range []string{"/console", "/console/", "/console/index.html", "/console/x/y", "/v1", "/v1/", "/v2/spaces", "/v1/spaces/", "/v1/memories/", "/favicon.ico", "/v1/spaces/alpha/memories/x/y"} {
 		f.call("GET", path, "").problem(404, "route-not-found")
 	}
 	for _, rt := range routes() {

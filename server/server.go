@@ -15,6 +15,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/auth"
+	"github.com/engramdb/engram/server/internal/console"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
 )
@@ -41,6 +42,8 @@ type Options struct {
 	RequireSpace bool
 	// AutoCreate lets a write create the space it names.
 	AutoCreate bool
+	// NoConsole answers the paths of the web console as if nothing were there.
+	NoConsole bool
 	// Hosts are the names, beside localhost and addresses, by which clients may
 	// ask the server; [AnyHost] takes all. Others are refused: a web page could
 	// otherwise reach the server by a name of its own (DNS rebinding).
@@ -83,6 +86,7 @@ type Server struct {
 	options   Options
 	mux       *http.ServeMux
 	origins   *http.CrossOriginProtection
+	console   map[string]console.File
 	rules     map[string]rule // of RPCs
 	receivers sync.WaitGroup  // of streams of writes; they end just after their streams
 	fallbacks fallbacks
@@ -111,6 +115,7 @@ func New(registry *engram.Registry, options Options) *Server {
 		origins:  http.NewCrossOriginProtection(),
 		mcp:      newMCPHandler(),
 		mcpTools: newMCPTools(),
+		console:  console.Files(),
 		rules:    rules(),
 		epoch:    registry.Stats().Epoch,
 		drained:  make(chan struct{}),

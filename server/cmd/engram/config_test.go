@@ -36,6 +36,7 @@ space-rate: 10
 space-burst: 20
 require-space: true
 drain-timeout: 3s
+console: false
 host:
   - one.example
   - two.example
@@ -48,6 +49,7 @@ host:
 	require.Equal(t, settingItem{"space-burst", "20", fromFile}, got["space-burst"])
 	require.Equal(t, settingItem{"require-space", "true", fromFile}, got["require-space"])
 	require.Equal(t, settingItem{"drain-timeout", "3s", fromFile}, got["drain-timeout"])
+	require.Equal(t, settingItem{"console", "false", fromFile}, got["console"])
 	require.Equal(t, settingItem{"host", "[one.example,two.example]", fromFile}, got["host"])
 	require.Equal(t, settingItem{"auto-create", "false", fromDefault}, got["auto-create"])
 	require.Equal(t, settingItem{"data", sh.dir, fromFlag}, got["data"])

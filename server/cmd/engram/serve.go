@@ -40,6 +40,7 @@ type serveFlags struct {
 	access  accessFlags
 	options server.Options
 
+	console  bool
 	embedder embedderFlags
 }
 
@@ -50,6 +51,7 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.admin, "admin", "", "address of the operator's listener, for example "+exampleAdminAddress+": metrics, health, profiles on loopback; default none")
 	f.access.register(flags)
 	f.embedder.register(flags)
+	flags.BoolVar(&f.console, "console", true, "serve the web console at /; it asks the API with the key that its user types in")
 	o := &f.options
 	flags.BoolVar(&o.RequireSpace, "require-space", false, "refuse requests that name no space instead of taking \"default\"")
 	flags.BoolVar(&o.AutoCreate, "auto-create", false, "let a write create the space it names")
@@ -126,6 +128,7 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 	logger := newLogger(a.err)
 	options := settings.options
 	options.Logger = logger
+	options.NoConsole = !settings.console
 	gate, release, err := settings.access.open(ctx, logger)
 	defer release()
 	if err != nil {

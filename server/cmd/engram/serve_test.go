@@ -94,6 +94,25 @@ func TestServe(t *testing.T) {
 	require.Equal(t, "Anna drinks green tea", memory.Content)
 }
 
+func TestServeConsole(t *testing.T) {
+	for setting, expected := range map[string]int{"--console": http.StatusOK, "--console=false": http.StatusNotFound} {
+		sh := newShell(t)
+		ctx, stop := context.WithCancel(t.Context())
+		out, printed := io.Pipe()
+		code := make(chan int, 1)
+		go func() {
+			code <- newApp(strings.NewReader(""), printed, io.Discard).run(ctx,
+				[]string{"serve", "--data", sh.dir, "--http", "127.0.0.1:0", "--grpc", "off", setting})
+		}()
+		response, err := http.Get(announced(t, out) + "/")
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, expected, response.StatusCode, setting)
+		stop()
+		require.Equal(t, exitOK, <-code)
+	}
+}
+
 func TestServeRefusesReachableAddresses(t *testing.T) {
 	for address, loopback := range map[string]bool{
 		"127.0.0.1:0":     true,
