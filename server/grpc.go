@@ -92,15 +92,7 @@ func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 // function that words the error of what used it.
 func (s *Server) untilDrained(ctx context.Context) (context.Context, func(error) error, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-s.drained:
-			cancel(engram.ErrClosed)
-		case <-ctx.Done():
-		}
-	}()
+	stop := context.AfterFunc(s.drained, func() { cancel(engram.ErrClosed) })
 	word := func(err error) error {
 		if errors.Is(err, context.Canceled) {
 			return context.Cause(ctx)
@@ -108,7 +100,7 @@ func (s *Server) untilDrained(ctx context.Context) (context.Context, func(error)
 		return err
 	}
 	return ctx, word, func() {
+		stop()
 		cancel(nil)
-		<-ended
 	}
 }

@@ -91,7 +91,7 @@ func (h healthService) Watch(
 		select {
 		case <-stream.Context().Done():
 			return stream.Context().Err()
-		case <-h.s.drained:
+		case <-h.s.drained.Done():
 		case <-tick.C:
 		}
 	}

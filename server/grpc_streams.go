@@ -76,7 +76,7 @@ func (m memoryService) RememberStream(
 	var err error
 	select {
 	case err = <-received:
-	case <-m.s.drained:
+	case <-m.s.drained.Done():
 		// The end of this method ends the receive.
 		err = engram.ErrClosed
 	}

@@ -268,15 +268,19 @@ func BenchmarkIdleSubscribers(b *testing.B) {
 		for b.Loop() {
 			l := newLoaded(b)
 			before := memory()
-			for range subscribers {
+			connections := make([]net.Conn, subscribers)
+			for i := range connections {
 				connection, err := net.Dial("tcp", l.web)
 				require.NoError(b, err)
-				defer func() { _ = connection.Close() }()
+				connections[i] = connection
 				_, err = io.WriteString(connection, "GET /v1/spaces/alpha/events?after=1001 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 				require.NoError(b, err)
 			}
 			settle(l)
 			b.ReportMetric(float64(memory()-before)/subscribers, "B/subscriber")
+			for _, connection := range connections {
+				require.NoError(b, connection.Close())
+			}
 		}
 	})
 	b.Run("grpc-both-ends", func(b *testing.B) {

@@ -98,8 +98,8 @@ type Server struct {
 	epoch     uint32       // of the registry
 
 	draining atomic.Bool
-	drained  chan struct{} // closed once it is draining: streams end
-	drain    sync.Once
+	drained  context.Context //nolint:containedctx // ends, with ErrClosed, once it is draining: streams end
+	drain    context.CancelCauseFunc
 
 	// The constants of these names; shorter in tests.
 	readHeaderTimeout, bodyTimeout, writeTimeout, heartbeat time.Duration
@@ -108,6 +108,7 @@ type Server struct {
 // New returns a server for the registry, which stays the caller's to close
 // after Serve has returned.
 func New(registry *engram.Registry, options Options) *Server {
+	drained, drain := context.WithCancelCause(context.Background())
 	s := &Server{
 		registry: registry,
 		options:  options.withDefaults(),
@@ -118,7 +119,8 @@ func New(registry *engram.Registry, options Options) *Server {
 		console:  console.Files(),
 		rules:    rules(),
 		epoch:    registry.Stats().Epoch,
-		drained:  make(chan struct{}),
+		drained:  drained,
+		drain:    drain,
 
 		spaceRate: limit.New(options.SpaceRate),
 		callers:   limit.New(options.CallerRate),
@@ -149,10 +151,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // each with the position to go on from. Serve does so when it is told to end;
 // who serves through another http.Server calls it before that one's Shutdown.
 func (s *Server) Drain() {
-	s.drain.Do(func() {
-		s.draining.Store(true)
-		close(s.drained)
-	})
+	s.draining.Store(true)
+	s.drain(engram.ErrClosed)
 }
 
 // Serve answers the requests of a listener, which it closes. When ctx ends, it

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
 )
 
 const (
@@ -124,103 +127,102 @@ func (s *Server) streamSpaceEvents(x *exchange) error {
 	}, "", false)
 }
 
-// taken is what a source has yielded.
-type taken struct {
-	event serverEvent
-	err   error
-}
-
 // stream sends the events of a source until the client leaves, the source ends
 // or the server drains. last is the position before the first one. With await
 // the header is not sent before the source has yielded: an error of it is then
-// the answer.
+// the answer. An idle stream is the goroutine of its request, and a timer.
 func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serverEvent, error], last string, await bool) error {
 	x.streamed = true
 	s.streams.Add(1)
 	defer s.streams.Add(-1)
-	ctx, cancel := x.principal.Context(x.r.Context())
-	events := make(chan taken)
-	yields := source(ctx)
-	go func() {
-		defer close(events)
-		for event, err := range yields {
-			select {
-			case events <- taken{event, err}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	defer func() {
-		cancel()
-		for range events { // until the goroutine has ended
-			continue
-		}
-	}()
-	f := streamer{server: s, x: x, ctx: ctx, last: last}
-	if await {
-		select {
-		case t, open := <-events:
-			if ended := x.principal.Check(); ended != nil {
-				return refuseCredentials(x, ended)
-			}
-			if !open || t.err != nil {
-				return t.err
-			}
-			if err := f.send(t.event); err != nil {
-				return err
-			}
-		case <-s.drained:
-			return engram.ErrClosed
+	ctx, release := x.principal.Context(x.r.Context())
+	defer release()
+	ctx, _, cancel := s.untilDrained(ctx)
+	defer cancel()
+	f := &streamer{server: s, x: x, ctx: ctx, cancel: cancel, last: last}
+	defer f.stop()
+	events := source(ctx)
+	if !await {
+		if err := f.begin(); err != nil || x.r.Method == http.MethodHead {
+			return err
 		}
 	}
-	return f.run(events)
+	for event, err := range events {
+		if err == nil {
+			err = cmp.Or(context.Cause(ctx), x.principal.Check())
+		}
+		if err != nil {
+			return f.end(err)
+		}
+		if err := f.send(event); err != nil {
+			return err
+		}
+		if await {
+			await = false
+			if err := f.begin(); err != nil || x.r.Method == http.MethodHead {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // streamer sends one stream.
 type streamer struct {
 	server *Server
 	x      *exchange
-	ctx    context.Context // ends with the request, and when its credential does
-	last   string          // id of the last event
+	ctx    context.Context //nolint:containedctx // of the stream: ends with the request, the credential, or the server
+	cancel func()          // ends ctx
+
+	mu     sync.Mutex  // guards the fields below, and what is sent
+	last   string      // id of the last event
+	beat   *time.Timer // nil: it has not begun
+	over   bool
+	failed error // of a heartbeat
 }
 
-func (f *streamer) run(events <-chan taken) error {
-	if err := f.write(": engram\n\n"); err != nil || f.x.r.Method == http.MethodHead {
+// begin sends the header, if that has not been sent, and has the signs of life
+// begin.
+func (f *streamer) begin() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.writeLocked(": engram\n\n"); err != nil {
 		return err
 	}
-	heartbeat := time.NewTicker(f.server.heartbeat)
-	defer heartbeat.Stop()
-	for {
-		var err error
-		select {
-		case t, open := <-events:
-			switch {
-			case f.x.r.Context().Err() != nil:
-				return nil // the client has left
-			case f.ctx.Err() != nil:
-				return f.end(unauthenticated(context.Cause(f.ctx)))
-			case !open:
-				return nil
-			case t.err != nil:
-				return f.end(t.err)
-			}
-			if ended := f.x.principal.Check(); ended != nil {
-				return f.end(unauthenticated(ended))
-			}
-			err = f.send(t.event)
-		case <-heartbeat.C:
-			err = f.write(": heartbeat\n\n")
-		case <-f.server.drained:
-			return f.end(engram.ErrClosed)
-		}
-		if err != nil {
-			return err
-		}
+	f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
+	return nil
+}
+
+func (f *streamer) heartbeat() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		return
+	}
+	if f.failed = f.writeLocked(": heartbeat\n\n"); f.failed != nil {
+		f.cancel()
+		return
+	}
+	f.beat.Reset(f.server.heartbeat)
+}
+
+// stop returns when no heartbeat is being sent, after which none will be.
+func (f *streamer) stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.over = true
+	if f.beat != nil {
+		f.beat.Stop()
 	}
 }
 
 func (f *streamer) send(e serverEvent) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sendLocked(e)
+}
+
+func (f *streamer) sendLocked(e serverEvent) error {
 	data, err := json.Marshal(e.data)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
@@ -229,23 +231,49 @@ func (f *streamer) send(e serverEvent) error {
 	if e.id != "" {
 		f.last, id = e.id, "id: "+e.id+"\n"
 	}
-	return f.write(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")
+	return f.writeLocked(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")
 }
 
-// end sends the last event, which has the position to go on from once more.
+// end ends the stream because of an error of its source, or of its context.
+// Where nothing has been sent, what ended it is the answer. Else it is the last
+// event, which has the position to go on from once more.
 func (f *streamer) end(why error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch cause := context.Cause(f.ctx); {
+	case f.x.status != 0 && f.x.r.Context().Err() != nil:
+		return nil // the client has left
+	case f.failed != nil:
+		return f.failed
+	case cause != nil:
+		why = cause
+	}
+	ended := isCredential(why)
+	switch {
+	case f.x.status == 0 && ended:
+		return refuseCredentials(f.x, why)
+	case f.x.status == 0:
+		return why
+	case ended:
+		why = unauthenticated(why)
+	}
 	p := describe(why)
 	p.Instance = instancePrefix + f.x.requestID
 	if p.Status >= http.StatusInternalServerError && !errors.Is(why, engram.ErrClosed) {
 		f.server.options.Logger.Error("event stream failed", zap.String("request_id", f.x.requestID),
 			zap.String("space", string(f.x.space)), zap.Error(why))
 	}
-	return f.send(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}})
+	return f.sendLocked(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}})
 }
 
-// write sends text at once. An answer that is compressed or kept back by a proxy
+// isCredential reports whether an error says that the credential has ended.
+func isCredential(err error) bool {
+	return errors.Is(err, auth.ErrRevoked) || errors.Is(err, auth.ErrExpired)
+}
+
+// writeLocked sends text at once. An answer that is compressed or kept back by a proxy
 // would not be one.
-func (f *streamer) write(text string) error {
+func (f *streamer) writeLocked(text string) error {
 	if f.x.status == 0 {
 		f.x.begin(eventStreamType).Set("X-Accel-Buffering", "no")
 	}
