@@ -47,10 +47,17 @@ func (d *mcpDriver) Do(op ni.Op) string {
 	return d.httpDriver.Do(op)
 }
 
-// rememberAll remembers each memory: the tool takes no batches and no vectors.
+// rememberAll remembers each memory: the tool takes no batches and no vectors. An
+// id comes once: whether an event still shows what was replaced right after it
+// depends on when the stream has sent it.
 func (d *mcpDriver) rememberAll(t *httpTenant, op *ni.Op) string {
 	var texts []string
+	remembered := make(map[string]bool)
 	for i, m := range isolationMemories(op.Memories) {
+		if m.ID != "" && remembered[m.ID] {
+			continue
+		}
+		remembered[m.ID] = true
 		args := arguments{"content": m.Content, "id": m.ID, "episode": m.Episode}
 		if i == 0 {
 			args = withRequest(op, args)

@@ -16,7 +16,7 @@ import (
 
 // testTimeout is more than the tests of any mutant take, and what a mutant that
 // makes them hang costs.
-const testTimeout = 3 * time.Minute
+const testTimeout = 5 * time.Minute
 
 // shownBytes are shown of the output of tests that fail without a mutant, the
 // last ones: they stop at the first failure.
