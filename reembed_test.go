@@ -152,22 +152,28 @@ func TestReembed(t *testing.T) {
 		require.Equal(t, "new", recall(t, s, Cue{Text: "canine", Limit: 1})[0].Memory.ID)
 		require.Equal(t, 8, s.Info().Dimension)
 		requireUses(t, s)
-		answers := recall(t, s, Cue{Text: "canine number 7"})
 		text, _ := exported(t, s)
-		digest := verified(t, s).Digest
-		for _, change := range []func(){func() { asleep(t, s) }, func() { require.NoError(t, s.Checkpoint(background)) }, func() { asleep(t, s) }} {
-			change()
-			require.Equal(t, answers, recall(t, s, Cue{Text: "canine number 7"}))
-			require.Equal(t, digest, verified(t, s).Digest)
-			requireVectorsOf(t, s, fresh)
-			requireUses(t, s)
-		}
+		requireSameLater(t, s, fresh)
 		v := s.awake.Load().store.view()
 		require.Equal(t, v.generation, v.image.present.generation)
 		require.Zero(t, v.image.next.generation, "the old vectors are gone")
 		requireVectorsOf(t, imported(t, s.registry, "copy", text), fresh)
 		require.NoError(t, s.registry.Close())
 	})
+}
+
+// requireSameLater requires that sleep and a checkpoint change no answer.
+func requireSameLater(t *testing.T, s *Space, e *meanings) {
+	t.Helper()
+	answers := recall(t, s, Cue{Text: "canine number 7"})
+	digest := verified(t, s).Digest
+	for _, change := range []func(){func() { asleep(t, s) }, func() { require.NoError(t, s.Checkpoint(background)) }, func() { asleep(t, s) }} {
+		change()
+		require.Equal(t, answers, recall(t, s, Cue{Text: "canine number 7"}))
+		require.Equal(t, digest, verified(t, s).Digest)
+		requireVectorsOf(t, s, e)
+		requireUses(t, s)
+	}
 }
 
 // stepping is an embedder that hangs after some calls.
