@@ -70,39 +70,40 @@ func (a *app) reembed(ctx context.Context, r *engram.Registry, embedder string, 
 	items := []reembedItem{}
 	t := table{header: []string{"ID", "EMBEDDER", "REEMBEDDED"}}
 	for _, s := range spaces {
-		done, err := reembedded(ctx, s, embedder, begin)
+		item, err := reembedded(ctx, s, embedder, begin)
 		if err != nil {
 			return err
 		}
-		item := reembedItem{s.ID(), s.Stats().Content.Embedder, done}
 		items = append(items, item)
-		t.add(string(item.ID), item.Embedder, strconv.FormatBool(done))
+		t.add(string(item.ID), item.Embedder, strconv.FormatBool(item.Reembedded))
 	}
 	return a.emit(map[string]any{"spaces": items}, &t)
 }
 
 // reembedded waits until the space has the embedder's vectors, unless it is only to
 // look. An empty space has none.
-func reembedded(ctx context.Context, s *engram.Space, embedder string, look bool) (bool, error) {
+func reembedded(ctx context.Context, s *engram.Space, embedder string, look bool) (reembedItem, error) {
 	ticker := time.NewTicker(reembedPoll)
 	defer ticker.Stop()
 	for {
 		left, err := s.Reembedding(ctx)
-		content := s.Stats().Content
+		if err != nil {
+			return reembedItem{}, err
+		}
+		stats := s.Stats()
+		item := reembedItem{ID: s.ID(), Embedder: stats.Content.Embedder}
+		item.Reembedded = item.Embedder == embedder || stats.Content.Memories == 0
 		switch {
-		case err != nil:
-			return false, err
-		case content.Embedder == embedder || content.Memories == 0:
-			return true, nil
+		case stats.Operator.State == engram.Asleep: // again, and its figures are zero
+		case item.Reembedded || look:
+			return item, nil
 		case left.Unembedded == 0 && left.Given > 0:
-			return false, &engram.ForeignVectorsError{Space: s.ID(), Memories: left.Given}
-		case look:
-			return false, nil
+			return item, &engram.ForeignVectorsError{Space: s.ID(), Memories: left.Given}
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return item, ctx.Err()
 		}
 	}
 }
