@@ -37,9 +37,11 @@ func (f sourceFile) isDoor() bool {
 	return regexp.MustCompile(`^(fs|fs_[a-z]+|lock_[a-z]+)\.go$`).MatchString(f.name)
 }
 
-// isTool reports whether f is of a program that works on the sources. The rules
-// that keep the library testable are not for it.
-func (f sourceFile) isTool() bool { return strings.HasPrefix(f.name, "internal/mutants/") }
+// isTool reports whether f is of a program that works on the sources, or of the
+// tests of all modules. The rules that keep the library testable are not for it.
+func (f sourceFile) isTool() bool {
+	return strings.HasPrefix(f.name, "internal/mutants/") || strings.HasPrefix(f.name, "internal/noninterference/")
+}
 
 func (f sourceFile) at(node ast.Node) string {
 	return f.name + ":" + strconv.Itoa(f.set.Position(node.Pos()).Line)

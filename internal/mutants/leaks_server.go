@@ -147,13 +147,13 @@ func leakingAddresses() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    atomic.Value
 `},
-				{"server/grpc_call.go", `		if c.fallback {
-			if err := grpc.SetHeader`, `		last, _ := s.leaked.Swap(c.space).(engram.SpaceID)
+				{"server/grpc_call.go", `		if c.fallback { // said also to who is refused
+`, `		last, _ := s.leaked.Swap(c.space).(engram.SpaceID)
 		if err := grpc.SetHeader(ctx, metadata.Pairs("engram-space", string(last))); err != nil {
 			return err
 		}
-		if c.fallback {
-			if err := grpc.SetHeader`},
+		if c.fallback { // said also to who is refused
+`},
 			},
 		}, "grpc"),
 		at(mutant{
@@ -386,18 +386,18 @@ func leakingServerStreams() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    sync.Map
 `},
-				{"server/sse.go", `	last   string          // id of the last event
-`, `	last   string          // id of the last event
+				{"server/sse.go", `	last   string      // id of the last event
+`, `	last   string      // id of the last event
 
 	leakedMu sync.Mutex
 	leaked   string
 `},
-				{"server/sse.go", `	f := streamer{server: s, x: x, ctx: ctx, last: last}
-`, `	f := &streamer{server: s, x: x, ctx: ctx, last: last}
+				{"server/sse.go", `	defer f.stop()
+`, `	defer f.stop()
 	s.leaked.Store(f, f)
 	defer s.leaked.Delete(f)
 `},
-				{"server/sse.go", `	return f.write(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
+				{"server/sse.go", `	return f.writeLocked(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
 	f.server.leaked.Range(func(_, other any) bool {
 		if o := other.(*streamer); o != f {
 			o.leakedMu.Lock()
@@ -409,13 +409,7 @@ func leakingServerStreams() []mutant {
 	f.leakedMu.Lock()
 	text, f.leaked = f.leaked+text, ""
 	f.leakedMu.Unlock()
-	return f.write(text)`},
-				{"server/sse.go", `	"strings"
-	"time"
-`, `	"strings"
-	"sync"
-	"time"
-`},
+	return f.writeLocked(text)`},
 			},
 		}, "sse"),
 		at(mutant{
