@@ -57,7 +57,7 @@ func commits() []mutant {
 		frames[0].space, frames[1].space = frames[1].space, frames[0].space
 	}
 	return frames, c.log.append(frames)`}},
-			tests: "TestCrashConcurrent",
+			tests: "TestCrashConcurrent", long: true,
 		},
 		{
 			name: "next-frame-before-apply", what: "a space makes its next frame before the last one is applied",

@@ -232,15 +232,6 @@ func leakingIndexes() []mutant {
 			},
 		},
 		{
-			name: "episode-numbers", what: "episodes are numbered through all spaces",
-			edits: []edit{
-				{"store.go", "// keptRequests is how many", "var leaked atomic.Uint32\n\n// keptRequests is how many"},
-				{"store.go", `		s.episodeSeq++
-`, `		s.episodeSeq = max(s.episodeSeq+1, leaked.Add(1)%1000)
-`},
-			},
-		},
-		{
 			name: "shared-scratch", what: "what recalls compute in is shared, and not zero again",
 			edits: []edit{
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},
@@ -315,6 +306,12 @@ func leakingFiles() []mutant {
 		{
 			name: "checkpoint-of-another", what: "loaded checkpoints are cached by their name in the directory",
 			edits: []edit{
+				{"recovery.go", `	"strings"
+
+	"github.com`, `	"strings"
+	"sync"
+
+	"github.com`},
 				{"recovery.go", "// readCheckpoint returns", "var leaked sync.Map\n\n// readCheckpoint returns"},
 				{"recovery.go", `	name := ref.name()
 	b, err := readFile(dir, name, ref.size)`, `	name := ref.name()
@@ -331,7 +328,7 @@ func leakingFiles() []mutant {
 		frames[0].space, frames[1].space = frames[1].space, frames[0].space
 	}
 	return frames, c.log.append(frames)`}},
-			tests: "TestCrashConcurrent",
+			tests: "TestCrashConcurrent", long: true,
 		},
 		{
 			name: "temporary-name", what: "spaces that are being made share the name of a temporary directory",

@@ -2,6 +2,7 @@ package noninterference
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ import (
 type Script struct {
 	Seed    uint64
 	A       []Op
-	Others  [][]Op // by tenant, what tenants do
+	Others  [][]Op // by tenant, what tenants do; the last does what A does, with values of its own
 	Hostile [][]Op // by tenant, what is to be feared of them
 }
 
@@ -124,13 +125,46 @@ func Generate(seed uint64, supports func(Kind) bool) *Script {
 		return all
 	}
 	s.A = newWriter(random, 0, called).script(stepsOfA, choose(usual, global))
-	for tenant := 1; tenant <= others; tenant++ {
+	for tenant := 1; tenant < others; tenant++ {
 		s.Others = append(s.Others, newWriter(random, tenant, called).script(stepsOfOther, choose(usual)))
 	}
+	s.Others = append(s.Others, mirror(s.A, others, called))
 	for tenant := 1; tenant <= others; tenant++ {
 		s.Hostile = append(s.Hostile, newWriter(random, tenant, called).script(stepsOfOther, choose(hostile)))
 	}
 	return s
+}
+
+// mirror makes A's script one of another tenant: the same ids at the same seqs,
+// with its own canaries in the values. What is kept without the space in its key,
+// A meets there at once.
+func mirror(a []Op, tenant int, called []string) []Op {
+	own := func(text string) string {
+		return strings.ReplaceAll(text, canaryMark+"00", canary(tenant, 0)[:canaryBytes-2])
+	}
+	named := func(space string) string { return strings.Replace(space, called[0], called[tenant], 1) }
+	ownValues := func(attributes map[string]string) map[string]string {
+		attributes = maps.Clone(attributes)
+		for name, value := range attributes {
+			attributes[name] = own(value)
+		}
+		return attributes
+	}
+	var ops []Op
+	for step, op := range a {
+		if op.Kind.acts() || op.Kind == Probe {
+			continue
+		}
+		op.step, op.Tenant, op.Space, op.Other, op.Canary = step, tenant, named(op.Space), named(op.Other), own(op.Canary)
+		op.Text, op.Filter.Attributes = own(op.Text), ownValues(op.Filter.Attributes)
+		op.Memories = slices.Clone(op.Memories)
+		for i := range op.Memories {
+			m := &op.Memories[i]
+			m.Content, m.Attributes = own(m.Content), ownValues(m.Attributes)
+		}
+		ops = append(ops, op)
+	}
+	return ops
 }
 
 // writer makes up the script of one tenant.

@@ -17,6 +17,7 @@ type toy struct {
 	leak string
 
 	mu     sync.Mutex
+	cached map[int]string
 	spaces map[string][]string
 	writes int
 	told   int
@@ -26,7 +27,9 @@ type toy struct {
 func toyLayer(leak string) Layer {
 	return Layer{
 		Name: "toy", Supports: func(k Kind) bool { return slices.Contains([]Kind{Remember, List, Figures, Probe}, k) },
-		Open: func(func() time.Time) Driver { return &toy{leak: leak, spaces: make(map[string][]string)} },
+		Open: func(func() time.Time) Driver {
+			return &toy{leak: leak, cached: make(map[int]string), spaces: make(map[string][]string)}
+		},
 	}
 }
 
@@ -46,7 +49,15 @@ func (d *toy) Do(op Op) string {
 		if d.leak == "value" && op.Tenant == 0 {
 			return fmt.Sprint(d.spaces)
 		}
-		return strings.Join(d.spaces[op.Space], "\n")
+		list := strings.Join(d.spaces[op.Space], "\n")
+		if d.leak == "cache" {
+			if n := len(d.spaces[op.Space]); d.cached[n] == "" {
+				d.cached[n] = list
+			} else {
+				list = d.cached[n]
+			}
+		}
+		return list
 	case Figures:
 		if d.leak == "count" {
 			return fmt.Sprint(d.writes)
@@ -90,7 +101,7 @@ func (d *toy) Close() Remains {
 
 // What shares nothing passes, and each sort of leak is found.
 func TestCheckFindsLeaks(t *testing.T) {
-	for _, leak := range []string{"", "value", "count", "existence", "event", "file", "log", "last"} {
+	for _, leak := range []string{"", "value", "count", "existence", "event", "file", "log", "last", "cache"} {
 		var found error
 		pairs := 0
 		for seed := uint64(1); seed <= 10 && found == nil; seed++ {

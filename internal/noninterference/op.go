@@ -60,6 +60,8 @@ type Op struct {
 	Request     string      `json:"request,omitempty"` // id of a retried write
 	Expect      uint64      `json:"expect,omitempty"`  // the seq that a write is conditional on; 0: it is not
 	Unused      bool        `json:"unused,omitempty"`  // Other is nobody's, ever
+
+	step int // of A, that this mirrors
 }
 
 // Memory is what is remembered.

@@ -191,13 +191,22 @@ func (l Layer) run(script *Script, way int, t *Tally) (*view, error) {
 	case way == alone || way == aloneAgain:
 		r.runA(v, func(int) {})
 	case way == interleaved || way == besideHostile && script.Seed%2 == 0:
+		var mirrored []Op
+		if way == interleaved {
+			last := len(beside) - 1
+			beside, mirrored = beside[:last], beside[last]
+		}
 		mixed := r.mix(beside)
 		total := len(mixed)
 		r.runA(v, func(i int) {
 			due := total*(i+2)/(len(script.A)+1) + r.random.IntN(3) - 1
-			for len(mixed) > 0 && int(r.done.Load()) < due {
+			for len(mixed) > 0 && total-len(mixed) < due {
 				r.do(mixed[0])
 				mixed = mixed[1:]
+			}
+			if len(mirrored) > 0 && mirrored[0].step == i {
+				r.do(mirrored[0])
+				mirrored = mirrored[1:]
 			}
 			if r.random.IntN(6) == 0 {
 				r.driver.Press()
