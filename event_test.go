@@ -446,6 +446,24 @@ func TestSubscriptionEnds(t *testing.T) {
 	}
 }
 
+// A space that takes the id of a deleted one has other subscribers.
+func TestSubscriptionDoesNotFollowASuccessor(t *testing.T) {
+	r, _ := newRegistry(t, Options{})
+	s := create(t, r, "alpha")
+	next, stop := iter.Pull2(s.Subscribe(background, 0))
+	defer stop()
+	created, err, _ := next()
+	require.NoError(t, err)
+	require.NoError(t, r.Delete(background, "alpha"))
+	successor := create(t, r, "alpha")
+	for range created.Seq + 1 {
+		remember(t, successor, Memory{Content: "of the successor"})
+	}
+	e, err, _ := next()
+	require.ErrorIs(t, err, ErrSpaceDeleted)
+	require.Zero(t, e)
+}
+
 // flipOpen changes a bit of the file under whoever has it open.
 func (m *memoryFS) flipOpen(name string, at int) {
 	m.mu.Lock()

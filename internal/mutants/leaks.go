@@ -402,6 +402,7 @@ func leakingStreams() []mutant {
 	}
 	op, err`},
 			},
+			tests: "TestSubscriptionDoesNotFollowASuccessor",
 		},
 	}
 }

@@ -450,7 +450,6 @@ func libraryLeaksThroughServer() []mutant {
 		{"id-from-global-counter", []string{"http", "grpc", "mcp"}},
 		{"shared-document-frequency", []string{"http", "grpc", "mcp"}},
 		{"global-event-sequence", []string{"sse", "grpc"}},
-		{"stream-of-successor", []string{"sse", "grpc"}},
 	} {
 		for _, m := range libraryLeaks() {
 			if m.name == shows.name {
