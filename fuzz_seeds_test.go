@@ -64,12 +64,13 @@ func operationSeeds() seeds {
 	key := exampleIdentity().key
 	list := fuzzOperations()
 	of := func(op operation) []any { return []any{exampleRecord(&op), key, op.seq} }
-	fields := func(b ...byte) []any {
+	kindFields := func(kind operationKind, b ...byte) []any {
 		record := append(make([]byte, operationHeaderBytes), b...)
-		record[8] = byte(opRemember)
+		record[8] = byte(kind)
 		putU32(record, 0, uint32(len(record)))
 		return []any{putU32(record, 4, operationSum(record, key, 9)), key, uint64(9)}
 	}
+	fields := func(b ...byte) []any { return kindFields(opRemember, b...) }
 	forget, filter := list[len(list)-2], list[len(list)-1]
 	associate := list[len(list)-3]
 	linked := list[2]
@@ -91,6 +92,8 @@ func operationSeeds() seeds {
 		"embedder":              changed(opEmbedder),
 		"reembed":               changed(opReembed),
 		"switch":                changed(opSwitch),
+		"embedder-no-dimension": kindFields(opEmbedder, tagEmbedder, 1, 'e'),
+		"reembed-no-dimension":  kindFields(opReembed, tagEmbedder, 1, 'e'),
 		"dimension-none":        fields(append([]byte{tagDimension, 8}, make([]byte, 8)...)...),
 		"dimension-beyond":      fields(tagDimension, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
 		"generation-short":      fields(tagGeneration, 1, 1),

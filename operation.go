@@ -357,6 +357,9 @@ func decodeOperation(record []byte, key, seq uint64) (operation, error) {
 	err = decodeFields(record[operationHeaderBytes:], func(tag byte, value []byte) error {
 		return op.decodeField(tag, value)
 	})
+	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed) {
+		err = errNotOperation // nothing but a dimension says how long its vectors are
+	}
 	if err != nil {
 		return operation{}, err
 	}
