@@ -57,7 +57,7 @@ func commits() []mutant {
 		frames[0].space, frames[1].space = frames[1].space, frames[0].space
 	}
 	return frames, c.log.append(frames)`}},
-			tests: "TestCrashConcurrent", long: true,
+			tests: "TestCrashConcurrent",
 		},
 		{
 			name: "next-frame-before-apply", what: "a space makes its next frame before the last one is applied",
@@ -136,7 +136,7 @@ func journals() []mutant {
 		return err
 	}
 	next`, `	next`}},
-			tests: "TestCrashLives", long: true,
+			tests: "TestCrashLives",
 		},
 		{
 			name: "interval-never", what: "the timer of an interval does not flush",

@@ -16,7 +16,6 @@ func libraryLeaks() []mutant {
 		if all[i].tests == "" {
 			all[i].tests = "TestNoninterference"
 		}
-		all[i].env = []string{"ENGRAM_ISOLATION=leaks"}
 	}
 	return all
 }
@@ -328,7 +327,7 @@ func leakingFiles() []mutant {
 		frames[0].space, frames[1].space = frames[1].space, frames[0].space
 	}
 	return frames, c.log.append(frames)`}},
-			tests: "TestCrashConcurrent", long: true,
+			tests: "TestCrashConcurrent",
 		},
 		{
 			name: "temporary-name", what: "spaces that are being made share the name of a temporary directory",

@@ -24,7 +24,7 @@ func at(m mutant, layers ...string) []mutant {
 	all := make([]mutant, len(layers))
 	for i, layer := range layers {
 		all[i] = m
-		all[i].layer, all[i].pkg, all[i].env = layer, "server", []string{"ENGRAM_ISOLATION=leaks"}
+		all[i].layer, all[i].pkg = layer, "server"
 		if m.tests == "" {
 			all[i].tests = layerTests[layer]
 		}

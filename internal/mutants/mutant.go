@@ -17,10 +17,7 @@ type mutant struct {
 	edits []edit
 	tests string // regular expression of the whole names of the tests that should notice
 
-	pkg  string   // directory of those tests; empty: the module's root
-	env  []string // what they need in their environment
-	long bool     // they notice only without -short
-
+	pkg   string // directory of those tests; empty: the module's root
 	layer string // at which it shows, where the list has several
 }
 

@@ -6,17 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
 
-// testTimeout is more than the tests of any mutant take, and what a mutant that
-// makes them hang costs.
-const testTimeout = 5 * time.Minute
+// form is a length at which the tests can be run.
+type form struct {
+	name    string
+	flags   []string      // of the test binary
+	env     []string      // what scales the tests up
+	timeout time.Duration // more than the tests of any mutant take, and what one that makes them hang costs
+}
+
+// forms are the lengths, the shortest first. Most mutants die in the short form;
+// what its sample does not meet, a longer one does.
+func forms() []form {
+	pairs := []string{"ENGRAM_ISOLATION=leaks"}
+	return []form{
+		{name: "short", flags: []string{"-test.short"}, env: pairs, timeout: 5 * time.Minute},
+		{name: "ordinary", env: pairs, timeout: 10 * time.Minute},
+		{
+			name: "full", timeout: 30 * time.Minute,
+			env: []string{"ENGRAM_FAULTS=1", "ENGRAM_DAMAGE=full", "ENGRAM_SCHEDULES=full", "ENGRAM_ISOLATION=full"},
+		},
+	}
+}
 
 // shownBytes are shown of the output of tests that fail without a mutant, the
 // last ones: they stop at the first failure.
@@ -33,7 +53,7 @@ type trial struct {
 type outcome struct {
 	mutant
 	killer string // the first test that noticed; empty: none did
-	how    string // it noticed, where it did not just fail
+	how    string // it noticed, where it did not just fail in the short form
 	took   time.Duration
 	err    error // why it could not be tried
 }
@@ -112,11 +132,20 @@ func (t trial) kill(ctx context.Context, m mutant) (killer, how string, err erro
 	if err != nil {
 		return "", "", err
 	}
-	output, failed := t.test(ctx, binary, dir, m)
-	if err := ctx.Err(); err != nil {
-		return "", "", err
+	for i, f := range forms() {
+		output, failed := t.test(ctx, binary, dir, m, f)
+		if err := ctx.Err(); err != nil {
+			return "", "", err
+		}
+		killer, how, err = judge(output, failed)
+		if killer != "" && i > 0 {
+			how += ", in its " + f.name + " form"
+		}
+		if killer != "" || err != nil {
+			break
+		}
 	}
-	return judge(output, failed)
+	return killer, how, err
 }
 
 // compile builds the tests of the package.
@@ -137,22 +166,23 @@ func (t trial) compile(ctx context.Context, pkg, dir string, flags ...string) (s
 
 // test runs m's tests, in the package's directory as go test does, up to the
 // first that fails. What they leave behind goes into dir.
-func (t trial) test(ctx context.Context, binary, dir string, m mutant) (output []byte, failed error) {
+func (t trial) test(ctx context.Context, binary, dir string, m mutant, f form) (output []byte, failed error) {
 	// The binary's own limit names the test that hangs; this one is for a
 	// process that does not even keep that.
-	ctx, cancel := context.WithTimeout(ctx, testTimeout+testTimeout/2)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout+f.timeout/2)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast", "-test.count=1",
-		"-test.timeout="+testTimeout.String(), fmt.Sprintf("-test.short=%t", !m.long), "-test.run=^("+m.tests+")$")
+	cmd := exec.CommandContext(ctx, binary, append([]string{
+		"-test.v", "-test.failfast", "-test.count=1", "-test.timeout=" + f.timeout.String(), "-test.run=^(" + m.tests + ")$",
+	}, f.flags...)...)
 	cmd.Dir = filepath.Join(t.root, m.pkg)
 	for _, variable := range os.Environ() {
-		// What scales the tests up is for other runs.
+		// What scales the tests is the form's.
 		if !strings.HasPrefix(variable, "ENGRAM_") && !strings.HasPrefix(variable, "RAPID_") {
 			cmd.Env = append(cmd.Env, variable)
 		}
 	}
 	cmd.Env = append(cmd.Env, "TMPDIR="+filepath.Dir(binary), "RAPID_NOFAILFILE=1")
-	cmd.Env = append(cmd.Env, m.env...)
+	cmd.Env = append(cmd.Env, f.env...)
 	var all bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &all, &all
 	cmd.WaitDelay = time.Second
@@ -198,45 +228,38 @@ func judge(output []byte, failed error) (killer, how string, err error) {
 }
 
 // unmutated runs every test that is going to be used on the sources as they
-// are. A mutant could otherwise be killed by a test that fails anyway.
+// are, but for the full form. A mutant could otherwise be killed by a test that
+// fails anyway.
 func (t trial) unmutated(ctx context.Context, mutants []mutant) error {
-	var suites []mutant
+	suites := make(map[string]mutant)
 	for _, m := range mutants {
-		i := 0
-		for i < len(suites) && !suites[i].runsWith(m) {
-			i++
+		if suite, found := suites[m.pkg]; found {
+			m.tests = suite.tests + "|" + m.tests
 		}
-		if i == len(suites) {
-			suites = append(suites, m)
-			continue
-		}
-		suites[i].tests += "|" + m.tests
+		suites[m.pkg] = m
 	}
-	for _, suite := range suites {
-		binary, err := t.compile(ctx, suite.pkg, t.temporary)
+	for _, pkg := range slices.Sorted(maps.Keys(suites)) {
+		binary, err := t.compile(ctx, pkg, t.temporary)
 		if err != nil {
 			return err
 		}
-		output, err := t.test(ctx, binary, t.temporary, suite)
-		if err != nil {
-			return fmt.Errorf("the tests fail without a mutant: %w\n%s", err, output[max(len(output)-shownBytes, 0):])
-		}
 		passed := make(map[string]bool)
-		for _, match := range passedTest.FindAllSubmatch(output, -1) {
-			passed[string(match[1])] = true
+		for _, f := range forms()[:2] {
+			output, err := t.test(ctx, binary, t.temporary, suites[pkg], f)
+			if err != nil {
+				return fmt.Errorf("the tests fail without a mutant: %w\n%s", err, output[max(len(output)-shownBytes, 0):])
+			}
+			for _, match := range passedTest.FindAllSubmatch(output, -1) {
+				passed[string(match[1])] = true
+			}
 		}
 		for _, m := range mutants {
-			if suite.runsWith(m) && !m.hasTests(passed) {
+			if m.pkg == pkg && !m.hasTests(passed) {
 				return fmt.Errorf("%s: no test %s has run", m.name, m.tests)
 			}
 		}
 	}
 	return nil
-}
-
-// runsWith reports whether the tests of both can run in one process.
-func (m mutant) runsWith(other mutant) bool {
-	return m.pkg == other.pkg && m.long == other.long && strings.Join(m.env, "\x00") == strings.Join(other.env, "\x00")
 }
 
 // hasTests reports whether any of those that have passed is a test of m.
