@@ -17,7 +17,7 @@ import (
 
 // How often the tests of faults do what they do. docs/durability.md has the table.
 //
-//	ENGRAM_FAULTS=n       n times each row of it; without it one part in 25, with
+//	ENGRAM_FAULTS=n       n times each row of it; without it one part in 40, with
 //	                      -short in 400
 //	ENGRAM_FAULTS_FROM=n  begins with seed n, not 1
 //	ENGRAM_FAULTS_SEED=n  this seed alone, with everything that it can do
@@ -26,7 +26,7 @@ const (
 	faultsFromEnv = "ENGRAM_FAULTS_FROM"
 	faultsSeedEnv = "ENGRAM_FAULTS_SEED"
 
-	faultSample      = 25
+	faultSample      = 40
 	faultSampleShort = 400
 )
 
