@@ -64,6 +64,7 @@ func recoveries() []mutant {
 			name: "lost-tail-unnoticed", what: "a log that ends before its mark opens as if that were its end",
 			edits: []edit{
 				{"recovery.go", `start != m {`, `start != m && start.seq == 0 {`},
+				{"recovery.go", `damage == nil && end.sum != sum {`, `damage == nil && end.sum != sum && end.seq == 0 {`},
 				{"recovery.go", `		if r.sizes[number] < end {
 			return`, `		end = min(end, r.sizes[number])
 		if false {
