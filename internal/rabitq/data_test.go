@@ -18,7 +18,8 @@ type cloud struct {
 // Gaussian is the hardest there is: nothing is near to anything. The clusters
 // are a hundred, so that the neighbours of a vector are a thousandth of what is
 // almost as near. The subspace is what embeddings look like: a hundred
-// dimensions of 768 that matter, and noise in all of them.
+// dimensions of 768 that matter, and noise in all of them. In the spectrum these
+// matter less and less: the variance of the i-th is 1/i.
 func clouds(dim int, source *rand.Rand) []cloud {
 	gaussian := func(v []float32) {
 		for i := range v {
@@ -37,10 +38,10 @@ func clouds(dim int, source *rand.Rand) []cloud {
 		add(v, centres[source.IntN(len(centres))], 1)
 		normalise(v)
 	}
-	subspace := func(v []float32) {
+	spread := func(v []float32, deviation func(axis int) float64) {
 		clear(v)
-		for _, axis := range axes {
-			add(v, axis, float32(source.NormFloat64()))
+		for i, axis := range axes {
+			add(v, axis, float32(source.NormFloat64()*deviation(i)))
 		}
 		normalise(v)
 		noise := make([]float32, dim)
@@ -48,7 +49,13 @@ func clouds(dim int, source *rand.Rand) []cloud {
 		add(v, noise, 0.3)
 		normalise(v)
 	}
-	return []cloud{{"gaussian", gaussian}, {"clusters", clustered}, {"subspace", subspace}}
+	subspace := func(v []float32) {
+		spread(v, func(int) float64 { return 1 })
+	}
+	spectrum := func(v []float32) {
+		spread(v, func(axis int) float64 { return 1 / math.Sqrt(float64(axis+1)) })
+	}
+	return []cloud{{"gaussian", gaussian}, {"clusters", clustered}, {"subspace", subspace}, {"spectrum", spectrum}}
 }
 
 func add(v, w []float32, factor float32) {

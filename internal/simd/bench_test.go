@@ -68,33 +68,16 @@ func BenchmarkDot(b *testing.B) {
 	benchmarkSets(b, 1, 4*benchDim, func(set simd.Set) { set.Dot(x, y) })
 }
 
-func benchmarkScan(b *testing.B, rows []uint32, count int) {
+func BenchmarkScanCodes(b *testing.B) {
 	const words = benchDim / 64
 	for _, planes := range []int{2, 4} {
 		b.Run(fmt.Sprintf("planes=%d", planes), func(b *testing.B) {
-			query, codes, counts := make([]uint64, planes*words), make([]uint64, benchRows*words), make([]uint32, count)
+			query, codes, counts := make([]uint64, planes*words), make([]uint64, benchRows*words), make([]uint32, benchRows)
 			fillWords(query, benchSource())
 			fillWords(codes, benchSource())
-			benchmarkSets(b, count, 8*words, func(set simd.Set) {
-				if rows == nil {
-					set.ScanCodes(counts, query, codes, words)
-				} else {
-					set.ScanCodesAt(counts, query, codes, words, rows)
-				}
-			})
+			benchmarkSets(b, benchRows, 8*words, func(set simd.Set) { set.ScanCodes(counts, query, codes, words) })
 		})
 	}
-}
-
-func BenchmarkScanCodes(b *testing.B) { benchmarkScan(b, nil, benchRows) }
-
-// One row in ten, as a filter leaves them.
-func BenchmarkScanCodesAt(b *testing.B) {
-	rows := make([]uint32, benchRows/10)
-	for i := range rows {
-		rows[i] = uint32(10 * i)
-	}
-	benchmarkScan(b, rows, len(rows))
 }
 
 func BenchmarkDotInt8(b *testing.B) {

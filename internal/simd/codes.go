@@ -21,23 +21,8 @@ func (s Set) ScanCodes(dst []uint32, planes, codes []uint64, words int) {
 		clear(dst)
 		return
 	}
-	for i := s.scanCodes(dst, planes, codes, nil, words); i < len(dst); i++ {
+	for i := s.scanCodes(dst, planes, codes, words); i < len(dst); i++ {
 		dst[i] = scanPortable(planes, codes[i*words:][:words])
-	}
-}
-
-// ScanCodesAt is [Set.ScanCodes] over the rows that are listed: dst[i] is about
-// row rows[i].
-func (s Set) ScanCodesAt(dst []uint32, planes, codes []uint64, words int, rows []uint32) {
-	mustBePlanes(planes, words)
-	mustBeLong("dst", len(dst), len(rows))
-	if len(rows) == 0 || words == 0 {
-		clear(dst)
-		return
-	}
-	mustBeRows(rows, len(codes)/words)
-	for i := s.scanCodes(dst, planes, codes, rows, words); i < len(rows); i++ {
-		dst[i] = scanPortable(planes, codes[int(rows[i])*words:][:words])
 	}
 }
 

@@ -93,7 +93,7 @@
 
 // SETUP_512 loads the arguments and fills the registers that stay as they are.
 #define SETUP_512 \
-	MOVQ  words+40(FP), CX;   \
+	MOVQ  words+32(FP), CX;   \
 	MOVQ  CX, AX;             \
 	SHLQ  $3, AX;             \
 	ANDQ  $7, CX;             \
@@ -111,8 +111,7 @@
 	MOVQ  dst+0(FP), DI;      \
 	MOVQ  planes+8(FP), SI;   \
 	MOVQ  codes+16(FP), DX;   \
-	MOVQ  rows+24(FP), BX;    \
-	MOVQ  blocks+32(FP), CX;  \
+	MOVQ  blocks+24(FP), CX;  \
 	ADDQ  R15, DX;            \
 	ADDQ  R15, SI;            \
 	LEAQ  (SI)(AX*1), R12;    \
@@ -132,14 +131,14 @@
 	ANDQ $-64, R15;  \
 	NEGQ R15
 
-// func scanFourAVX512(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
-TEXT ·scanFourAVX512(SB), NOSPLIT, $0-48
+// func scanFourAVX512(dst *uint32, planes, codes *uint64, blocks, words int)
+TEXT ·scanFourAVX512(SB), NOSPLIT, $0-40
 	SETUP_512
 
 	// The tail comes first: a result of 256 bits clears the rest of its register,
 	// which must not hold anything yet.
 rows:
-	NEXT_ROWS
+	ROWS_IN_ORDER
 	CLEAR_512
 	XORL  R15, R15
 	TESTQ $32, AX
@@ -166,12 +165,12 @@ sum:
 	SUM_FOUR
 	STORE_FOUR
 
-// func scanTwoAVX512(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
-TEXT ·scanTwoAVX512(SB), NOSPLIT, $0-48
+// func scanTwoAVX512(dst *uint32, planes, codes *uint64, blocks, words int)
+TEXT ·scanTwoAVX512(SB), NOSPLIT, $0-40
 	SETUP_512
 
 rows:
-	NEXT_ROWS
+	ROWS_IN_ORDER
 	CLEAR_512
 	XORL  R15, R15
 	TESTQ $32, AX
@@ -204,10 +203,10 @@ sum:
 // eight bytes at a time to a sum. Two rows are taken at once: the registers hold
 // the halves and the sums of no more.
 //
-// Registers: DI dst, SI, R10, R11, R12 the planes, DX codes, BX list of rows or
-// 0, CX pairs of rows, AX bytes in a row, R8 and R9 the rows, R15 the offset in
-// planes and rows, as above but for 256 bits; R13 the mask of the tail; Y12 to
-// Y15 the tables, Y0 and Y1 the sums of the rows.
+// Registers: DI dst, SI, R10, R11, R12 the planes, DX codes, CX pairs of rows, AX
+// bytes in a row, R8 and R9 the rows, R15 the offset in planes and rows, as above
+// but for 256 bits; R13 the mask of the tail; Y12 to Y15 the tables, Y0 and Y1
+// the sums of the rows.
 
 #define NIBBLE_COUNTS(name, weight) \
 	DATA name+0x00(SB)/8, $(weight * 0x0302020102010100); \
@@ -273,7 +272,7 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	VPADDD  Y9, Y1, Y1
 
 #define SETUP_256 \
-	MOVQ    words+40(FP), AX;        \
+	MOVQ    words+32(FP), AX;        \
 	SHLQ    $3, AX;                  \
 	MOVQ    AX, R15;                 \
 	ANDQ    $24, R15;                \
@@ -284,8 +283,7 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	MOVQ    dst+0(FP), DI;           \
 	MOVQ    planes+8(FP), SI;        \
 	MOVQ    codes+16(FP), DX;        \
-	MOVQ    rows+24(FP), BX;         \
-	MOVQ    blocks+32(FP), CX;       \
+	MOVQ    blocks+24(FP), CX;       \
 	SHLQ    $1, CX;                  \
 	ADDQ    R15, DX;                 \
 	ADDQ    R15, SI;                 \
@@ -297,26 +295,14 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	VMOVDQU ·nibbleFours(SB), Y14;   \
 	VMOVDQU ·nibbleEights(SB), Y15
 
-// NEXT_PAIR is NEXT_ROWS for two rows; it moves to their start and sets the zero
-// flag if they have no 256 bits.
+// NEXT_PAIR is ROWS_IN_ORDER for two rows; it moves to their start and sets the
+// zero flag if they have no 256 bits.
 #define NEXT_PAIR \
 	VPXOR Y0, Y0, Y0;     \
 	VPXOR Y1, Y1, Y1;     \
-	TESTQ BX, BX;         \
-	JZ    inorder;        \
-	MOVL  (BX), R8;       \
-	MOVL  4(BX), R9;      \
-	ADDQ  $8, BX;         \
-	IMULQ AX, R8;         \
-	IMULQ AX, R9;         \
-	ADDQ  DX, R8;         \
-	ADDQ  DX, R9;         \
-	JMP   pointed;        \
-inorder: \
 	MOVQ  DX, R8;         \
 	LEAQ  (DX)(AX*1), R9; \
 	LEAQ  (DX)(AX*2), DX; \
-pointed: \
 	MOVQ  AX, R15;        \
 	ANDQ  $-32, R15;      \
 	NEGQ  R15
@@ -343,8 +329,8 @@ pointed: \
 	VZEROUPPER;              \
 	RET
 
-// func scanFourAVX2(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
-TEXT ·scanFourAVX2(SB), NOSPLIT, $0-48
+// func scanFourAVX2(dst *uint32, planes, codes *uint64, blocks, words int)
+TEXT ·scanFourAVX2(SB), NOSPLIT, $0-40
 	SETUP_256
 
 rows:
@@ -376,8 +362,8 @@ tail:
 sum:
 	STORE_PAIR
 
-// func scanTwoAVX2(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
-TEXT ·scanTwoAVX2(SB), NOSPLIT, $0-48
+// func scanTwoAVX2(dst *uint32, planes, codes *uint64, blocks, words int)
+TEXT ·scanTwoAVX2(SB), NOSPLIT, $0-40
 	SETUP_256
 
 rows:

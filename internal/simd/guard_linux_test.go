@@ -89,21 +89,16 @@ func TestFencedDot(t *testing.T) {
 
 func TestFencedScanCodes(t *testing.T) {
 	source := rand.New(rand.NewPCG(1, 2))
-	left, right, list, out := newFence(t, 1<<12), newFence(t, 1<<12), newFence(t, 1), newFence(t, 1)
+	left, right, out := newFence(t, 1<<12), newFence(t, 1<<12), newFence(t, 1)
 	forEachFence(t, func(t *testing.T, set simd.Set, count int, atEnd bool) {
 		for words := range 34 {
 			planes, codes := place[uint64](left, (2+count%2*2)*words, atEnd), place[uint64](right, words*count, atEnd)
-			got, rows := place[uint32](out, count, atEnd), place[uint32](list, count, atEnd)
+			got := place[uint32](out, count, atEnd)
 			fillWords(planes, source)
 			fillWords(codes, source)
 			set.ScanCodes(got, planes, codes, words)
 			for i := range got {
 				require.Equal(t, scanByDefinition(planes, codes[i*words:][:words]), got[i])
-				rows[i] = uint32(count - 1 - i)
-			}
-			set.ScanCodesAt(got, planes, codes, words, rows)
-			for i := range got {
-				require.Equal(t, scanByDefinition(planes, codes[int(rows[i])*words:][:words]), got[i])
 			}
 			out.requireUntouched(t, 4*count, atEnd)
 		}

@@ -33,20 +33,20 @@ func (s Set) dotRows(dst, q, rows []float32) int {
 	return len(dst)
 }
 
-func (s Set) scanCodes(dst []uint32, planes, codes []uint64, rows []uint32, words int) int {
+func (s Set) scanCodes(dst []uint32, planes, codes []uint64, words int) int {
 	blocks, two := len(dst)/rowsAtOnce, len(planes) == 2*words
 	if blocks == 0 {
 		return 0
 	}
 	switch {
 	case s == AVX512 && two:
-		scanTwoAVX512(&dst[0], &planes[0], &codes[0], first(rows), blocks, words)
+		scanTwoAVX512(&dst[0], &planes[0], &codes[0], blocks, words)
 	case s == AVX512:
-		scanFourAVX512(&dst[0], &planes[0], &codes[0], first(rows), blocks, words)
+		scanFourAVX512(&dst[0], &planes[0], &codes[0], blocks, words)
 	case s == AVX2 && two:
-		scanTwoAVX2(&dst[0], &planes[0], &codes[0], first(rows), blocks, words)
+		scanTwoAVX2(&dst[0], &planes[0], &codes[0], blocks, words)
 	case s == AVX2:
-		scanFourAVX2(&dst[0], &planes[0], &codes[0], first(rows), blocks, words)
+		scanFourAVX2(&dst[0], &planes[0], &codes[0], blocks, words)
 	default:
 		return 0
 	}
@@ -129,16 +129,16 @@ func dotRowsAVX2(dst, q, rows *float32, count, dim int)
 func dotRowsAVX512(dst, q, rows *float32, count, dim int)
 
 //go:noescape
-func scanTwoAVX2(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
+func scanTwoAVX2(dst *uint32, planes, codes *uint64, blocks, words int)
 
 //go:noescape
-func scanTwoAVX512(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
+func scanTwoAVX512(dst *uint32, planes, codes *uint64, blocks, words int)
 
 //go:noescape
-func scanFourAVX2(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
+func scanFourAVX2(dst *uint32, planes, codes *uint64, blocks, words int)
 
 //go:noescape
-func scanFourAVX512(dst *uint32, planes, codes *uint64, rows *uint32, blocks, words int)
+func scanFourAVX512(dst *uint32, planes, codes *uint64, blocks, words int)
 
 // dotInt8AVX2 leaves out what is behind the last 64 elements of q.
 //

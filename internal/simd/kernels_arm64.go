@@ -26,16 +26,12 @@ func (s Set) dotRows(dst, q, rows []float32) int {
 	return len(dst)
 }
 
-func (s Set) scanCodes(dst []uint32, planes, codes []uint64, rows []uint32, words int) int {
+func (s Set) scanCodes(dst []uint32, planes, codes []uint64, words int) int {
 	if s != NEON || words%2 != 0 || words > maxScanWords {
 		return 0
 	}
 	for i := range dst {
-		row := i
-		if rows != nil {
-			row = int(rows[i])
-		}
-		dst[i] = scanNEON(&planes[0], &codes[row*words], words, len(planes)/words)
+		dst[i] = scanNEON(&planes[0], &codes[i*words], words, len(planes)/words)
 	}
 	return len(dst)
 }

@@ -9,7 +9,7 @@ func detect() []Set { return nil }
 
 func (Set) dotRows(_, _, _ []float32) int { return 0 }
 
-func (Set) scanCodes(_ []uint32, _, _ []uint64, _ []uint32, _ int) int { return 0 }
+func (Set) scanCodes(_ []uint32, _, _ []uint64, _ int) int { return 0 }
 
 func (Set) dotInt8(_ []int32, _, _ []int8, _ []uint32) int { return 0 }
 

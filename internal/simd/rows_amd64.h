@@ -4,8 +4,17 @@
 // Registers: DI dst, SI query, DX codes, BX list of rows or 0, CX blocks of four
 // rows, AX bytes in a row, R8 to R11 the four rows.
 
+// ROWS_IN_ORDER points R8 to R11 at the next four rows in the codes, which DX
+// then leaves behind.
+#define ROWS_IN_ORDER \
+	MOVQ  DX, R8;         \
+	LEAQ  (DX)(AX*1), R9; \
+	LEAQ  (DX)(AX*2), R10;\
+	LEAQ  (R9)(AX*2), R11;\
+	LEAQ  (DX)(AX*4), DX
+
 // NEXT_ROWS points R8 to R11 at the next four rows: those that the list names,
-// or, without a list, the next in the codes, which DX then leaves behind.
+// or, without a list, the next in order.
 #define NEXT_ROWS \
 	TESTQ BX, BX;         \
 	JZ    inorder;        \
@@ -24,11 +33,7 @@
 	ADDQ  DX, R11;        \
 	JMP   pointed;        \
 inorder: \
-	MOVQ  DX, R8;         \
-	LEAQ  (DX)(AX*1), R9; \
-	LEAQ  (DX)(AX*2), R10;\
-	LEAQ  (R9)(AX*2), R11;\
-	LEAQ  (DX)(AX*4), DX; \
+	ROWS_IN_ORDER;        \
 pointed:
 
 // PREFETCH_ROWS asks for the four rows after the next four of a list. They are

@@ -198,13 +198,6 @@ func TestScanCodes(t *testing.T) {
 			}
 			set.ScanCodes(got, planes, codes, words)
 			require.Equal(t, want, append([]uint32{}, got...))
-
-			list := someRows(rows, source)
-			listed := make([]uint32, len(list))
-			set.ScanCodesAt(listed, planes, codes, words, list)
-			for i, row := range list {
-				require.Equal(t, want[row], listed[i])
-			}
 		})
 	})
 }
@@ -416,8 +409,6 @@ func TestMisuse(t *testing.T) {
 			"three planes":               func() { set.ScanCodes(u32[:1], u64[:6], u64[:2], 2) },
 			"too few codes":              func() { set.ScanCodes(u32[:4], u64[:8], u64[:7], 2) },
 			"codes too long":             func() { set.ScanCodes(nil, make([]uint64, 2050), nil, 1025) },
-			"a code that is not there":   func() { set.ScanCodesAt(u32[:4], u64[:8], u64[:8], 2, []uint32{0, 1, 2, 4}) },
-			"a list longer than dst":     func() { set.ScanCodesAt(u32[:1], u64[:8], u64[:8], 2, []uint32{0, 1}) },
 			"too few int8":               func() { set.DotInt8(make([]int32, 4), i8[:16], i8[:63]) },
 			"an int8 row too far":        func() { set.DotInt8At(make([]int32, 1), i8[:16], i8, []uint32{4}) },
 			"an int8 list too long":      func() { set.DotInt8At(make([]int32, 1), i8[:16], i8, []uint32{1, 2}) },
@@ -447,7 +438,6 @@ func TestAllocatesNothing(t *testing.T) {
 			set.DotRows(products[:], q, rows)
 			set.Dot(q, rows[:768])
 			set.ScanCodes(counts[:], planes, codes, 12)
-			set.ScanCodesAt(counts[:], planes, codes, 12, []uint32{3, 2, 1, 0})
 			var reached [1]uint64
 			set.Score(products[:], reached[:], counts[:], products[:], products[:], simd.Line{}, 0)
 			set.Hadamard(q[:512])
