@@ -21,10 +21,11 @@ const (
 	// is one for all spaces, so that equal spaces answer alike; no data is in it.
 	rotationSeed = 0x656e6772616d
 
-	// scanDepth rows of the scan are ranked by fine codes, and of those this many
-	// times as many as wanted, at least exactReads, are compared exactly: all of a
-	// small space are.
+	// scanDepth rows of the scan are ranked by fine codes, more where there are more
+	// than scanRows vectors: see scanDepthOf. Of those this many times as many as
+	// wanted, at least exactReads, are compared exactly: all of a small space are.
 	scanDepth  = 800
+	scanRows   = 1 << 16
 	readFactor = 3
 	exactReads = 32
 )
@@ -239,6 +240,14 @@ func (q *recalling) recallEmbedding(ctx context.Context, want int) (nearest, err
 	return near, nil
 }
 
+// scanDepthOf is the depth of a scan for so many living vectors. Binary codes mistake
+// more rows for near ones where there are more, so it grows, with the root: ranking
+// by fine codes stays a small part of the scan. Rows do not count, for the dead are
+// among them until the next checkpoint, and when that was must not show.
+func scanDepthOf(vectors int64) int {
+	return max(scanDepth, int(scanDepth*math.Sqrt(float64(vectors)/scanRows)))
+}
+
 // nearestRows returns the n nearest by their codes.
 func (q *recalling) nearestRows(n int) []candidateRow {
 	s, v := &q.vector, q.view
@@ -247,7 +256,7 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	}
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
-	depth := max(scanDepth, 4*n)
+	depth := max(scanDepthOf(v.vectors), 4*n)
 	imaged, recent, derived := &v.image.of(v.generation).vectors, &v.recent.vectors, &v.recent.derived.codes
 	parts := []rabitq.Part{
 		{Codes: &imaged.codes, Live: q.liveImaged(imaged)},

@@ -35,6 +35,12 @@ func TestRecallCutsWideTiesByAge(t *testing.T) {
 	}
 }
 
+func TestScanDepthGrows(t *testing.T) {
+	for vectors, want := range map[int64]int{0: 800, 10_000: 800, scanRows: 800, 100_000: 988, 4 * scanRows: 1600, 1_000_000: 3125} {
+		require.Equal(t, want, scanDepthOf(vectors), "%d vectors", vectors)
+	}
+}
+
 // vectorHistory is a space beside what it should hold.
 type vectorHistory struct {
 	t      *testing.T
