@@ -335,15 +335,17 @@ func (a *awake) apply(writes []*write, segment uint64, offset int64) {
 }
 
 // stop refuses further writes: the space's files failed, its acknowledged
-// frames are in the journal. Reopening the registry recovers.
+// frames are in the journal. Reopening the registry recovers. Of a space that has
+// ended the files were closed or removed, which fails nobody but who still uses them.
 func (a *awake) stop(cause error) {
 	err := fmt.Errorf("%w: %w", ErrStopped, cause)
-	if a.stopped.CompareAndSwap(nil, &err) {
-		a.space.feed.fail(err)
-		a.space.quarantined(cause)
-		a.registry.logger.Error("writes of a space are stopped",
-			zap.String("space", string(a.space.ID())), zap.Error(cause))
+	if !a.stopped.CompareAndSwap(nil, &err) || a.space.gone() != nil {
+		return
 	}
+	a.space.feed.fail(err)
+	a.space.quarantined(cause)
+	a.registry.logger.Error("writes of a space are stopped",
+		zap.String("space", string(a.space.ID())), zap.Error(cause))
 }
 
 // position is the store's part of what a mark says.

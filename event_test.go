@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"runtime"
 	"slices"
@@ -444,6 +445,25 @@ func TestSubscriptionEnds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The journal may be about to settle a space while that is deleted. It finds its
+// files closed or gone then, which is no failure of the device.
+func TestSettlingADeletedSpaceIsNoFailure(t *testing.T) {
+	r := openMemory(t, newMemoryFS(), Options{})
+	s := create(t, r, "alpha")
+	receipts := remember(t, s, Memory{Content: "to settle"})
+	next, stop := iter.Pull2(s.Subscribe(background, receipts[0].Seq-1))
+	defer stop()
+	_, err, _ := next() // it waits for what follows now
+	require.NoError(t, err)
+	loaded := s.awake.Load()
+	require.NoError(t, r.Delete(background, "alpha"))
+	_, err = loaded.settle()
+	require.ErrorIs(t, err, fs.ErrClosed)
+	_, err, _ = next()
+	require.ErrorIs(t, err, ErrSpaceDeleted)
+	require.NoError(t, r.Close())
 }
 
 // A space that takes the id of a deleted one has other subscribers.
