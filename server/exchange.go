@@ -33,6 +33,7 @@ type exchange struct {
 	status    int             // 0: nothing has been sent
 	bytes     int             // of the answer's body
 	sendErr   error           // of sending it
+	broken    bool            // it failed after a part of it was sent
 }
 
 // handler wraps a route: the checks that need no body, the answer to an error,
@@ -40,22 +41,24 @@ type exchange struct {
 func (s *Server) handler(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
+		r, span := s.traceRequest(r, rt)
 		x := &exchange{w: w, r: r, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
+		defer x.endSpan(span)
 		w.Header().Set(requestIDHeader, x.requestID)
 		err := s.admit(x)
 		if err == nil {
 			err = rt.handle(s, x)
 		}
-		broken := err != nil && x.status != 0
+		x.broken = err != nil && x.status != 0
 		switch {
-		case broken:
+		case x.broken:
 			x.sendErr = errors.Join(x.sendErr, err)
 		case err != nil:
 			s.answerError(x, err)
 		}
 		s.logRequest(x, began)
 		s.count(x, began)
-		if broken {
+		if x.broken {
 			// Part of the answer is on its way. Only a connection that breaks tells
 			// the client that it is not whole.
 			panic(http.ErrAbortHandler)

@@ -19,7 +19,9 @@ func (s *Server) forgetOne(x *exchange) error {
 	id := x.r.PathValue("id")
 	var receipt engram.ForgetReceipt
 	err = s.writeMemory(x, space, id, func(options ...engram.WriteOption) (err error) {
-		receipt, err = space.Forget(x.r.Context(), []string{id}, options...)
+		ctx, end := inLibrary(x.r.Context(), "Forget")
+		receipt, err = space.Forget(ctx, []string{id}, options...)
+		end(err)
 		return err
 	})
 	if err != nil {
@@ -43,7 +45,9 @@ func (s *Server) forgetMany(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	receipt, err := space.Forget(x.r.Context(), body.IDs, options...)
+	ctx, end := inLibrary(x.r.Context(), "Forget")
+	receipt, err := space.Forget(ctx, body.IDs, options...)
+	end(err)
 	if err != nil {
 		return err
 	}
@@ -91,7 +95,9 @@ func (s *Server) forgetWhere(x *exchange) error {
 	if body.DryRun {
 		return s.wouldForget(x, space, body.Filter)
 	}
-	receipt, err := space.ForgetWhere(x.r.Context(), body.Filter, options...)
+	ctx, end := inLibrary(x.r.Context(), "ForgetWhere")
+	receipt, err := space.ForgetWhere(ctx, body.Filter, options...)
+	end(err)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type call struct {
 	remote   string
 	space    engram.SpaceID // that it means, once known
 	fallback bool           // it named none
+	problem  string         // slug of the error that is the answer
 
 	principal *auth.Principal // who calls; nil where nobody is asked
 }
@@ -143,8 +144,12 @@ func (s *Server) interceptUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (answer any, err error) {
 	began := time.Now()
+	ctx, span := s.traceCall(ctx, info.FullMethod)
 	c, err := s.begin(ctx, info.FullMethod)
-	defer func() { s.logCall(c, began, err) }()
+	defer func() {
+		c.endSpan(span, err)
+		s.logCall(c, began, err)
+	}()
 	err = s.guard(ctx, c, func() error {
 		if err != nil {
 			return err
@@ -174,13 +179,17 @@ func (s *Server) interceptStream(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) (err error) {
 	began := time.Now()
-	c, err := s.begin(stream.Context(), info.FullMethod)
-	defer func() { s.logCall(c, began, err) }()
-	return s.guard(stream.Context(), c, func() error {
+	ctx, span := s.traceCall(stream.Context(), info.FullMethod)
+	c, err := s.begin(ctx, info.FullMethod)
+	defer func() {
+		c.endSpan(span, err)
+		s.logCall(c, began, err)
+	}()
+	return s.guard(ctx, c, func() error {
 		if err != nil {
 			return err
 		}
-		ctx, cancel := c.admittedContext(stream.Context())
+		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
 		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c}))
 	})
@@ -198,6 +207,10 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 	}()
 	if err = run(); err == nil {
 		return nil
+	}
+	if _, transport := status.FromError(err); !transport {
+		k, _ := classify(err)
+		c.problem = k.slug
 	}
 	told := statusOf(s.withNear(ctx, c.principal, err))
 	switch told.Code() {

@@ -41,7 +41,9 @@ func writeOptionsOf(o *engramv1.WriteOptions) []engram.WriteOption {
 
 // Remember stores a memory.
 func (m memoryService) Remember(ctx context.Context, r *engramv1.RememberRequest) (*engramv1.RememberResponse, error) {
+	ctx, end := inLibrary(ctx, "Remember")
 	receipt, err := m.s.rememberOne(ctx, r.GetMemory(), r.GetOptions())
+	end(err)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,9 @@ func (m memoryService) RememberBatch(
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := inLibrary(ctx, "RememberBatch")
 	receipts, err := space.RememberBatch(ctx, memories, writeOptionsOf(r.GetOptions())...)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +153,10 @@ func (s *Server) recallOf(ctx context.Context, message *engramv1.Cue) (engram.Re
 	if err != nil {
 		return engram.Recall{}, err
 	}
-	return space.Recall(ctx, cue)
+	ctx, end := inLibrary(ctx, "Recall")
+	recall, err := space.Recall(ctx, cue)
+	end(err)
+	return recall, err
 }
 
 // Recall answers a cue.
@@ -191,7 +198,9 @@ func (m memoryService) Forget(ctx context.Context, r *engramv1.ForgetRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := inLibrary(ctx, "Forget")
 	receipt, err := space.Forget(ctx, r.GetIds(), writeOptionsOf(r.GetOptions())...)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +219,9 @@ func (m memoryService) ForgetWhere(
 	if err != nil {
 		return nil, err
 	}
+	ctx, end := inLibrary(ctx, "ForgetWhere")
 	receipt, err := space.ForgetWhere(ctx, filter, writeOptionsOf(r.GetOptions())...)
+	end(err)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
+	"github.com/engramdb/engram/server/internal/tracing"
 )
 
 // isolationBurst is how many requests the space of a tenant, and its key, may
@@ -69,8 +70,10 @@ type isolationHost struct {
 	serve func(*Server, context.Context, net.Listener) error
 	logs  lockedBuffer
 	seen  string // metrics of the servers before
+	spans *traceSink
 
 	registry *engram.Registry
+	tracer   *tracing.Tracer
 	server   *Server
 	listener net.Listener
 	end      context.CancelFunc
@@ -115,6 +118,7 @@ func newIsolationHost(
 	dir, err := os.MkdirTemp(room.dir, "run")
 	orPanic(err)
 	h := &isolationHost{room: room, dir: dir, now: now, serve: serve, tokens: make(map[int]isolationTokens)}
+	h.spans = newTraceSink()
 	h.start()
 	return h
 }
@@ -133,9 +137,11 @@ func (h *isolationHost) start() {
 		JournalBytes: 1 << 20, Clock: stepTime(h.now), Logger: logger,
 	})
 	orPanic(err)
+	h.tracer, err = tracing.Open(context.Background(), tracing.Config{Endpoint: h.spans.URL, Ratio: 1}, logger)
+	orPanic(err)
 	rate := limit.Rate{PerSecond: isolationRate, Burst: isolationBurst}
 	h.server = New(h.registry, Options{
-		Auth: h.room.gate, Metrics: metrics.New(h.registry.Stats, logger), SpaceRate: rate, CallerRate: rate, Logger: logger,
+		Auth: h.room.gate, Metrics: metrics.New(h.registry.Stats, logger), SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
 	})
 	h.server.heartbeat = time.Hour
 	h.listener, err = net.Listen("tcp", "127.0.0.1:0")
@@ -154,6 +160,7 @@ func (h *isolationHost) stop() {
 	h.seen += w.Body.String()
 	h.end()
 	orPanic(<-h.served)
+	orPanic(h.tracer.Close())
 	if err := h.registry.Close(); !h.damaged.Load() {
 		orPanic(err)
 	}
@@ -162,7 +169,8 @@ func (h *isolationHost) stop() {
 // remains are what no value of a tenant may be in.
 func (h *isolationHost) remains() map[string]string {
 	orPanic(os.RemoveAll(h.dir))
-	return map[string]string{"the log": h.logs.b.String(), "the metrics": h.seen}
+	h.spans.Close()
+	return map[string]string{"the log": h.logs.b.String(), "the metrics": h.seen, "the traces": h.spans.bytes()}
 }
 
 // key of the tenant whose space it is.

@@ -53,7 +53,7 @@ func (s *Server) listMemories(x *exchange) error {
 
 func listPage(
 	ctx context.Context, space *engram.Space, filter engram.Filter, after string, goesOn bool, limit int,
-) (memoryPage, error) {
+) (_ memoryPage, err error) {
 	hash, err := hashFilter(filter)
 	if err != nil {
 		return memoryPage{}, err
@@ -66,6 +66,8 @@ func listPage(
 		}
 		filter.After = from.time // no earlier than the filter's own: the hash binds them
 	}
+	ctx, end := inLibrary(ctx, "Memories")
+	defer func() { end(err) }()
 	page, size := memoryPage{Memories: []engram.Memory{}}, 0
 	for memory, err := range space.Memories(ctx, filter) {
 		if err != nil {

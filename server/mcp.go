@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -104,6 +105,7 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 // several calls, and each names its space.
 func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage) (*mcp.CallToolResult, error) {
 	began := time.Now()
+	ctx, span := traceTool(ctx, x, tool)
 	one := *x
 	one.w = headerSink{}
 	one.tool = true
@@ -111,14 +113,15 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
 	answer, err := tool.call(s, &one, arguments)
 	var result *mcp.CallToolResult
-	slug := ""
+	slug, status := "", 0
+	defer func() { endTool(span, &one, strings.TrimPrefix(slug, problemTypePrefix), status) }()
 	if err == nil {
 		result, err = toolResult(answer)
 	}
 	if err != nil {
 		p := describe(s.withNear(ctx, one.principal, err))
 		p.Instance = instancePrefix + one.requestID
-		slug = p.Type
+		slug, status = p.Type, p.Status
 		if p.Status >= http.StatusInternalServerError {
 			s.options.Logger.Error("request failed", zap.String("request_id", one.requestID),
 				zap.String("problem", p.Type), zap.String("space", string(one.space)), zap.Error(err))

@@ -192,10 +192,12 @@ func toolRemember(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := space.Remember(x.r.Context(), engram.Memory{
+	ctx, end := inLibrary(x.r.Context(), "Remember")
+	receipt, err := space.Remember(ctx, engram.Memory{
 		ID: arguments.ID, Content: arguments.Content, Time: arguments.Time, Episode: arguments.Episode,
 		Attributes: arguments.Attributes, Kind: arguments.Kind, Confidence: arguments.Confidence,
 	}, options...)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
@@ -221,10 +223,12 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	recall, err := space.Recall(x.r.Context(), engram.Cue{
+	ctx, end := inLibrary(x.r.Context(), "Recall")
+	recall, err := space.Recall(ctx, engram.Cue{
 		Text: arguments.Text, IDs: arguments.IDs, Filter: arguments.filter(),
 		Limit: arguments.Limit, MinActivation: arguments.MinActivation,
 	})
+	end(err)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +261,9 @@ func toolForget(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	receipt, err := space.Forget(x.r.Context(), arguments.IDs, options...)
+	ctx, end := inLibrary(x.r.Context(), "Forget")
+	receipt, err := space.Forget(ctx, arguments.IDs, options...)
+	end(err)
 	if err != nil {
 		return nil, err
 	}

@@ -61,13 +61,17 @@ func (s *Server) remember(x *exchange) error {
 		return err
 	}
 	if body.Memories != nil {
-		receipts, err := space.RememberBatch(x.r.Context(), *body.Memories, options...)
+		ctx, end := inLibrary(x.r.Context(), "RememberBatch")
+		receipts, err := space.RememberBatch(ctx, *body.Memories, options...)
+		end(err)
 		if err != nil {
 			return err
 		}
 		return x.answer(http.StatusCreated, batchAnswer{receipts})
 	}
-	receipt, err := space.Remember(x.r.Context(), body.Memory, options...)
+	ctx, end := inLibrary(x.r.Context(), "Remember")
+	receipt, err := space.Remember(ctx, body.Memory, options...)
+	end(err)
 	if err != nil {
 		return err
 	}
@@ -136,7 +140,9 @@ func (s *Server) putMemory(x *exchange) error {
 	}
 	var receipt engram.Receipt
 	err = s.writeMemory(x, space, memory.ID, func(options ...engram.WriteOption) (err error) {
-		receipt, err = space.Remember(x.r.Context(), memory, options...)
+		ctx, end := inLibrary(x.r.Context(), "Remember")
+		receipt, err = space.Remember(ctx, memory, options...)
+		end(err)
 		return err
 	})
 	if err != nil {
@@ -159,7 +165,9 @@ func (s *Server) recall(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	recall, err := space.Recall(x.r.Context(), body.Cue)
+	ctx, end := inLibrary(x.r.Context(), "Recall")
+	recall, err := space.Recall(ctx, body.Cue)
+	end(err)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/engramdb/engram/server/internal/console"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
+	"github.com/engramdb/engram/server/internal/tracing"
 )
 
 // Bounds on what a connection may cost before a handler runs.
@@ -53,6 +54,9 @@ type Options struct {
 	Auth *auth.Gate
 	// Metrics counts the requests; nil counts nothing.
 	Metrics *metrics.Metrics
+	// Traces has spans of the requests; nil makes none. It stays the caller's to
+	// close after Serve has returned.
+	Traces *tracing.Tracer
 	// SpaceRate and CallerRate bound the requests a second for each space, and of
 	// each credential; default no limit.
 	SpaceRate, CallerRate limit.Rate

@@ -373,6 +373,26 @@ func leakingRecords() []mutant {
 			name: "arguments-logged", what: "the log has the arguments of a tool",
 			edits: []edit{{"server/mcp.go", `		zap.String("tool", tool.described.Name),`, `		zap.String("tool", tool.described.Name), zap.ByteString("arguments", arguments),`}},
 		}, "mcp"),
+		at(mutant{
+			name: "address-traced", what: "a span has the address as it was sent",
+			edits: []edit{{"server/trace.go", `attribute.String(attributeRoute, rt.path)`, `attribute.String(attributeRoute, r.URL.RequestURI())`}},
+		}, "http"),
+		at(mutant{
+			name: "request-traced", what: "a span has the request",
+			edits: []edit{{"server/grpc_call.go", `		ctx, cancel := c.admittedContext(ctx)
+		defer cancel()
+		answer, err = handle(ctx, request)`, `		span.AddEvent(fmt.Sprint(request))
+		ctx, cancel := c.admittedContext(ctx)
+		defer cancel()
+		answer, err = handle(ctx, request)`}},
+		}, "grpc"),
+		at(mutant{
+			name: "arguments-traced", what: "a span has the arguments of a tool",
+			edits: []edit{{"server/mcp.go", `	one := *x
+`, `	span.AddEvent(string(arguments))
+	one := *x
+`}},
+		}, "mcp"),
 	)
 }
 

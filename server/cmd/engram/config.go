@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/engramdb/engram/server/internal/tracing"
 )
 
 const (
@@ -61,6 +63,11 @@ func configure(flags *pflag.FlagSet) (sources map[string]string, err error) {
 		variable := variableOf(flag.Name)
 		if value, set := os.LookupEnv(variable); set && value != "" {
 			source, where, values, here = fromEnvironment, variable, valuesOf(flag, value), true
+		}
+		if source != fromEnvironment && flag.Name == traceEndpointFlag {
+			if value, variable := tracing.StandardEndpoint(); value != "" {
+				source, where, values, here = fromEnvironment, variable, []string{value}, true
+			}
 		}
 		switch {
 		case flag.Changed:
@@ -204,6 +211,9 @@ func shown(flag *pflag.Flag) string {
 // check does what serve does before it opens the data directory.
 func (f *serveFlags) check(cmd *cobra.Command) error {
 	if _, err := f.addresses(); err != nil {
+		return err
+	}
+	if _, err := f.traces.config(); err != nil {
 		return err
 	}
 	_, release, err := f.access.open(cmd.Context(), zap.NewNop())

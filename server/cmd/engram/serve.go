@@ -38,6 +38,7 @@ type serveFlags struct {
 	grpc    string
 	admin   string
 	access  accessFlags
+	traces  traceFlags
 	options server.Options
 
 	console  bool
@@ -50,6 +51,7 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.grpc, "grpc", defaultGRPCAddress, "address to listen on for gRPC; \"off\" for none")
 	flags.StringVar(&f.admin, "admin", "", "address of the operator's listener, for example "+exampleAdminAddress+": metrics, health, profiles on loopback; default none")
 	f.access.register(flags)
+	f.traces.register(flags)
 	f.embedder.register(flags)
 	flags.BoolVar(&f.console, "console", true, "serve the web console at /; it asks the API with the key that its user types in")
 	o := &f.options
@@ -141,6 +143,10 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 			return err
 		}
 	}
+	if options.Traces, err = settings.traces.open(ctx, logger); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, options.Traces.Close()) }() // when all that it heard of has ended
 	registry, err := engram.Open(a.dataDir, engram.Options{Logger: logger, Embedder: embedder})
 	if err != nil {
 		return err

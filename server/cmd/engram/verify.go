@@ -34,6 +34,7 @@ const (
 // verifyFlags are those of verify.
 type verifyFlags struct {
 	grpcAddr string
+	mcpAddr  string
 	keys     string
 	tlsCA    string
 	restart  string
@@ -68,7 +69,7 @@ Exit codes:
   1  the verification did not come to its end; the message says why
   2  at least one assertion does not hold`,
 		Example: `  engram verify
-  engram verify --addr http://127.0.0.1:7432 --grpc-addr 127.0.0.1:50051
+  engram verify --addr http://127.0.0.1:7432 --grpc-addr 127.0.0.1:50051 --mcp-addr http://127.0.0.1:7432/mcp
   engram verify --addr https://engram.example:7432 --keys verify-keys.jsonl --restart 'systemctl restart engram'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -80,6 +81,7 @@ Exit codes:
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.grpcAddr, "grpc-addr", "", "where the server answers gRPC, as `HOST:PORT`; default: only HTTP is verified")
+	f.StringVar(&flags.mcpAddr, "mcp-addr", "", "where that server speaks the Model Context Protocol, as `URL`, for example http://127.0.0.1:7432/mcp; default: its tools are not verified")
 	f.StringVar(&flags.keys, "keys", "", "`file` of keys as `engram key create -o json` prints them: one for all spaces of a prefix with all verbs, others for longer prefixes")
 	f.StringVar(&flags.tlsCA, "tls-ca", "", "`file` of the authorities that have signed the server's certificate; default the system's")
 	f.StringVar(&flags.restart, "restart", "", "`command` that restarts the server; default: it is not restarted")
@@ -125,7 +127,7 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) (err error) {
 func (a *app) verifyConfig(flags *verifyFlags) (config verify.Config, cleanUp func() error, err error) {
 	cleanUp = func() error { return nil }
 	config = verify.Config{
-		GRPCAddr: flags.grpcAddr, Spaces: flags.spaces, Seed: flags.seed, Duration: flags.duration, Timeout: flags.timeout,
+		GRPCAddr: flags.grpcAddr, MCPAddr: flags.mcpAddr, Spaces: flags.spaces, Seed: flags.seed, Duration: flags.duration, Timeout: flags.timeout,
 	}
 	if config.Only, err = regexp.Compile(flags.only); err != nil {
 		return config, cleanUp, fmt.Errorf("--only: %w", err)
@@ -135,8 +137,8 @@ func (a *app) verifyConfig(flags *verifyFlags) (config verify.Config, cleanUp fu
 	}
 	words := []string{"engram", "verify"}
 	if config.Addr == "" {
-		if flags.grpcAddr != "" || flags.keys != "" || flags.restart != "" || flags.tlsCA != "" {
-			return config, cleanUp, errors.New("--grpc-addr, --keys, --restart and --tls-ca are for a server: name it with --addr")
+		if flags.grpcAddr != "" || flags.mcpAddr != "" || flags.keys != "" || flags.restart != "" || flags.tlsCA != "" {
+			return config, cleanUp, errors.New("--grpc-addr, --mcp-addr, --keys, --restart and --tls-ca are for a server: name it with --addr")
 		}
 		if config.Dir, cleanUp, err = a.verifyDirectory(); err != nil {
 			return config, cleanUp, err
@@ -150,7 +152,7 @@ func (a *app) verifyConfig(flags *verifyFlags) (config verify.Config, cleanUp fu
 	}
 	words = append(words, "--addr", config.Addr)
 	for _, given := range [][2]string{
-		{"--grpc-addr", flags.grpcAddr}, {"--keys", flags.keys}, {"--tls-ca", flags.tlsCA}, {"--restart", flags.restart},
+		{"--grpc-addr", flags.grpcAddr}, {"--mcp-addr", flags.mcpAddr}, {"--keys", flags.keys}, {"--tls-ca", flags.tlsCA}, {"--restart", flags.restart},
 	} {
 		if given[1] != "" {
 			words = append(words, given[:]...)

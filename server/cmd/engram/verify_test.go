@@ -75,6 +75,11 @@ func TestVerifyServer(t *testing.T) {
 	sh.run("-o", "json", "verify", "--report", "", "--only", "isolation/lookup").into(&shown)
 	require.Equal(t, verify.ReportVersion, shown.Version)
 
+	tools := server.URL() + "/mcp"
+	report, _ = sh.verified(exitOK, "--only", "^mcp/routing", "--mcp-addr", tools)
+	require.Equal(t, verify.Target{Kind: "server", HTTP: server.URL(), MCP: tools}, report.Target)
+	require.Contains(t, report.Assertions[0].Reproduce, "--mcp-addr "+tools)
+
 	// A restart that fails is a failure, with what the command said.
 	report, got := sh.verified(exitNotVerified, "--only", "durability/retry", "--restart", "echo no such unit; exit 3")
 	require.Equal(t, verify.Failed, report.Verdict)
@@ -91,6 +96,7 @@ func TestVerifyRefusals(t *testing.T) {
 		{"--keys", "any"},
 		{"--restart", "true"},
 		{"--grpc-addr", "127.0.0.1:1"},
+		{"--mcp-addr", "http://127.0.0.1:1/mcp"},
 	} {
 		sh.run(append([]string{"verify", "--report", ""}, args...)...).failed("engram:")
 	}

@@ -24,6 +24,7 @@ const (
 	needRestart                  // a way to start the installation again
 	needKill                     // a directory in which a process may be killed
 	needTenant                   // a key that sees a part of the spaces
+	needMCP                      // the tools of the Model Context Protocol
 )
 
 // assertion is one claim about an installation.

@@ -1,7 +1,7 @@
 // Package verify proves on an installation that its spaces are isolated, that
 // requests end in the space that they name, and that what was acknowledged is
 // kept: with an embedded directory through the library, with a running server
-// through HTTP and gRPC.
+// through HTTP, gRPC and the tools of the Model Context Protocol.
 //
 // An [assertion] is one claim, tried over one transport. It makes what it needs in
 // spaces of its own, and counts what it compared. The seed fixes which assertions

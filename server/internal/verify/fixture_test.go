@@ -44,7 +44,7 @@ func writerChild(order WriterOrder) (*exec.Cmd, error) {
 	return child, err
 }
 
-// served is a server in this process, over both transports.
+// served is a server in this process, over all transports.
 type served struct {
 	registry *engram.Registry
 	config   Config // with which it is verified
@@ -74,7 +74,7 @@ func serve(t *testing.T, options server.Options, leak func(http.Handler) http.Ha
 		require.NoError(t, <-ended)
 	})
 	return &served{registry, Config{
-		Addr: web.URL, GRPCAddr: listener.Addr().String(), Spaces: MinSpaces, Seed: 7, Timeout: time.Minute, Command: "engram verify",
+		Addr: web.URL, GRPCAddr: listener.Addr().String(), MCPAddr: web.URL + "/mcp", Spaces: MinSpaces, Seed: 7, Timeout: time.Minute, Command: "engram verify",
 	}}
 }
 

@@ -60,6 +60,7 @@ type Target struct {
 	Kind     string `json:"kind"` // embedded or server
 	HTTP     string `json:"http,omitempty"`
 	GRPC     string `json:"grpc,omitempty"`
+	MCP      string `json:"mcp,omitempty"`
 	Keys     int    `json:"keys"`
 	Restarts bool   `json:"restarts"` // it was allowed to restart it
 }
@@ -92,7 +93,7 @@ func newReport(config Config) Report {
 	report := Report{
 		Version: ReportVersion, Build: buildOf(), Started: time.Now().UTC(), Seed: config.Seed, Spaces: config.Spaces,
 		Target: Target{
-			Kind: "server", HTTP: config.Addr, GRPC: config.GRPCAddr, Keys: len(config.Keys), Restarts: config.Restart != nil,
+			Kind: "server", HTTP: config.Addr, GRPC: config.GRPCAddr, MCP: config.MCPAddr, Keys: len(config.Keys), Restarts: config.Restart != nil,
 		},
 		Assertions: []Result{}, LeftBehind: []engram.SpaceID{},
 	}

@@ -35,6 +35,9 @@ type Config struct {
 	// Addr is the address of a server, as http://127.0.0.1:7432, and GRPCAddr,
 	// host:port, where it answers gRPC; default nowhere.
 	Addr, GRPCAddr string
+	// MCPAddr is where that server speaks the Model Context Protocol, as
+	// http://127.0.0.1:7432/mcp; default: its tools are not verified.
+	MCPAddr string
 	// TLS of both where Addr begins with https; default the system's authorities.
 	TLS *tls.Config
 	// Keys of the server; default none are shown.
@@ -77,7 +80,7 @@ func (c Config) validate() error {
 	switch {
 	case (c.Dir == "") == (c.Addr == ""):
 		return fmt.Errorf("%w: give either a directory or a server", ErrConfig)
-	case c.Addr == "" && (c.GRPCAddr != "" || len(c.Keys) > 0):
+	case c.Addr == "" && (c.GRPCAddr != "" || c.MCPAddr != "" || len(c.Keys) > 0):
 		return fmt.Errorf("%w: an address for gRPC and keys are for a server", ErrConfig)
 	case c.Spaces < MinSpaces || c.Spaces > MaxSpaces:
 		return fmt.Errorf("%w: spaces must be %d to %d", ErrConfig, MinSpaces, MaxSpaces)
@@ -181,15 +184,24 @@ func (r *run) dial(key string) ([]transport, error) {
 		server.http.CloseIdleConnections()
 		return nil
 	})
-	if r.config.GRPCAddr == "" {
-		return []transport{server}, nil
+	transports := []transport{server}
+	if r.config.GRPCAddr != "" {
+		calls, err := openRPC(r.config.GRPCAddr, key, secured)
+		if err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, calls.close)
+		transports = append(transports, calls)
 	}
-	calls, err := openRPC(r.config.GRPCAddr, key, secured)
-	if err != nil {
-		return nil, err
+	if r.config.MCPAddr != "" {
+		tools, err := openTools(r.config.MCPAddr, server)
+		if err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, tools.close)
+		transports = append(transports, tools)
 	}
-	r.closers = append(r.closers, calls.close)
-	return []transport{server, calls}, nil
+	return transports, nil
 }
 
 // ready asks each transport for a space that nobody has: a server answers that.
@@ -211,10 +223,10 @@ func (r *run) close() error {
 	return err
 }
 
-// other returns the other transport of a server.
+// other returns the other one of HTTP and gRPC.
 func (r *run) other(over transport) transport {
 	for _, other := range r.transports {
-		if other != over {
+		if other != over && other.name() != overMCP {
 			return other
 		}
 	}
@@ -245,7 +257,7 @@ func (r *run) restart(ctx context.Context) error {
 func assertions() []assertion {
 	var all []assertion
 	for _, area := range [][]assertion{
-		isolation(), events(), lifecycle(), routing(), consistency(), tenancy(), durability(), noise(),
+		isolation(), events(), lifecycle(), routing(), consistency(), tenancy(), durability(), noise(), toolClaims(),
 	} {
 		all = append(all, area...)
 	}
@@ -256,6 +268,8 @@ func assertions() []assertion {
 func (r *run) applies(a assertion, over transport) bool {
 	name := over.name()
 	switch {
+	case a.needs&needMCP != 0 || name == overMCP:
+		return name == overMCP && (a.needs&needMCP != 0 || alsoOverTools(a.name))
 	case a.needs&(needLibrary|needKill) != 0:
 		return name == overLibrary
 	case a.needs&needHTTP != 0:
@@ -271,7 +285,7 @@ func (r *run) applies(a assertion, over transport) bool {
 // lacks says what is missing to try an assertion; "" where nothing is.
 func (r *run) lacks(a assertion) string {
 	switch {
-	case a.needs&needBoth != 0 && len(r.transports) < 2:
+	case a.needs&needBoth != 0 && r.config.GRPCAddr == "":
 		return "only one transport is given: --grpc-addr"
 	case a.needs&needRestart != 0 && r.embedded == nil && r.config.Restart == nil:
 		return "nothing says how to restart the server: --restart"

@@ -71,7 +71,7 @@ func TestServerPassesAndRepeats(t *testing.T) {
 	s.config.Keys = shown
 	_, err := s.registry.Create(t.Context(), "verify-of-somebody", engram.SpaceConfig{})
 	require.NoError(t, err)
-	first, err := Run(t.Context(), only(s.config, "^http/|^grpc/[^n]")) // one noise is enough
+	first, err := Run(t.Context(), only(s.config, "^http/|^grpc/[^n]|^mcp/")) // one noise is enough
 	requirePassed(t, first, err)
 	require.Equal(t, []engram.SpaceID{"verify-of-somebody"}, s.spaces())
 	for _, result := range first.Assertions { // nothing can restart this server
@@ -99,8 +99,10 @@ func TestEveryAssertionIsListed(t *testing.T) {
 	for _, a := range assertions() {
 		require.Contains(t, string(text), "`"+a.name+"`")
 		key := a.name
-		if a.needs&(needHTTP|needGRPC) != 0 {
-			key += map[bool]string{true: " http", false: " grpc"}[a.needs&needHTTP != 0]
+		for need, over := range map[need]string{needHTTP: overHTTP, needGRPC: overGRPC, needMCP: overMCP} {
+			if a.needs&need != 0 {
+				key += " " + over
+			}
 		}
 		require.False(t, seen[key], key)
 		seen[key] = true
@@ -112,7 +114,7 @@ func TestEveryAssertionIsListed(t *testing.T) {
 func TestForeignSpacesAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	s := serve(t, server.Options{}, nil)
-	const taken = "verify-taken-4-aaab" // behind a look over each transport and the stage
+	const taken = "verify-taken-5-aaab" // behind a look over each transport and the stage
 	space, err := s.registry.Create(t.Context(), taken, engram.SpaceConfig{})
 	require.NoError(t, err)
 	_, err = space.Remember(t.Context(), engram.Memory{ID: "mine", Content: "Nobody else's."})
@@ -218,14 +220,16 @@ func TestRoundsAddUp(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]Config{
-		"nothing":            {},
-		"both":               {Dir: "x", Addr: "http://127.0.0.1:1"},
-		"too few spaces":     {Dir: "x", Spaces: 2},
-		"too many spaces":    {Dir: "x", Spaces: MaxSpaces + 1},
-		"keys and no server": {Dir: "x", Keys: []Key{{Key: "k"}}},
-		"negative":           {Dir: "x", Duration: -1},
-		"no such name":       only(embedded(t), "nothing-is-called-so"),
-		"no server":          {Addr: "http://127.0.0.1:1"},
+		"nothing":             {},
+		"both":                {Dir: "x", Addr: "http://127.0.0.1:1"},
+		"too few spaces":      {Dir: "x", Spaces: 2},
+		"too many spaces":     {Dir: "x", Spaces: MaxSpaces + 1},
+		"keys and no server":  {Dir: "x", Keys: []Key{{Key: "k"}}},
+		"negative":            {Dir: "x", Duration: -1},
+		"no such name":        only(embedded(t), "nothing-is-called-so"),
+		"no server":           {Addr: "http://127.0.0.1:1"},
+		"tools and no server": {Dir: "x", MCPAddr: "http://127.0.0.1:1/mcp"},
+		"no address of tools": {Addr: "http://127.0.0.1:1", MCPAddr: "127.0.0.1:1"},
 	} {
 		report, err := Run(t.Context(), config)
 		require.ErrorIs(t, err, ErrConfig, name)

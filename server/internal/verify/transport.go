@@ -20,6 +20,7 @@ const (
 	overLibrary = "library"
 	overHTTP    = "http"
 	overGRPC    = "grpc"
+	overMCP     = "mcp"
 )
 
 // transport is one way to reach the spaces of an installation, with one

@@ -1,0 +1,192 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/tracing"
+)
+
+// Spans are for the operator, as the log is. They hold names of the server's own
+// tables, statuses, and the space where it may exist. What a client wrote, beside
+// the ids of its own trace, is in none.
+
+const traceparentHeader = "traceparent"
+
+// Names of attributes: those that OpenTelemetry has, and our own.
+const (
+	attributeMethod     = "http.request.method"
+	attributeRoute      = "http.route"
+	attributeStatus     = "http.response.status_code"
+	attributeRPCSystem  = "rpc.system"
+	attributeRPCService = "rpc.service"
+	attributeRPCMethod  = "rpc.method"
+	attributeRPCStatus  = "rpc.grpc.status_code"
+	attributeMCPMethod  = "mcp.method.name"
+	attributeTool       = "gen_ai.tool.name"
+	attributeTransport  = "engram.transport"
+	attributeSpace      = "engram.space"
+	attributeFallback   = "engram.space.fallback"
+	attributeProblem    = "engram.problem"
+)
+
+const (
+	transportGRPC = "grpc"
+	transportMCP  = "mcp"
+)
+
+const callToolMethod = "tools/call"
+
+// traceRequest begins the span of a request and returns the request that carries it.
+func (s *Server) traceRequest(r *http.Request, rt route) (*http.Request, trace.Span) {
+	if s.options.Traces == nil {
+		return r, trace.SpanFromContext(r.Context())
+	}
+	method := methodLabel(r.Method)
+	ctx, span := s.options.Traces.Start(r.Context(), method+" "+rt.path, r.Header.Values(traceparentHeader))
+	if span.IsRecording() {
+		span.SetAttributes(
+			attribute.String(attributeTransport, transportHTTP),
+			attribute.String(attributeMethod, method),
+			attribute.String(attributeRoute, rt.path),
+		)
+	}
+	return r.WithContext(ctx), span
+}
+
+// methodLabel returns the method, or one name for all that HTTP does not know.
+func methodLabel(method string) string {
+	known := []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
+	}
+	if slices.Contains(known, method) {
+		return method
+	}
+	return "_OTHER"
+}
+
+// endSpan ends the span of a request. An answer that is the server's fault, that
+// broke off, or that there is none of, marks it as failed.
+func (x *exchange) endSpan(span trace.Span) {
+	defer span.End()
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(attribute.Int(attributeStatus, x.status))
+	describeSpan(span, x.space, x.fallback, x.problem)
+	switch {
+	case x.status == 0:
+		span.SetStatus(otelcodes.Error, "no answer")
+	case x.status >= http.StatusInternalServerError:
+		span.SetStatus(otelcodes.Error, x.problem)
+	case x.broken:
+		span.SetStatus(otelcodes.Error, "the answer is not whole")
+	}
+}
+
+// describeSpan notes what every transport knows at the end of a request.
+func describeSpan(span trace.Span, space engram.SpaceID, fallback bool, problem string) {
+	if space != "" && mayExist(problem) {
+		span.SetAttributes(attribute.String(attributeSpace, string(space)))
+	}
+	if fallback {
+		span.SetAttributes(attribute.Bool(attributeFallback, true))
+	}
+	if problem != "" {
+		span.SetAttributes(attribute.String(attributeProblem, problem))
+	}
+}
+
+// traceCall begins the span of an RPC.
+func (s *Server) traceCall(ctx context.Context, method string) (context.Context, trace.Span) {
+	if s.options.Traces == nil {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	name := strings.TrimPrefix(method, "/")
+	ctx, span := s.options.Traces.Start(ctx, name, metadata.ValueFromIncomingContext(ctx, traceparentHeader))
+	if span.IsRecording() {
+		service, rpc, _ := strings.Cut(name, "/")
+		span.SetAttributes(
+			attribute.String(attributeTransport, transportGRPC),
+			attribute.String(attributeRPCSystem, transportGRPC),
+			attribute.String(attributeRPCService, service),
+			attribute.String(attributeRPCMethod, rpc),
+		)
+	}
+	return ctx, span
+}
+
+// endSpan ends the span of an RPC. A status that is the server's fault marks it as
+// failed.
+func (c *call) endSpan(span trace.Span, err error) {
+	defer span.End()
+	if !span.IsRecording() {
+		return
+	}
+	code := status.Code(err)
+	span.SetAttributes(attribute.Int(attributeRPCStatus, int(code)))
+	describeSpan(span, c.space, c.fallback, c.problem)
+	switch code {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		span.SetStatus(otelcodes.Error, code.String())
+	}
+}
+
+// traceTool begins the span of a call of a tool, below that of its request.
+func traceTool(ctx context.Context, x *exchange, tool mcpTool) (context.Context, trace.Span) {
+	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(x.r.Context()))
+	ctx, span := tracing.StartChild(ctx, callToolMethod+" "+tool.described.Name)
+	if span.IsRecording() {
+		span.SetAttributes(
+			attribute.String(attributeTransport, transportMCP),
+			attribute.String(attributeMCPMethod, callToolMethod),
+			attribute.String(attributeTool, tool.described.Name),
+		)
+	}
+	return ctx, span
+}
+
+// endTool ends the span of a call of a tool. status is what it would be over HTTP,
+// 0 where the tool did what was asked.
+func endTool(span trace.Span, x *exchange, problem string, status int) {
+	defer span.End()
+	if !span.IsRecording() {
+		return
+	}
+	describeSpan(span, x.space, x.fallback, problem)
+	if status >= http.StatusInternalServerError {
+		span.SetStatus(otelcodes.Error, problem)
+	}
+}
+
+// inLibrary begins the span of one call of the library, below that of its request.
+// The function that it returns ends it, with the error of the call: only what is
+// the server's fault marks it as failed.
+func inLibrary(ctx context.Context, name string) (context.Context, func(error)) {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx, func(error) {}
+	}
+	ctx, span := tracing.StartChild(ctx, "engram."+name)
+	return ctx, func(err error) {
+		defer span.End()
+		if err == nil {
+			return
+		}
+		k, _ := classify(err)
+		span.SetAttributes(attribute.String(attributeProblem, k.slug))
+		if k.status >= http.StatusInternalServerError {
+			span.SetStatus(otelcodes.Error, k.slug)
+		}
+	}
+}
