@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -66,20 +67,25 @@ func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options .
 	return err
 }
 
-func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
-	header := uint32(maxHeaderBytes)
-	rpc := grpc.NewServer(append([]grpc.ServerOption{
+// connectionOptions returns what holds of a connection, whatever is called.
+func connectionOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxSendMsgSize(maxAnswerBytes),
-		grpc.MaxHeaderListSize(header),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WaitForHandlers(true),
+	}
+}
+
+func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
+	rpc := grpc.NewServer(slices.Concat(connectionOptions(), []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
 		grpc.ChainStreamInterceptor(s.interceptStream),
-	}, options...)...)
+	}, options)...)
 	engramv1.RegisterMemoryServiceServer(rpc, memoryService{s: s})
 	engramv1.RegisterSpaceServiceServer(rpc, spaceService{s: s})
 	engramv1.RegisterAdminServiceServer(rpc, adminService{s: s})
