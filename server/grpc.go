@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	minPing          = 10 * time.Second // between two pings of a client
 	pingAfter        = 2 * time.Minute  // of silence the server asks whether the client is there
 	pingTimeout      = 20 * time.Second
+
+	workersPerProcessor = 4
 )
 
 // ServeGRPC answers the RPCs of a listener, which it closes. It ends as Serve
@@ -78,6 +81,9 @@ func connectionOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WaitForHandlers(true),
+		// Goroutines that stay have their stacks already; a call beyond them gets
+		// one of its own, so that none waits.
+		grpc.NumStreamWorkers(uint32(workersPerProcessor * runtime.GOMAXPROCS(0))),
 	}
 }
 
