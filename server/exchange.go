@@ -114,11 +114,12 @@ func supported(err error) error {
 // answer sends v as JSON. It is encoded before anything is sent, so that an
 // answer is whole or an error.
 func (x *exchange) answer(status int, v any) error {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(v); err != nil {
+	var encoded bytes.Buffer
+	if err := json.NewEncoder(&encoded).Encode(v); err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
-	return x.send(status, "application/json", body.Bytes())
+	body := encoded.Bytes()
+	return x.send(status, "application/json", body)
 }
 
 // send sends the answer, compressed where that helps. A failure to send is for
