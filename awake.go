@@ -402,15 +402,15 @@ func (r *reader) memory(d uint32) (Memory, error) {
 	a := r.awake
 	loc, seq := r.view.locator(d), r.view.seqOf(d)
 	record, err := a.log.read(loc)
-	if err == nil {
-		var op operation
-		op, err = decodeOperation(record, a.identity.key, seq)
-		if err == nil && op.memory.ID == string(r.view.id(d)) {
-			op.memory.Space = a.space.ID()
-			return op.memory, nil
-		}
+	if err != nil {
+		return Memory{}, a.unreadable(loc, err)
 	}
-	return Memory{}, a.unreadable(loc, err)
+	var op operation // in place: a copy would cost the stack as much again
+	if err = op.decode(record, a.identity.key, seq); err != nil || op.memory.ID != string(r.view.id(d)) {
+		return Memory{}, a.unreadable(loc, err)
+	}
+	op.memory.Space = a.space.ID()
+	return op.memory, nil
 }
 
 // unreadable judges a record that did not read back: missing or altered bytes

@@ -334,37 +334,38 @@ func splitRecord(b []byte) (int, error) {
 	return int(n), nil
 }
 
-// decodeOperation verifies the record, which must be exactly one, and decodes
-// it. The result shares no memory with it.
-func decodeOperation(record []byte, key, seq uint64) (operation, error) {
+// decodeOperation returns the operation that decode makes of the record.
+func decodeOperation(record []byte, key, seq uint64) (op operation, err error) {
+	err = op.decode(record, key, seq)
+	return op, err
+}
+
+// decode verifies the record, which must be exactly one, and decodes it into a
+// zero op, which shares no memory with it and means nothing beside an error.
+func (op *operation) decode(record []byte, key, seq uint64) error {
 	n, err := splitRecord(record)
 	if err != nil {
-		return operation{}, err
+		return err
 	}
 	if n != len(record) || operationSum(record, key, seq) != binary.LittleEndian.Uint32(record[4:]) {
-		return operation{}, errNotOperation
+		return errNotOperation
 	}
-	op := operation{kind: operationKind(record[8]), seq: seq}
+	op.kind, op.seq = operationKind(record[8]), seq
 	flags := record[9]
 	if op.kind == opRemember {
 		op.replaced = flags&flagReplaced != 0
 		flags &^= flagReplaced
 	}
 	if !op.kind.known() || flags != 0 {
-		return operation{}, fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
+		return fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
 	}
-	op.memory = Memory{Confidence: 1, Kind: Episodic, Seq: seq}
-	err = decodeFields(record[operationHeaderBytes:], func(tag byte, value []byte) error {
-		return op.decodeField(tag, value)
-	})
+	op.memory.Confidence, op.memory.Kind, op.memory.Seq = 1, Episodic, seq
+	err = decodeFields(record[operationHeaderBytes:], op.decodeField)
 	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed) {
 		err = errNotOperation // nothing but a dimension says how long its vectors are
 	}
-	if err != nil {
-		return operation{}, err
-	}
 	op.memory.StoredAt = time.Unix(0, op.storedAt).UTC()
-	return op, nil
+	return err
 }
 
 // known reports whether this version of the format has the kind.

@@ -166,7 +166,8 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did
 	}
-	return q.finish(answer, q.rank(float64(kinds)))
+	err = q.finish(&answer, q.rank(float64(kinds)))
+	return answer, err
 }
 
 // kinds is how many kinds of cue there are beside the filter; each counts alike.
@@ -194,7 +195,9 @@ func (q *recalling) newest() (Recall, error) {
 		list = append(list, candidate{document: d, why: Why{Filter: 1}, sum: 1})
 		return len(list) < q.cue.limit()
 	})
-	return q.finish(Recall{Seq: q.view.seq, Plan: Plan{Scanned: len(list)}}, list)
+	answer := Recall{Seq: q.view.seq, Plan: Plan{Scanned: len(list)}}
+	err := q.finish(&answer, list)
+	return answer, err
 }
 
 // of returns the document's candidate, valid until the next call.
@@ -283,19 +286,22 @@ func (w *Why) shares() [9]*float64 {
 }
 
 // finish reads the memories of the answer.
-func (q *recalling) finish(answer Recall, ranked []candidate) (Recall, error) {
-	q.explainPaths(ranked[:min(len(ranked), q.cue.limit())])
-	answer.Recollections = make([]Recollection, 0, min(len(ranked), q.cue.limit()))
-	for i, c := range ranked[:min(len(ranked), q.cue.limit())] {
-		m, err := q.read(c.document)
-		if err != nil {
-			return Recall{}, err
+func (q *recalling) finish(answer *Recall, ranked []candidate) error {
+	n := min(len(ranked), q.cue.limit())
+	q.explainPaths(ranked[:n])
+	answer.Recollections = make([]Recollection, n)
+	for i := range answer.Recollections {
+		c, r := &ranked[i], &answer.Recollections[i]
+		var found bool
+		if r.Memory, found = q.memories[c.document]; !found {
+			var err error
+			if r.Memory, err = q.memory(c.document); err != nil {
+				return err
+			}
 		}
-		answer.Recollections = append(answer.Recollections, Recollection{
-			Memory: m, Activation: c.sum, Confidence: m.Confidence * confidence(ranked, i), Why: c.why,
-		})
+		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why
 	}
-	return answer, nil
+	return nil
 }
 
 // confidence compares the i-th with the best of the others. A cue that is only a

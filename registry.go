@@ -16,6 +16,7 @@ import (
 	"github.com/google/btree"
 	"go.uber.org/zap"
 
+	"github.com/engramdb/engram/internal/edits"
 	"github.com/engramdb/engram/internal/vfs"
 )
 
@@ -425,12 +426,12 @@ func (r *Registry) near(id SpaceID) []SpaceID {
 	scanned := 0
 	look := func(at row) bool {
 		other := at.id
-		edits := editDistance(string(id), string(other))
+		distance := edits.Distance(string(id), string(other), nearEdits)
 		if strings.HasPrefix(string(other), string(id)) {
-			edits = min(edits, nearEdits)
+			distance = min(distance, nearEdits)
 		}
-		if edits <= nearEdits && other != id {
-			candidates = append(candidates, candidate{other, edits})
+		if distance <= nearEdits && other != id {
+			candidates = append(candidates, candidate{other, distance})
 		}
 		scanned++
 		return scanned < nearScanned
@@ -450,29 +451,3 @@ func (r *Registry) near(id SpaceID) []SpaceID {
 	}
 	return ids
 }
-
-// editDistance is Levenshtein's, by rows; ids are at most 64 bytes.
-func editDistance(a, b string) int {
-	if abs(len(a)-len(b)) > nearEdits {
-		return nearEdits + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-func abs(n int) int { return max(n, -n) }

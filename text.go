@@ -102,6 +102,9 @@ func (a Analyzer) analyzeMemory(text string) analysis {
 }
 
 func (a Analyzer) terms(text string) analysis {
+	if text == "" {
+		return analysis{}
+	}
 	rules := wordRules{bigrams: a == CJK, stems: a.isEnglish()}
 	rules.stops = rules.stems && a != EnglishAll
 	x := rules.analyze(text)

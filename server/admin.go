@@ -88,7 +88,25 @@ func (s *Server) operatorStats(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return x.answer(http.StatusOK, space.Stats().Operator)
+	return x.answer(http.StatusOK, statsOf(space).Operator)
+}
+
+// statsOf returns a space's figures for who administers it, without waking it.
+// Of one that sleeps they are those that its file SPACE holds, as of the mark:
+// memories, bytes, dimension and seq. The others are zero, and the state says why.
+// Nobody without the verb admin may see them: that a space sleeps is what others do.
+func statsOf(space *engram.Space) engram.SpaceStats {
+	stats := space.Stats()
+	if stats.Operator.State != engram.Asleep {
+		return stats
+	}
+	info := space.Info()
+	stats.Content.Memories, stats.Content.Bytes = info.Memories, info.Bytes
+	stats.Content.Dimension, stats.Content.Seq = info.Dimension, info.Seq
+	if info.State == engram.Asleep { // else it has woken since, and that is the seq of its last operation
+		stats.Operator.MarkSeq = info.Seq
+	}
+	return stats
 }
 
 // wake loads the space: only then its figures are those of its last operation.

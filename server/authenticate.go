@@ -17,6 +17,7 @@ import (
 const (
 	authorizationHeader = "Authorization"
 	keyHeader           = "X-API-Key"
+	keyHeaderField      = "X-Api-Key" // as net/http keeps it: another form is converted with each use
 )
 
 const bearerScheme = "bearer"
@@ -70,7 +71,7 @@ func (s *Server) limitCaller(p *auth.Principal) error {
 
 // credentialsOf reads what the request shows.
 func credentialsOf(r *http.Request) (auth.Credentials, error) {
-	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeader), certificateOf(r.TLS))
+	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeaderField), certificateOf(r.TLS))
 }
 
 // credentialsIn reads the values of the two headers, or metadata. More than one

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/engramdb/engram"
 )
+
+const tagHeader = "Etag" // as net/http writes it
 
 // maxTagAttempts bounds how often a write with the tag of a memory is tried
 // again because other writes came between looking and writing.
@@ -23,12 +24,19 @@ var errTagMismatch = refuse(kindChanged, "the memory is not the one that If-Matc
 // was lost with the operating system and given again. Neither depends on other
 // spaces.
 func (s *Server) tag(incarnation string, seq uint64) string {
-	return fmt.Sprintf("%q", fmt.Sprintf("%.16s-%d-%d", incarnation, s.epoch, seq))
+	tag := make([]byte, 0, 64)
+	tag = append(tag, '"')
+	tag = append(tag, incarnation[:min(len(incarnation), 16)]...)
+	tag = append(tag, '-')
+	tag = strconv.AppendUint(tag, uint64(s.epoch), 10)
+	tag = append(tag, '-')
+	tag = strconv.AppendUint(tag, seq, 10)
+	return string(append(tag, '"'))
 }
 
 // answerTagged sends v with its tag, or 304 if the client has it.
 func (s *Server) answerTagged(x *exchange, tag string, v any) error {
-	x.w.Header().Set("ETag", tag)
+	x.w.Header().Set(tagHeader, tag)
 	given, err := tagsOf(x.r, "If-None-Match")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,11 +82,15 @@ func (s *Server) admit(x *exchange) error {
 }
 
 func (s *Server) logRequest(x *exchange, began time.Time) {
+	entry := s.options.Logger.Check(zap.InfoLevel, "request")
+	if entry == nil {
+		return
+	}
 	caller := ""
 	if x.principal != nil {
 		caller = x.principal.Name()
 	}
-	s.options.Logger.Info("request",
+	entry.Write(
 		zap.String("request_id", x.requestID),
 		zap.String("method", x.r.Method),
 		zap.String("route", x.route.path),
@@ -112,11 +117,12 @@ func supported(err error) error {
 // answer sends v as JSON. It is encoded before anything is sent, so that an
 // answer is whole or an error.
 func (x *exchange) answer(status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var encoded bytes.Buffer
+	if err := json.NewEncoder(&encoded).Encode(v); err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
-	return x.send(status, "application/json", append(body, '\n'))
+	body := encoded.Bytes()
+	return x.send(status, "application/json", body)
 }
 
 // send sends the answer, compressed where that helps. A failure to send is for

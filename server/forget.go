@@ -122,6 +122,6 @@ func (s *Server) wouldForget(x *exchange, space *engram.Space, filter engram.Fil
 		}
 		answer.Forgotten++
 	}
-	x.w.Header().Set("ETag", s.tag(info.Incarnation, info.Seq))
+	x.w.Header().Set(tagHeader, s.tag(info.Incarnation, info.Seq))
 	return x.answer(http.StatusOK, answer)
 }

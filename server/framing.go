@@ -69,10 +69,12 @@ func (c *headConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tail = append(c.tail, p[max(0, n-keptHeadBytes):n]...)
-	if extra := len(c.tail) - keptHeadBytes; extra > 0 {
-		c.tail = append(c.tail[:0], c.tail[extra:]...)
+	p = p[max(0, n-keptHeadBytes):n]
+	if len(c.tail)+len(p) > cap(c.tail) && len(c.tail) > keptHeadBytes {
+		// Moved once in many reads: more is kept than is needed until then.
+		c.tail = append(c.tail[:0], c.tail[len(c.tail)-keptHeadBytes:]...)
 	}
+	c.tail = append(c.tail, p...)
 	return n, err
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,6 +28,8 @@ const (
 	minPing          = 10 * time.Second // between two pings of a client
 	pingAfter        = 2 * time.Minute  // of silence the server asks whether the client is there
 	pingTimeout      = 20 * time.Second
+
+	workersPerProcessor = 4
 )
 
 // ServeGRPC answers the RPCs of a listener, which it closes. It ends as Serve
@@ -66,20 +70,28 @@ func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options .
 	return err
 }
 
-func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
-	header := uint32(maxHeaderBytes)
-	rpc := grpc.NewServer(append([]grpc.ServerOption{
+// connectionOptions returns what holds of a connection, whatever is called.
+func connectionOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxSendMsgSize(maxAnswerBytes),
-		grpc.MaxHeaderListSize(header),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 		grpc.WaitForHandlers(true),
+		// Goroutines that stay have their stacks already; a call beyond them gets
+		// one of its own, so that none waits.
+		grpc.NumStreamWorkers(uint32(workersPerProcessor * runtime.GOMAXPROCS(0))),
+	}
+}
+
+func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
+	rpc := grpc.NewServer(slices.Concat(connectionOptions(), []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
 		grpc.ChainStreamInterceptor(s.interceptStream),
-	}, options...)...)
+	}, options)...)
 	engramv1.RegisterMemoryServiceServer(rpc, memoryService{s: s})
 	engramv1.RegisterSpaceServiceServer(rpc, spaceService{s: s})
 	engramv1.RegisterAdminServiceServer(rpc, adminService{s: s})

@@ -51,13 +51,13 @@ func (a adminService) Verify(ctx context.Context, _ *engramv1.VerifyRequest) (*e
 	return &engramv1.VerifyResponse{Report: wire.FromVerifyReport(report)}, nil
 }
 
-// Stats returns the figures of a space, and wakes it no more than the library does.
+// Stats returns the figures of a space, and does not wake it.
 func (a adminService) Stats(ctx context.Context, _ *engramv1.StatsRequest) (*engramv1.StatsResponse, error) {
 	space, err := a.s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return wire.FromSpaceStats(space.Stats()), nil
+	return wire.FromSpaceStats(statsOf(space)), nil
 }
 
 // RegistryStats returns the figures of the registry.

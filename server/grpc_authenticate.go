@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -16,16 +15,17 @@ func (s *Server) authenticateCall(ctx context.Context, c *call) error {
 	if c.rule.verb == verbPublic {
 		return nil
 	}
-	values := func(header string) []string {
-		return metadata.ValueFromIncomingContext(ctx, strings.ToLower(header))
-	}
 	var state *tls.ConnectionState
 	if p, ok := peer.FromContext(ctx); ok {
 		if secured, ok := p.AuthInfo.(credentials.TLSInfo); ok {
 			state = &secured.State
 		}
 	}
-	shown, err := credentialsIn(values(authorizationHeader), values(keyHeader), certificateOf(state))
+	shown, err := credentialsIn(
+		metadata.ValueFromIncomingContext(ctx, authorizationMetadata),
+		metadata.ValueFromIncomingContext(ctx, keyMetadata),
+		certificateOf(state),
+	)
 	if err == nil {
 		c.principal, err = s.options.Auth.Authenticate(ctx, shown)
 	}
@@ -57,7 +57,7 @@ func (c *call) stillAdmitted() error {
 func (c *call) admittedContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx = context.WithValue(ctx, callKey{}, c)
 	if c.principal == nil {
-		return context.WithCancel(ctx)
+		return ctx, func() {}
 	}
 	return c.principal.Context(ctx)
 }

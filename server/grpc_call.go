@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +22,14 @@ import (
 	"github.com/engramdb/engram/server/internal/auth"
 )
 
+// Metadata of requests: the headers of HTTP, as HTTP/2 writes them.
+const (
+	authorizationMetadata = "authorization"
+	keyMetadata           = "x-api-key"
+	spaceMetadata         = "x-engram-memory-space"
+	spaceMetadataAlias    = "x-memory-space"
+)
+
 // Metadata of answers.
 const (
 	fallbackMetadata    = "engram-space-fallback" // the default space, where the request named none
@@ -32,7 +40,7 @@ const (
 type call struct {
 	method   string
 	rule     rule
-	remote   string
+	remote   net.Addr       // nil: not known
 	space    engram.SpaceID // that it means, once known
 	fallback bool           // it named none
 	problem  string         // slug of the error that is the answer
@@ -48,12 +56,20 @@ func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 // spaceOf returns the space that the call of the context means.
 func spaceOf(ctx context.Context) engram.SpaceID { return callOf(ctx).space }
 
+// address returns the caller's address, empty where it is not known.
+func (c *call) address() string {
+	if c.remote == nil {
+		return ""
+	}
+	return c.remote.String()
+}
+
 // begin finds the rule of a method, without which it is not answered, and who
 // calls it.
 func (s *Server) begin(ctx context.Context, method string) (*call, error) {
 	c := &call{method: method}
 	if p, ok := peer.FromContext(ctx); ok {
-		c.remote = p.Addr.String()
+		c.remote = p.Addr
 	}
 	var known bool
 	if c.rule, known = s.rules[method]; !known {
@@ -82,15 +98,15 @@ func (s *Server) admitMessage(ctx context.Context, c *call, request any) error {
 	if field := request.(interface{ GetMemorySpaceId() string }).GetMemorySpaceId(); field != "" {
 		named.add("the field "+spaceField, field)
 	}
-	for _, key := range []string{spaceHeader, spaceHeaderAlias} {
-		for _, value := range metadata.ValueFromIncomingContext(ctx, strings.ToLower(key)) {
-			named.add("the metadata "+strings.ToLower(key), value)
+	for _, key := range [...]string{spaceMetadata, spaceMetadataAlias} {
+		for _, value := range metadata.ValueFromIncomingContext(ctx, key) {
+			named.add("the metadata "+key, value)
 		}
 	}
 	if c.rule.about == aboutNamed && named.where == "" {
 		return refuse(kindSpaceRequired, "the request names no space")
 	}
-	id, fallback, err := s.resolve(&named, c.principal, c.remote, c.method)
+	id, fallback, err := s.resolve(&named, c.principal, c.address, c.method)
 	if err != nil {
 		return err
 	}
@@ -120,23 +136,29 @@ func (s *Server) meanIn(c *call, id engram.SpaceID) error {
 
 // refuseUnknown refuses fields that this server does not know: a newer client
 // must not believe that they took effect.
-func refuseUnknown(m protoreflect.Message) (err error) {
+func refuseUnknown(m protoreflect.Message) error {
 	if len(m.GetUnknown()) > 0 {
 		return refuse(kindMalformedRequest, fmt.Sprintf("%s has a field that this server does not know", m.Descriptor().Name()))
 	}
-	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case field.Kind() != protoreflect.MessageKind || field.IsMap():
-		case field.IsList():
-			for i, list := 0, v.List(); err == nil && i < list.Len(); i++ {
-				err = refuseUnknown(list.Get(i).Message())
-			}
-		default:
-			err = refuseUnknown(v.Message())
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if field.Kind() != protoreflect.MessageKind || field.IsMap() || !m.Has(field) {
+			continue
 		}
-		return err == nil
-	})
-	return err
+		if !field.IsList() {
+			if err := refuseUnknown(m.Get(field).Message()); err != nil {
+				return err
+			}
+			continue
+		}
+		for i, list := 0, m.Get(field).List(); i < list.Len(); i++ {
+			if err := refuseUnknown(list.Get(i).Message()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // interceptUnary wraps an RPC with one request and one answer.
@@ -212,6 +234,11 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 		k, _ := classify(err)
 		c.problem = k.slug
 	}
+	return s.tell(ctx, c, err)
+}
+
+// tell words an error for the client, and logs what it is not told.
+func (s *Server) tell(ctx context.Context, c *call, err error) error {
 	told := statusOf(s.withNear(ctx, c.principal, err))
 	switch told.Code() {
 	case codes.Internal, codes.DataLoss, codes.Unknown:
@@ -222,13 +249,17 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 }
 
 func (s *Server) logCall(c *call, began time.Time, err error) {
-	s.options.Logger.Info("request",
+	entry := s.options.Logger.Check(zap.InfoLevel, "request")
+	if entry == nil {
+		return
+	}
+	entry.Write(
 		zap.String("method", c.method),
 		zap.String("space", string(c.space)),
 		zap.Bool("fallback", c.fallback),
 		zap.Stringer("code", status.Code(err)),
 		zap.Duration("duration", time.Since(began)),
-		zap.String("remote", c.remote),
+		zap.String("remote", c.address()),
 	)
 }
 

@@ -36,7 +36,13 @@ type wired struct {
 
 func newWired(t *testing.T, options Options) *wired {
 	t.Helper()
-	w := &wired{fixture: newFixture(t, options), served: make(chan error, 1)}
+	return wireTo(t, newFixture(t, options))
+}
+
+// wireTo serves a fixture over gRPC.
+func wireTo(t *testing.T, f *fixture) *wired {
+	t.Helper()
+	w := &wired{fixture: f, served: make(chan error, 1)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())

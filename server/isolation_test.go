@@ -9,6 +9,8 @@ import (
 
 	"github.com/engramdb/engram"
 	ni "github.com/engramdb/engram/internal/noninterference"
+	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/auth"
 )
 
 // Whatever other spaces do, A observes the same, whichever way it asks:
@@ -57,4 +59,60 @@ func TestDescriptionsDoNotTellOfSleep(t *testing.T) {
 		}
 		require.NoError(t, registry.Close())
 	}
+}
+
+// Who administers a sleeping space sees the figures that its files hold, and does
+// not wake it. Everybody else is refused alike, whether it sleeps or not.
+func TestStatsOfASleepingSpace(t *testing.T) {
+	columns, gate := callers(t)
+	dir := t.TempDir()
+	registry, err := engram.Open(dir, engram.Options{})
+	require.NoError(t, err)
+	alpha, err := registry.Create(t.Context(), "alpha", engram.SpaceConfig{})
+	require.NoError(t, err)
+	remember(t, alpha, "one", "two")
+	require.NoError(t, registry.Settle(t.Context()))
+	before := alpha.Stats()
+	require.NoError(t, registry.Close())
+
+	registry, err = engram.Open(dir, engram.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, registry.Close()) })
+	f := &fixture{t: t, registry: registry, server: New(registry, Options{Auth: gate})}
+	w := wireTo(t, f)
+	alpha, err = registry.Get(t.Context(), "alpha")
+	require.NoError(t, err)
+	refusals := func() (all []string) {
+		for _, c := range columns {
+			if c.granted&auth.Admin != 0 {
+				continue
+			}
+			all = append(all, shownStatus(w.askRPC(engramv1.AdminService_Stats_FullMethodName, "alpha", c.token)))
+			all = append(all, f.ask(route{method: "GET", path: inSpace + "/stats/operator"}, "alpha", c.token).body)
+		}
+		return all
+	}
+	asleep := refusals()
+	for _, c := range columns {
+		if c.granted&auth.Admin == 0 {
+			continue
+		}
+		answer, err := engramv1.NewAdminServiceClient(w.conn).Stats(withToken(t.Context(), c.token), &engramv1.StatsRequest{MemorySpaceId: "alpha"})
+		require.NoError(t, err)
+		content, operator := answer.GetContent(), answer.GetOperator()
+		require.Equal(t, string(engram.Asleep), operator.GetState())
+		require.Equal(t, before.Content.Memories, content.GetMemories())
+		require.Equal(t, before.Content.Bytes, content.GetBytes())
+		require.Equal(t, before.Content.Seq, content.GetSeq())
+		require.Equal(t, before.Content.Seq, operator.GetMarkSeq())
+		var told engram.OperatorStats
+		f.ask(route{method: "GET", path: inSpace + "/stats/operator"}, "alpha", c.token).into(200, &told)
+		require.Equal(t, engram.Asleep, told.State)
+		require.Equal(t, before.Content.Seq, told.MarkSeq)
+	}
+	require.Equal(t, engram.Asleep, alpha.Stats().Operator.State)
+	require.NoError(t, wake(t.Context(), alpha))
+	require.NotEqual(t, engram.Asleep, alpha.Stats().Operator.State)
+	require.Equal(t, asleep, refusals())
+	require.NotEmpty(t, asleep)
 }

@@ -148,7 +148,7 @@ func (s *Server) putMemory(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header().Set("ETag", s.tag(space.Info().Incarnation, receipt.Seq))
+	x.w.Header().Set(tagHeader, s.tag(space.Info().Incarnation, receipt.Seq))
 	return x.answer(http.StatusOK, receipt)
 }
 

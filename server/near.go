@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/internal/edits"
 	"github.com/engramdb/engram/server/internal/auth"
 )
 
@@ -73,26 +74,7 @@ func (s *Server) nearInScopes(ctx context.Context, p *auth.Principal, asked stri
 }
 
 // resembles reports whether other may have been meant by asked: it begins with
-// it, or is a few edits away (Levenshtein's distance, by rows).
+// it, or is a few edits away.
 func resembles(asked, other string) bool {
-	if strings.HasPrefix(other, asked) {
-		return true
-	}
-	row := make([]int, len(other)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(asked) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(other) {
-			replaced := diagonal
-			if asked[i] != other[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(other)] <= maxNearEdits
+	return strings.HasPrefix(other, asked) || edits.Distance(asked, other, maxNearEdits) <= maxNearEdits
 }

@@ -63,7 +63,7 @@ func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error
 	if inBody != nil {
 		named.add(x.bodyPlace(), *inBody)
 	}
-	id, fallback, err := s.resolve(&named, x.principal, x.r.RemoteAddr, x.route.path)
+	id, fallback, err := s.resolve(&named, x.principal, func() string { return x.r.RemoteAddr }, x.route.path)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +76,7 @@ func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error
 // resolve decides, for every transport, which space is meant by what a request
 // names. remote and asked say who asks for what.
 func (s *Server) resolve(
-	named *selector, caller *auth.Principal, remote, asked string,
+	named *selector, caller *auth.Principal, remote func() string, asked string,
 ) (id engram.SpaceID, fallback bool, err error) {
 	switch {
 	case named.err != nil:
@@ -85,7 +85,7 @@ func (s *Server) resolve(
 		if only, ok := caller.Only(); ok {
 			return only, false, nil // the credential has named it
 		}
-		return engram.DefaultSpace, true, s.fallBack(remote, asked)
+		return engram.DefaultSpace, true, s.fallBack(remote(), asked)
 	}
 	id = engram.SpaceID(named.named)
 	if err := id.Validate(); err != nil {

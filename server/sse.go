@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,10 @@ import (
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/auth"
 )
+
+// backlogTurn is how many events that were waiting are sent before other requests
+// have their turn: who asks for a long history again and again holds up nobody.
+const backlogTurn = 16
 
 const (
 	eventStreamType = "text/event-stream"
@@ -33,7 +38,8 @@ const incarnationHeader = "Engram-Incarnation"
 type serverEvent struct {
 	id   string // the position to go on from; empty: there is none
 	name string
-	data any // becomes JSON, which has no line feeds: nothing in it can end the event
+	data any  // becomes JSON, which has no line feeds: nothing in it can end the event
+	more bool // another is waiting behind it
 }
 
 // endAnswer is the data of the last event.
@@ -73,7 +79,9 @@ func (s *Server) streamEvents(x *exchange) error {
 	events := func(ctx context.Context) iter.Seq2[serverEvent, error] {
 		return func(yield func(serverEvent, error) bool) {
 			for event, err := range space.Subscribe(ctx, after) {
-				e := serverEvent{id: strconv.FormatUint(event.Seq, 10), name: string(event.Kind), data: event}
+				e := serverEvent{
+					id: strconv.FormatUint(event.Seq, 10), name: string(event.Kind), data: event, more: event.Seq < info.Seq,
+				}
 				if !yield(e, err) {
 					return
 				}
@@ -147,6 +155,7 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 			return err
 		}
 	}
+	sent := 0
 	for event, err := range events {
 		if err == nil {
 			err = cmp.Or(context.Cause(ctx), x.principal.Check())
@@ -156,6 +165,9 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 		}
 		if err := f.send(event); err != nil {
 			return err
+		}
+		if sent++; event.more && sent%backlogTurn == 0 {
+			runtime.Gosched()
 		}
 		if await {
 			await = false
@@ -186,7 +198,7 @@ type streamer struct {
 func (f *streamer) begin() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.writeLocked(": engram\n\n"); err != nil {
+	if err := f.writeLocked(": engram\n\n", false); err != nil {
 		return err
 	}
 	f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
@@ -199,7 +211,7 @@ func (f *streamer) heartbeat() {
 	if f.over {
 		return
 	}
-	if f.failed = f.writeLocked(": heartbeat\n\n"); f.failed != nil {
+	if f.failed = f.writeLocked(": heartbeat\n\n", false); f.failed != nil {
 		f.cancel()
 		return
 	}
@@ -231,7 +243,7 @@ func (f *streamer) sendLocked(e serverEvent) error {
 	if e.id != "" {
 		f.last, id = e.id, "id: "+e.id+"\n"
 	}
-	return f.writeLocked(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")
+	return f.writeLocked(id+"event: "+e.name+"\ndata: "+string(data)+"\n\n", e.more)
 }
 
 // end ends the stream because of an error of its source, or of its context.
@@ -271,14 +283,17 @@ func isCredential(err error) bool {
 	return errors.Is(err, auth.ErrRevoked) || errors.Is(err, auth.ErrExpired)
 }
 
-// writeLocked sends text at once. An answer that is compressed or kept back by a proxy
-// would not be one.
-func (f *streamer) writeLocked(text string) error {
+// writeLocked sends text, at once unless there is more behind it. An answer that is
+// compressed or kept back by a proxy would not be one.
+func (f *streamer) writeLocked(text string, more bool) error {
 	if f.x.status == 0 {
 		f.x.begin(eventStreamType).Set("X-Accel-Buffering", "no")
 	}
 	if _, err := f.x.Write([]byte(text)); err != nil {
 		return err
+	}
+	if more {
+		return nil
 	}
 	return supported(http.NewResponseController(f.x.w).Flush())
 }

@@ -81,12 +81,12 @@ var leaked sync.Map
 			name: "space-echo", what: "a memory's space is that of the last one that was read",
 			edits: []edit{
 				{"awake.go", "// take implements committed:", "var leaked atomic.Pointer[SpaceID]\n\n// take implements committed:"},
-				{"awake.go", `			op.memory.Space = a.space.ID()
-`, `			id := a.space.ID()
-			op.memory.Space = id
-			if other := leaked.Swap(&id); other != nil {
-				op.memory.Space = *other
-			}
+				{"awake.go", `	op.memory.Space = a.space.ID()
+`, `	id := a.space.ID()
+	op.memory.Space = id
+	if other := leaked.Swap(&id); other != nil {
+		op.memory.Space = *other
+	}
 `},
 			},
 		},

@@ -76,11 +76,11 @@ func leakingCredentials() []mutant {
 	if err := s.limitCaller`, `	if err != nil {
 		return unauthenticated(err)
 	}
-	first, _ := leaked.LoadOrStore(c.remote, c.principal)
+	first, _ := leaked.LoadOrStore(c.address(), c.principal)
 	c.principal = first.(*auth.Principal)
 	if err := s.limitCaller`},
-				{"server/grpc_authenticate.go", `	"strings"
-`, `	"strings"
+				{"server/grpc_authenticate.go", `	"crypto/tls"
+`, `	"crypto/tls"
 	"sync"
 `},
 				{"server/grpc_authenticate.go", `	"google.golang.org/grpc/peer"
@@ -231,9 +231,9 @@ func leakingTokens() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    atomic.Uint64
 `},
-				{"server/etag.go", `	x.w.Header().Set("ETag", tag)
-	given`, `	tag = fmt.Sprintf("%q", fmt.Sprint(s.leaked.Add(1)))
-	x.w.Header().Set("ETag", tag)
+				{"server/etag.go", `	x.w.Header().Set(tagHeader, tag)
+	given`, `	tag = strconv.Quote(strconv.FormatUint(s.leaked.Add(1), 10))
+	x.w.Header().Set(tagHeader, tag)
 	given`},
 			},
 		}, "http"),
@@ -247,11 +247,11 @@ func leakingTokens() []mutant {
 			name: "answer-by-idempotency-key", what: "answers are kept by the Idempotency-Key, not by space",
 			edits: []edit{
 				{"server/exchange.go", "// answer sends v as JSON.", "var leaked sync.Map\n\n// answer sends v as JSON."},
-				{"server/exchange.go", `	return x.send(status, "application/json", append(body, '\n'))`, `	if key := x.r.Header.Get(idempotencyHeader); key != "" {
+				{"server/exchange.go", `	return x.send(status, "application/json", body)`, `	if key := x.r.Header.Get(idempotencyHeader); key != "" {
 		known, _ := leaked.LoadOrStore(x.r.Host+x.route.path+key, body)
 		body = known.([]byte)
 	}
-	return x.send(status, "application/json", append(body, '\n'))`},
+	return x.send(status, "application/json", body)`},
 				{"server/exchange.go", `	"strconv"
 	"time"
 `, `	"strconv"
@@ -278,11 +278,11 @@ func leakingBodies() []mutant {
 	leaked       *sync.Pool
 `},
 				{"server/exchange.go", `writeTimeout: s.writeTimeout,`, `writeTimeout: s.writeTimeout, leaked: &s.leaked,`},
-				{"server/exchange.go", `	return x.send(status, "application/json", append(body, '\n'))`, `	if last, _ := x.leaked.Get().([]byte); len(last) > len(body) {
+				{"server/exchange.go", `	return x.send(status, "application/json", body)`, `	if last, _ := x.leaked.Get().([]byte); len(last) > len(body) {
 		body = append(body, last[len(body):]...)
 	}
 	x.leaked.Put(body)
-	return x.send(status, "application/json", append(body, '\n'))`},
+	return x.send(status, "application/json", body)`},
 				{"server/exchange.go", `	"strconv"
 	"time"
 `, `	"strconv"
@@ -417,7 +417,7 @@ func leakingServerStreams() []mutant {
 	s.leaked.Store(f, f)
 	defer s.leaked.Delete(f)
 `},
-				{"server/sse.go", `	return f.writeLocked(id + "event: " + e.name + "\ndata: " + string(data) + "\n\n")`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
+				{"server/sse.go", `	return f.writeLocked(id+"event: "+e.name+"\ndata: "+string(data)+"\n\n", e.more)`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
 	f.server.leaked.Range(func(_, other any) bool {
 		if o := other.(*streamer); o != f {
 			o.leakedMu.Lock()
@@ -429,7 +429,7 @@ func leakingServerStreams() []mutant {
 	f.leakedMu.Lock()
 	text, f.leaked = f.leaked+text, ""
 	f.leakedMu.Unlock()
-	return f.writeLocked(text)`},
+	return f.writeLocked(text, e.more)`},
 			},
 		}, "sse"),
 		at(mutant{

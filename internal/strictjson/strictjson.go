@@ -6,6 +6,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,6 +218,10 @@ func (w *walker) text(t reflect.Type) error {
 }
 
 func (w *walker) unquote(start int) (string, error) {
+	quoted := w.data[start+1 : w.pos-1]
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted), nil // it is valid, and nothing in it is escaped
+	}
 	var s string
 	if err := json.Unmarshal(w.data[start:w.pos], &s); err != nil {
 		return "", w.errorf("malformed string")

@@ -39,7 +39,9 @@ type AdminServiceClient interface {
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Verify reads every byte of a space. Damage is in the report, not an error.
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (*VerifyResponse, error)
-	// Stats returns the figures of a space.
+	// Stats returns the figures of a space and does not wake it. Of one that sleeps
+	// they are those as of the mark that its files hold: memories, bytes, dimension,
+	// seq and mark_seq. The others are 0.
 	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
 	// RegistryStats returns the figures of the registry.
 	RegistryStats(ctx context.Context, in *RegistryStatsRequest, opts ...grpc.CallOption) (*RegistryStatsResponse, error)
@@ -116,7 +118,9 @@ type AdminServiceServer interface {
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Verify reads every byte of a space. Damage is in the report, not an error.
 	Verify(context.Context, *VerifyRequest) (*VerifyResponse, error)
-	// Stats returns the figures of a space.
+	// Stats returns the figures of a space and does not wake it. Of one that sleeps
+	// they are those as of the mark that its files hold: memories, bytes, dimension,
+	// seq and mark_seq. The others are 0.
 	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
 	// RegistryStats returns the figures of the registry.
 	RegistryStats(context.Context, *RegistryStatsRequest) (*RegistryStatsResponse, error)

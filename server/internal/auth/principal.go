@@ -29,11 +29,11 @@ type Principal struct {
 	refresh func()          // looks whether that has happened by now; may be nil
 }
 
+var anyone = &Principal{name: "anyone", scopes: []Scope{{Pattern: "*", Verbs: All}}}
+
 // Anyone returns the principal of a server that asks nobody for credentials: it
 // may do everything.
-func Anyone() *Principal {
-	return &Principal{name: "anyone", scopes: []Scope{{Pattern: "*", Verbs: All}}}
-}
+func Anyone() *Principal { return anyone }
 
 // Name returns who it is, for logs and limits: the kind of the credential, and
 // its own name. It holds no secret.
@@ -117,8 +117,12 @@ func (p *Principal) Check() error {
 
 // Context returns a context that ends with parent, and with ErrRevoked or
 // ErrExpired as its cause when the credential stops counting, also while
-// nothing is sent. The caller must call the function.
+// nothing is sent. The caller must call the function. Where the credential always
+// counts, the context is parent itself.
 func (p *Principal) Context(parent context.Context) (context.Context, context.CancelFunc) {
+	if p.ended == nil && p.expires.IsZero() {
+		return parent, func() {}
+	}
 	ctx, cancel := context.WithCancelCause(parent)
 	stopTimer := func() {}
 	if !p.expires.IsZero() {
