@@ -3,6 +3,7 @@ package engram
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -396,19 +397,28 @@ func (a *awake) unpin(pins *segmentSet) {
 }
 
 // memory reads and verifies the record of d.
-func (r *reader) memory(d uint32) (Memory, error) {
+func (r *reader) memory(d uint32) (m Memory, err error) {
+	var buffer []byte
+	err = r.memoryTo(&m, d, &buffer)
+	return m, err
+}
+
+// memoryTo is memory to m, by way of the buffer, which grows as needed.
+func (r *reader) memoryTo(m *Memory, d uint32, buffer *[]byte) error {
 	a := r.awake
 	loc, seq := r.view.locator(d), r.view.seqOf(d)
-	record, err := a.log.read(loc)
+	*buffer = slices.Grow((*buffer)[:0], loc.length)[:loc.length]
+	err := a.log.readTo(*buffer, loc)
 	if err == nil {
 		var op operation
-		op, err = decodeOperation(record, a.identity.key, seq)
+		err = op.decode(*buffer, a.identity.key, seq)
 		if err == nil && op.memory.ID == string(r.view.id(d)) {
 			op.memory.Space = a.space.ID()
-			return op.memory, nil
+			*m = op.memory
+			return nil
 		}
 	}
-	return Memory{}, a.unreadable(loc, err)
+	return a.unreadable(loc, err)
 }
 
 // unreadable judges a record that did not read back: missing or altered bytes

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"math"
 	"slices"
@@ -317,9 +316,7 @@ func idOffset(record []byte) int {
 }
 
 func operationSum(record []byte, key, seq uint64) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], seq)
-	return sumExcept(crc32.Update(keyedSum(key), castagnoli, b[:]), record)
+	return sumExcept(sumNumber(keyedSum(key), seq), record)
 }
 
 // splitRecord returns the length of the record at the start of b.
@@ -337,34 +334,38 @@ func splitRecord(b []byte) (int, error) {
 // decodeOperation verifies the record, which must be exactly one, and decodes
 // it. The result shares no memory with it.
 func decodeOperation(record []byte, key, seq uint64) (operation, error) {
-	n, err := splitRecord(record)
-	if err != nil {
+	var op operation
+	if err := op.decode(record, key, seq); err != nil {
 		return operation{}, err
 	}
-	if n != len(record) || operationSum(record, key, seq) != binary.LittleEndian.Uint32(record[4:]) {
-		return operation{}, errNotOperation
+	return op, nil
+}
+
+// decode is decodeOperation to op, which is zero. After an error op means nothing.
+func (op *operation) decode(record []byte, key, seq uint64) error {
+	n, err := splitRecord(record)
+	if err != nil {
+		return err
 	}
-	op := operation{kind: operationKind(record[8]), seq: seq}
+	if n != len(record) || operationSum(record, key, seq) != binary.LittleEndian.Uint32(record[4:]) {
+		return errNotOperation
+	}
+	op.kind, op.seq = operationKind(record[8]), seq
 	flags := record[9]
 	if op.kind == opRemember {
 		op.replaced = flags&flagReplaced != 0
 		flags &^= flagReplaced
 	}
 	if !op.kind.known() || flags != 0 {
-		return operation{}, fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
+		return fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
 	}
-	op.memory = Memory{Confidence: 1, Kind: Episodic, Seq: seq}
-	err = decodeFields(record[operationHeaderBytes:], func(tag byte, value []byte) error {
-		return op.decodeField(tag, value)
-	})
+	op.memory.Confidence, op.memory.Kind, op.memory.Seq = 1, Episodic, seq
+	err = decodeFields(record[operationHeaderBytes:], op.decodeField)
 	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed) {
 		err = errNotOperation // nothing but a dimension says how long its vectors are
 	}
-	if err != nil {
-		return operation{}, err
-	}
 	op.memory.StoredAt = time.Unix(0, op.storedAt).UTC()
-	return op, nil
+	return err
 }
 
 // known reports whether this version of the format has the kind.

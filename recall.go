@@ -53,6 +53,15 @@ func (q *recalling) read(d uint32) (Memory, error) {
 	return m, err
 }
 
+// readTo reads a memory that is not read again.
+func (q *recalling) readTo(m *Memory, d uint32, buffer *[]byte) error {
+	if known, found := q.memories[d]; found {
+		*m = known
+		return nil
+	}
+	return q.memoryTo(m, d, buffer)
+}
+
 // embeddingOf returns the vector of a document that has one: the one that its
 // record holds, or the derived one.
 func (q *recalling) embeddingOf(d uint32) ([]float32, error) {
@@ -284,16 +293,16 @@ func (w *Why) shares() [9]*float64 {
 
 // finish reads the memories of the answer.
 func (q *recalling) finish(answer Recall, ranked []candidate) (Recall, error) {
-	q.explainPaths(ranked[:min(len(ranked), q.cue.limit())])
-	answer.Recollections = make([]Recollection, 0, min(len(ranked), q.cue.limit()))
-	for i, c := range ranked[:min(len(ranked), q.cue.limit())] {
-		m, err := q.read(c.document)
-		if err != nil {
+	best := ranked[:min(len(ranked), q.cue.limit())]
+	q.explainPaths(best)
+	answer.Recollections = make([]Recollection, len(best))
+	var buffer []byte
+	for i := range best {
+		r, c := &answer.Recollections[i], &best[i]
+		if err := q.readTo(&r.Memory, c.document, &buffer); err != nil {
 			return Recall{}, err
 		}
-		answer.Recollections = append(answer.Recollections, Recollection{
-			Memory: m, Activation: c.sum, Confidence: m.Confidence * confidence(ranked, i), Why: c.why,
-		})
+		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why
 	}
 	return answer, nil
 }
