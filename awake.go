@@ -3,7 +3,6 @@ package engram
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -398,20 +397,21 @@ func (a *awake) unpin(pins *segmentSet) {
 
 // memory reads and verifies the record of d.
 func (r *reader) memory(d uint32) (m Memory, err error) {
-	var buffer []byte
-	err = r.memoryTo(&m, d, &buffer)
+	err = r.memoryTo(&m, d, nil)
 	return m, err
 }
 
-// memoryTo is memory to m, by way of the buffer, which grows as needed.
-func (r *reader) memoryTo(m *Memory, d uint32, buffer *[]byte) error {
+// memoryTo is memory to m. A record that near holds is not read again.
+func (r *reader) memoryTo(m *Memory, d uint32, near stretches) error {
 	a := r.awake
 	loc, seq := r.view.locator(d), r.view.seqOf(d)
-	*buffer = slices.Grow((*buffer)[:0], loc.length)[:loc.length]
-	err := a.log.readTo(*buffer, loc)
+	record, err := near.record(loc), error(nil)
+	if record == nil {
+		record, err = a.log.read(loc)
+	}
 	if err == nil {
 		var op operation
-		err = op.decode(*buffer, a.identity.key, seq)
+		err = op.decode(record, a.identity.key, seq)
 		if err == nil && op.memory.ID == string(r.view.id(d)) {
 			op.memory.Space = a.space.ID()
 			*m = op.memory

@@ -53,13 +53,28 @@ func (q *recalling) read(d uint32) (Memory, error) {
 	return m, err
 }
 
+// readNear reads what several of those memories lie in together.
+func (q *recalling) readNear(list []candidate) (stretches, error) {
+	places := make([]locator, 0, len(list))
+	for i := range list {
+		if _, known := q.memories[list[i].document]; !known {
+			places = append(places, q.view.locator(list[i].document))
+		}
+	}
+	near, err := q.awake.log.readTogether(places)
+	if err != nil {
+		err = q.awake.unreadable(places[0], err)
+	}
+	return near, err
+}
+
 // readTo reads a memory that is not read again.
-func (q *recalling) readTo(m *Memory, d uint32, buffer *[]byte) error {
+func (q *recalling) readTo(m *Memory, d uint32, near stretches) error {
 	if known, found := q.memories[d]; found {
 		*m = known
 		return nil
 	}
-	return q.memoryTo(m, d, buffer)
+	return q.memoryTo(m, d, near)
 }
 
 // embeddingOf returns the vector of a document that has one: the one that its
@@ -296,10 +311,13 @@ func (q *recalling) finish(answer Recall, ranked []candidate) (Recall, error) {
 	best := ranked[:min(len(ranked), q.cue.limit())]
 	q.explainPaths(best)
 	answer.Recollections = make([]Recollection, len(best))
-	var buffer []byte
+	near, err := q.readNear(best)
+	if err != nil {
+		return Recall{}, err
+	}
 	for i := range best {
 		r, c := &answer.Recollections[i], &best[i]
-		if err := q.readTo(&r.Memory, c.document, &buffer); err != nil {
+		if err := q.readTo(&r.Memory, c.document, near); err != nil {
 			return Recall{}, err
 		}
 		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why
