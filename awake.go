@@ -398,19 +398,29 @@ func (a *awake) unpin(pins *segmentSet) {
 }
 
 // memory reads and verifies the record of d.
-func (r *reader) memory(d uint32) (Memory, error) {
+func (r *reader) memory(d uint32) (m Memory, err error) {
+	err = r.memoryTo(&m, d, nil)
+	return m, err
+}
+
+// memoryTo is memory to m. A record that near holds is not read again.
+func (r *reader) memoryTo(m *Memory, d uint32, near stretches) error {
 	a := r.awake
 	loc, seq := r.view.locator(d), r.view.seqOf(d)
-	record, err := a.log.read(loc)
-	if err != nil {
-		return Memory{}, a.unreadable(loc, err)
+	record := near.record(loc)
+	if record == nil {
+		var err error
+		if record, err = a.log.read(loc); err != nil {
+			return a.unreadable(loc, err)
+		}
 	}
 	var op operation // in place: a copy would cost the stack as much again
-	if err = op.decode(record, a.identity.key, seq); err != nil || op.memory.ID != string(r.view.id(d)) {
-		return Memory{}, a.unreadable(loc, err)
+	if err := op.decode(record, a.identity.key, seq); err != nil || op.memory.ID != string(r.view.id(d)) {
+		return a.unreadable(loc, err)
 	}
 	op.memory.Space = a.space.ID()
-	return op.memory, nil
+	*m = op.memory
+	return nil
 }
 
 // unreadable judges a record that did not read back: missing or altered bytes

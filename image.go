@@ -261,13 +261,37 @@ func (m *image) appendList(list []posting, term string, seq uint64) []posting {
 
 // appendListAt is appendList for the i-th term.
 func (m *image) appendListAt(list []posting, i uint32, seq uint64) []posting {
-	list = slices.Grow(list, int(m.termDocuments.at(i)))
-	dead := m.deaths.any.Load()
+	from := len(list)
+	list = decodePostings(slices.Grow(list, int(m.termDocuments.at(i))), m.postings.at(i))
+	if !m.deaths.any.Load() {
+		return list
+	}
+	living := slices.DeleteFunc(list[from:], func(p posting) bool { return !m.visibleAt(p.ordinal, seq) })
+	return list[:from+len(living)]
+}
+
+// decodePostings appends a list of them; b is intact.
+func decodePostings(list []posting, b []byte) []posting {
 	p := posting{ordinal: math.MaxUint32}
-	for b := m.postings.at(i); len(b) > 0; {
-		if p, b = nextPosting(b, p.ordinal); !dead || m.visibleAt(p.ordinal, seq) {
-			list = append(list, p)
+	for len(b) > 0 {
+		v := uint64(b[0])
+		switch {
+		case v < 0x80:
+			b = b[1:]
+		case b[1] < 0x80: // most distances in a large space
+			v = v&0x7f | uint64(b[1])<<7
+			b = b[2:]
+		default:
+			var n int
+			v, n = binary.Uvarint(b)
+			b = b[n:]
 		}
+		p.ordinal, p.count = p.ordinal+uint32(v>>1), 1
+		if v&1 != 0 {
+			count, n := binary.Uvarint(b)
+			p.count, b = uint32(count), b[n:]
+		}
+		list = append(list, p)
 	}
 	return list
 }

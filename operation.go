@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"math"
 	"slices"
@@ -317,9 +316,7 @@ func idOffset(record []byte) int {
 }
 
 func operationSum(record []byte, key, seq uint64) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], seq)
-	return sumExcept(crc32.Update(keyedSum(key), castagnoli, b[:]), record)
+	return sumExcept(sumNumber(keyedSum(key), seq), record)
 }
 
 // splitRecord returns the length of the record at the start of b.

@@ -53,6 +53,30 @@ func (q *recalling) read(d uint32) (Memory, error) {
 	return m, err
 }
 
+// readNear reads what several of those memories lie in together.
+func (q *recalling) readNear(list []candidate) (stretches, error) {
+	places := make([]locator, 0, len(list))
+	for i := range list {
+		if _, known := q.memories[list[i].document]; !known {
+			places = append(places, q.view.locator(list[i].document))
+		}
+	}
+	near, err := q.awake.log.readTogether(places)
+	if err != nil {
+		err = q.awake.unreadable(places[0], err)
+	}
+	return near, err
+}
+
+// readTo reads a memory that is not read again.
+func (q *recalling) readTo(m *Memory, d uint32, near stretches) error {
+	if known, found := q.memories[d]; found {
+		*m = known
+		return nil
+	}
+	return q.memoryTo(m, d, near)
+}
+
 // embeddingOf returns the vector of a document that has one: the one that its
 // record holds, or the derived one.
 func (q *recalling) embeddingOf(d uint32) ([]float32, error) {
@@ -166,8 +190,10 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did
 	}
-	err = q.finish(&answer, q.rank(float64(kinds)))
-	return answer, err
+	if err := q.finish(&answer, q.rank(float64(kinds))); err != nil {
+		return Recall{}, err
+	}
+	return answer, nil
 }
 
 // kinds is how many kinds of cue there are beside the filter; each counts alike.
@@ -196,8 +222,10 @@ func (q *recalling) newest() (Recall, error) {
 		return len(list) < q.cue.limit()
 	})
 	answer := Recall{Seq: q.view.seq, Plan: Plan{Scanned: len(list)}}
-	err := q.finish(&answer, list)
-	return answer, err
+	if err := q.finish(&answer, list); err != nil {
+		return Recall{}, err
+	}
+	return answer, nil
 }
 
 // of returns the document's candidate, valid until the next call.
@@ -287,17 +315,17 @@ func (w *Why) shares() [9]*float64 {
 
 // finish reads the memories of the answer.
 func (q *recalling) finish(answer *Recall, ranked []candidate) error {
-	n := min(len(ranked), q.cue.limit())
-	q.explainPaths(ranked[:n])
-	answer.Recollections = make([]Recollection, n)
-	for i := range answer.Recollections {
-		c, r := &ranked[i], &answer.Recollections[i]
-		var found bool
-		if r.Memory, found = q.memories[c.document]; !found {
-			var err error
-			if r.Memory, err = q.memory(c.document); err != nil {
-				return err
-			}
+	best := ranked[:min(len(ranked), q.cue.limit())]
+	q.explainPaths(best)
+	answer.Recollections = make([]Recollection, len(best))
+	near, err := q.readNear(best)
+	if err != nil {
+		return err
+	}
+	for i := range best {
+		r, c := &answer.Recollections[i], &best[i]
+		if err := q.readTo(&r.Memory, c.document, near); err != nil {
+			return err
 		}
 		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why
 	}

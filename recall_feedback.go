@@ -107,7 +107,7 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 		}
 		if leads {
 			strength := best[i].sum / best[0].sum
-			m.weight += strength * strength * m.idf * t.saturate(t.frequencyOf(best[i].document, left[i][0].count))
+			m.weight += strength * strength * m.idf * t.curve.weight(t.view.lengthOf(best[i].document), left[i][0].count)
 		}
 		left[i] = left[i][1:]
 	}
@@ -148,24 +148,34 @@ func (t *textRecall) askFeedback() {
 	for _, m := range t.heavy {
 		weight := scale * m.weight * m.idf
 		t.list = t.view.appendList(t.list[:0], m.term)
-		for _, p := range t.list {
-			if !t.matchedAt(p.ordinal) {
-				continue // feedback orders what is recalled, and recalls nothing
-			}
-			if t.feedback[p.ordinal] == 0 {
-				t.fed = append(t.fed, p.ordinal)
-			}
-			t.feedback[p.ordinal] += weight * t.saturate(t.frequencyOf(p.ordinal, p.count))
-		}
-	}
-	for _, d := range t.fed {
-		if e := t.view.episodeOf(d); e != 0 {
-			t.episodes[e].feedback = max(t.episodes[e].feedback, t.feedback[d])
-		}
+		t.feed(t.list, weight)
 	}
 	for i := range t.candidates {
 		c := &t.candidates[i]
 		c.parts.feedback = t.feedback[c.document] * (1 - questionPrice*t.questionShare(c.document))
 		c.sum = c.parts.sum()
+	}
+}
+
+// feed adds the feedback of one term to the memories that are recalled: it orders
+// what is recalled, and recalls nothing.
+func (t *textRecall) feed(list []posting, weight float64) {
+	v, s, curve := t.view, t.textScratch, &t.curve
+	for _, p := range list {
+		met := s.met[v.episodeOf(p.ordinal)]
+		if met == 0 && s.lone[p.ordinal] == 0 {
+			continue
+		}
+		before := s.feedback[p.ordinal]
+		if before == 0 {
+			s.fed = append(s.fed, p.ordinal)
+		}
+		sum := before + weight*curve.weight(v.lengthOf(p.ordinal), p.count)
+		s.feedback[p.ordinal] = sum
+		if met > 0 {
+			if m := &s.episodes[met-1]; m.feedback < sum {
+				m.feedback = sum
+			}
+		}
 	}
 }

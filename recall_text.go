@@ -85,18 +85,19 @@ type textRecall struct {
 	timing float64 // what time can add
 	extras float64 // what label and time can add
 
-	k1, b, average, averageEpisode float64
+	averageEpisode float64
 }
 
 // textScratch is what a textRecall computes in.
 type textScratch struct {
-	norms      []float64      // what divides a count, by the length of the document
+	curve      curve
 	terms      []cueTerm      // of the cue
 	matches    []match        // of all terms
 	fresh      []match        // of one term in recent documents
 	runs       []run          // of all terms
-	episodes   []episodeMatch // by number
-	touched    []uint32       // the episodes that have runs, in the order they were met
+	episodes   []episodeMatch // that have runs, in the order they were met
+	met        []uint32       // by episode: 1 + its place in episodes
+	promising  []uint32       // places of episodes that could hold one of the best
 	lone       []float64      // by document without an episode: text
 	loneOnes   []uint32       // the documents that have any
 	labels     []float64      // by document: label
@@ -140,29 +141,19 @@ type run struct {
 	term     uint32 // its place among the cue's
 	next     uint32 // 1 + the place of the episode's next run; 0: none
 	from, to uint32 // in the term's list
+	count    uint32 // of the term in the episode
 }
 
 // episodeMatch is what the cue's terms find in an episode.
 type episodeMatch struct {
-	first, last uint32  // 1 + the places of its runs' ends; 0: it has none
+	number      uint32
+	documents   uint32  // that live
+	first, last uint32  // 1 + the places of its runs' ends
 	norm        float64 // what divides a count in it
-	match       float64 // of it as one document
+	match       float64 // of it as one document; known once its members are matched
 	// left is more than any member has without feedback that is no candidate.
 	left     float64
 	feedback float64 // no member's is more
-}
-
-// counted is a term's count in an episode, and its frequencies there: the sum of
-// them and the highest.
-type counted struct {
-	count          uint32
-	total, highest float64
-}
-
-// most is what a member's frequency, with its neighbours' shares, is at most:
-// nobody's can be that of more than the whole episode.
-func (c *counted) most() float64 {
-	return min(c.highest*(1+surroundings), c.highest+neighbourShare*(c.total-c.highest))
 }
 
 // fit makes room for a view's documents and episodes.
@@ -172,15 +163,15 @@ func (s *textScratch) fit(v *view) {
 		s.lone, s.labels, s.feedback = make([]float64, n), make([]float64, n), make([]float64, n)
 		s.places, s.found = make([]uint32, n), make([]uint32, n)
 	}
-	if n := int(v.episodeNumbers) + 1; len(s.episodes) < n {
-		s.episodes = make([]episodeMatch, n+n/8)
+	if n := int(v.episodeNumbers) + 1; len(s.met) < n {
+		s.met = make([]uint32, n+n/8)
 	}
 }
 
 // reset makes everything zero again.
 func (s *textScratch) reset() {
-	for _, e := range s.touched {
-		s.episodes[e] = episodeMatch{}
+	for i := range s.episodes {
+		s.met[s.episodes[i].number] = 0
 	}
 	for i := range s.candidates {
 		s.found[s.candidates[i].document] = 0
@@ -194,7 +185,7 @@ func (s *textScratch) reset() {
 		}
 	}
 	s.terms, s.matches, s.runs = s.terms[:0], s.matches[:0], s.runs[:0]
-	s.touched, s.candidates = s.touched[:0], s.candidates[:0]
+	s.episodes, s.candidates = s.episodes[:0], s.candidates[:0]
 	s.loneOnes, s.labelled, s.fed = s.loneOnes[:0], s.labelled[:0], s.fed[:0]
 }
 
@@ -210,13 +201,9 @@ func (q *recalling) recallText(limit int) *textRecall {
 		words := cueWords(q.cue.Text)
 		t.dates, t.when = datesIn(words), asksWhen(words)
 	}
-	t.k1, t.b = q.view.config.textParameters()
-	t.average = ratio(q.view.tokens, q.view.live)
+	k1, b := q.view.config.textParameters()
+	t.curve.bend(k1, b, ratio(q.view.tokens, q.view.live))
 	t.averageEpisode = ratio(q.view.episodeTokens, q.view.episodes)
-	t.norms = t.norms[:0]
-	for length := range uint32(normedLengths) {
-		t.norms = append(t.norms, t.normOf(length))
-	}
 	t.collect(terms)
 	t.matchLabels()
 	t.matchEpisodes()
@@ -226,23 +213,9 @@ func (q *recalling) recallText(limit int) *textRecall {
 	return t
 }
 
-func (t *textRecall) saturate(f float64) float64 { return f * (t.k1 + 1) / (f + t.k1) }
-
-// normedLengths is how many lengths have what divides their counts at hand.
-const normedLengths = 128
-
-// normOf is what divides a term's count in a document of that length.
-func (t *textRecall) normOf(length uint32) float64 {
-	return 1 - t.b + t.b*float64(length)/t.average
-}
-
 // frequencyOf is a posting's count, normalised by the document's length.
 func (t *textRecall) frequencyOf(d, count uint32) float64 {
-	length := t.view.lengthOf(d)
-	if length < normedLengths {
-		return float64(count) / t.norms[length]
-	}
-	return float64(count) / t.normOf(length)
+	return t.curve.frequency(t.view.lengthOf(d), count)
 }
 
 // collect gathers the postings of the terms.
@@ -298,55 +271,70 @@ func mergeMatches(list []match, from int, more []match) []match {
 
 // bound is what a score can reach.
 func (t *textRecall) bound() float64 {
-	return (t.k1+1)*(1+episodeWeight+feedbackWeight)*t.reach + t.extras
+	return (t.curve.k1+1)*(1+episodeWeight+feedbackWeight)*t.reach + t.extras
 }
 
 // matchEpisodes adds what the terms find in each episode, and in each document
 // without one.
 func (t *textRecall) matchEpisodes() {
-	for i := range t.terms {
-		term := &t.terms[i]
-		for from := 0; from < len(term.list); {
-			episode := term.list[from].episode
-			if episode == 0 {
-				p := &term.list[from]
-				t.matchLone(p.ordinal, term.idf*t.saturate(t.frequencyOf(p.ordinal, p.count)))
+	v, s, curve := t.view, t.textScratch, &t.curve
+	for i := range s.terms {
+		list, idf := s.terms[i].list, s.terms[i].idf
+		for from := 0; from < len(list); {
+			p := list[from]
+			length := v.lengthOf(p.ordinal)
+			if p.episode == 0 {
+				t.matchLone(p.ordinal, idf*curve.weight(length, p.count))
 				from++
 				continue
 			}
-			var c counted
-			to := from
-			for ; to < len(term.list) && term.list[to].episode == episode; to++ {
-				p := &term.list[to]
-				f := t.frequencyOf(p.ordinal, p.count)
-				c.count += p.count
-				c.total += f
-				c.highest = max(c.highest, f)
+			to, count, most := from+1, p.count, 0.0
+			if to == len(list) || list[to].episode != p.episode {
+				most = curve.weight(length, count)
+			} else {
+				total, highest := curve.frequency(length, count), curve.frequency(length, count)
+				for ; to < len(list) && list[to].episode == p.episode; to++ {
+					f := curve.frequency(v.lengthOf(list[to].ordinal), list[to].count)
+					count, total, highest = count+list[to].count, total+f, max(highest, f)
+				}
+				most = curve.saturate(mostWithNeighbours(highest, total))
 			}
-			m := t.touch(episode, run{term: uint32(i), from: uint32(from), to: uint32(to)})
-			m.match += term.idf * t.saturate(float64(c.count)/m.norm)
-			m.left += term.idf * t.saturate(c.most())
+			m := t.meet(p.episode)
+			s.runs = append(s.runs, run{term: uint32(i), from: uint32(from), to: uint32(to), count: count})
+			m.left += idf * (most + episodeWeight*curve.quotient(count, m.norm))
 			from = to
 		}
 	}
-	for _, e := range t.touched {
-		m := &t.episodes[e]
-		m.left += episodeWeight*m.match + t.extras
+	for i := range s.episodes {
+		s.episodes[i].left += t.extras
 	}
 }
 
-// touch adds a run to an episode.
-func (t *textRecall) touch(episode uint32, r run) *episodeMatch {
-	t.runs = append(t.runs, r)
-	m := &t.episodes[episode]
-	if m.last == 0 {
-		t.touched = append(t.touched, episode)
-		m.first = uint32(len(t.runs))
-		m.norm = 1 - t.b + t.b*float64(t.view.episodeUse(episode).tokens)/t.averageEpisode
-	} else {
-		t.runs[m.last-1].next = uint32(len(t.runs))
+// mostWithNeighbours is what a member's frequency, with its neighbours' shares,
+// is at most, where highest is the highest of the episode and total their sum:
+// nobody's can be that of more than the whole episode.
+func mostWithNeighbours(highest, total float64) float64 {
+	return min(highest*(1+surroundings), highest+neighbourShare*(total-highest))
+}
+
+// meet returns what is found in the episode, to which the next run is added.
+func (t *textRecall) meet(number uint32) *episodeMatch {
+	s := t.textScratch
+	next := uint32(len(s.runs)) + 1
+	if at := s.met[number]; at > 0 {
+		m := &s.episodes[at-1]
+		s.runs[m.last-1].next = next
+		m.last = next
+		return m
 	}
-	m.last = uint32(len(t.runs))
+	use := t.view.episodeUse(number)
+	// In place: what is copied piece by piece and read as a whole is read late.
+	s.episodes = append(s.episodes, episodeMatch{})
+	m := &s.episodes[len(s.episodes)-1]
+	m.number, m.documents = number, uint32(use.documents)
+	m.first, m.last = next, next
+	m.norm = 1 - s.curve.b + s.curve.b*float64(use.tokens)/t.averageEpisode
+	s.met[number] = uint32(len(s.episodes))
 	return m
 }
 
@@ -386,32 +374,46 @@ func (t *textRecall) matchLabels() {
 }
 
 // weighBest makes candidates of every memory that could be among the n best.
-// The most promising episodes are weighed first; after that, none is that cannot
-// reach the n-th of what was found.
+// The most promising episodes are weighed first, and none that cannot reach the
+// n-th of what was found by then.
 func (t *textRecall) weighBest(n int) {
 	best := make(lowestFirst, 0, n)
 	for i := range t.candidates {
 		best.offer(t.candidates[i].sum)
 	}
-	first := make(lowestFirst, 0, n)
-	for _, e := range t.touched {
-		first.offer(t.episodes[e].reach())
-	}
-	floor := first.floor()
-	for _, e := range t.touched {
-		if reach := t.episodes[e].reach(); reach >= floor && reach >= best.floor() {
-			t.weighEpisode(e, &best)
+	if floor := best.floor(); math.IsInf(floor, -1) {
+		first := make(lowestFirst, 0, n)
+		for i := range t.episodes {
+			first.offer(t.episodes[i].reach())
 		}
+		t.weighPromising(first.floor(), &best)
 	}
-	for _, e := range t.touched {
-		if reach := t.episodes[e].reach(); reach < floor && reach >= best.floor() {
-			t.weighEpisode(e, &best)
-		}
-	}
+	t.weighPromising(best.floor(), &best)
 	for _, d := range t.loneOnes {
 		if t.found[d] == 0 && t.lone[d]+t.feedback[d]+t.extras >= best.floor() && t.matcher.matches(t.view, d) {
 			best.offer(t.weigh(d, textParts{text: t.lone[d]}))
 		}
+	}
+}
+
+// weighPromising weighs the episodes that reach the floor, or what by then is
+// that of the best, the most promising first.
+func (t *textRecall) weighPromising(floor float64, best *lowestFirst) {
+	t.promising = t.promising[:0]
+	for i := range t.episodes {
+		if t.episodes[i].reach() >= floor {
+			t.promising = append(t.promising, uint32(i))
+		}
+	}
+	slices.SortFunc(t.promising, func(x, y uint32) int {
+		return cmp.Compare(t.episodes[y].reach(), t.episodes[x].reach())
+	})
+	for _, i := range t.promising {
+		m := &t.episodes[i]
+		if m.reach() < best.floor() {
+			return
+		}
+		t.weighEpisode(m, best)
 	}
 }
 
@@ -449,9 +451,8 @@ func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.que
 
 // weighEpisode makes candidates of an episode's memories that satisfy the filter
 // and could be among the best.
-func (t *textRecall) weighEpisode(episode uint32, best *lowestFirst) {
-	m := &t.episodes[episode]
-	t.matchMembers(episode)
+func (t *textRecall) weighEpisode(m *episodeMatch, best *lowestFirst) {
+	t.matchMembers(m)
 	left := math.Inf(-1)
 	whole := episodeWeight * m.match
 	for j, d := range t.members {
@@ -477,9 +478,9 @@ func (t *textRecall) partsAt(j int, m *episodeMatch) textParts {
 }
 
 // matchMembers makes the episode the one at hand, and adds what the terms find in
-// each of its members.
-func (t *textRecall) matchMembers(episode uint32) {
-	t.members = t.view.members(t.members[:0], episode)
+// it and each of its members.
+func (t *textRecall) matchMembers(m *episodeMatch) {
+	t.members = t.view.members(t.members[:0], m.number)
 	n := len(t.members)
 	for _, column := range []*[]float64{&t.frequency, &t.text, &t.own} {
 		*column = slices.Grow((*column)[:0], n)[:n]
@@ -487,12 +488,14 @@ func (t *textRecall) matchMembers(episode uint32) {
 	}
 	t.marked = slices.Grow(t.marked[:0], n)[:n]
 	clear(t.marked)
+	m.match = 0
 	for j, d := range t.members {
 		t.places[d] = uint32(j)
 	}
-	for next := t.episodes[episode].first; next != 0; {
+	for next := m.first; next != 0; {
 		r := &t.runs[next-1]
 		term := &t.terms[r.term]
+		m.match += term.idf * t.curve.saturate(float64(r.count)/m.norm)
 		next = r.next
 		if r.to-r.from == 1 {
 			t.matchMember(term, term.list[r.from])
@@ -500,9 +503,9 @@ func (t *textRecall) matchMembers(episode uint32) {
 		}
 		t.place(term.list[r.from:r.to])
 		for _, j := range t.changed {
-			t.text[j] += term.idf * t.saturate(t.withNeighbours(int(j)))
+			t.text[j] += term.idf * t.curve.saturate(t.withNeighbours(int(j)))
 			if t.frequency[j] > 0 {
-				t.own[j] += term.idf * t.saturate(t.frequency[j])
+				t.own[j] += term.idf * t.curve.saturate(t.frequency[j])
 			}
 		}
 		for _, j := range t.changed {
@@ -516,7 +519,7 @@ func (t *textRecall) matchMembers(episode uint32) {
 func (t *textRecall) matchMember(term *cueTerm, p match) {
 	j, n := int(t.places[p.ordinal]), len(t.members)
 	f := t.frequencyOf(p.ordinal, p.count)
-	own, near, far := term.idf*t.saturate(f), term.idf*t.saturate(nearShare*f), term.idf*t.saturate(farShare*f)
+	own, near, far := term.idf*t.curve.saturate(f), term.idf*t.curve.saturate(nearShare*f), term.idf*t.curve.saturate(farShare*f)
 	t.own[j] += own
 	t.text[j] += own
 	if j >= 1 {
@@ -526,7 +529,7 @@ func (t *textRecall) matchMember(term *cueTerm, p match) {
 		t.text[j-2] += far
 	}
 	if j+1 < n {
-		t.text[j+1] += term.idf * t.saturate((nearShare+questionPass*t.questionShare(p.ordinal))*f)
+		t.text[j+1] += term.idf * t.curve.saturate((nearShare+questionPass*t.questionShare(p.ordinal))*f)
 	}
 	if j+2 < n {
 		t.text[j+2] += far
@@ -567,19 +570,20 @@ func (t *textRecall) withNeighbours(j int) float64 {
 	return f
 }
 
-// matchedAt reports whether text or episode matches the memory.
-func (t *textRecall) matchedAt(d uint32) bool {
-	if e := t.view.episodeOf(d); e != 0 {
-		return t.episodes[e].last > 0
+// metAt returns what the terms find in the memory's episode; nil if nothing, or
+// if it has none.
+func (t *textRecall) metAt(d uint32) *episodeMatch {
+	if at := t.met[t.view.episodeOf(d)]; at > 0 {
+		return &t.episodes[at-1]
 	}
-	return t.lone[d] > 0
+	return nil
 }
 
 // matched is how many memories text or episode matches, whatever the filter says.
 func (t *textRecall) matched() int {
 	n := len(t.loneOnes)
-	for _, e := range t.touched {
-		n += int(t.view.episodeUse(e).documents)
+	for i := range t.episodes {
+		n += int(t.episodes[i].documents)
 	}
 	return n
 }
@@ -587,12 +591,12 @@ func (t *textRecall) matched() int {
 // complete makes a candidate of the memory, if text or episode matches it, and
 // returns it; nil if not.
 func (t *textRecall) complete(d uint32) *textCandidate {
-	if t.found[d] == 0 && t.matchedAt(d) {
-		if e := t.view.episodeOf(d); e == 0 {
+	if t.found[d] == 0 {
+		if m := t.metAt(d); m == nil && t.lone[d] > 0 {
 			t.weigh(d, textParts{text: t.lone[d]})
-		} else if t.matcher.matches(t.view, d) {
-			t.matchMembers(e)
-			t.weigh(d, t.partsAt(int(t.places[d]), &t.episodes[e]))
+		} else if m != nil && t.matcher.matches(t.view, d) {
+			t.matchMembers(m)
+			t.weigh(d, t.partsAt(int(t.places[d]), m))
 		}
 	}
 	if t.found[d] == 0 {

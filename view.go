@@ -229,8 +229,10 @@ func (v *view) members(list []uint32, number uint32) []uint32 {
 func (v *view) episodeUse(number uint32) episodeUse { return episodeUseIn(v.image, &v.recent, number) }
 
 func episodeUseIn(m *image, x *recent, number uint32) episodeUse {
-	if use, found := x.episodes.Get(episodeUse{number: number}); found {
-		return use
+	if x.episodes.Len() > 0 {
+		if use, found := x.episodes.Get(episodeUse{number: number}); found {
+			return use
+		}
 	}
 	if number > m.episodeNames.len() {
 		return episodeUse{number: number}

@@ -420,25 +420,33 @@ func (l *log) collect() error {
 
 // read returns the record at loc, unverified. The caller has pinned a set.
 func (l *log) read(loc locator) ([]byte, error) {
-	s := l.find(loc.segment)
-	if s == nil {
-		return nil, fmt.Errorf("%s: %w", segmentPath(loc.segment), fs.ErrNotExist)
-	}
 	b := make([]byte, loc.length)
-	if loc.offset+int64(loc.length) > s.written.Load() && l.readUnwritten(s, b, loc.offset) {
-		return b, nil
-	}
-	file, err := s.open(l.dir)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := file.ReadAt(b, loc.offset); err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, errNotOperation
-		}
+	if err := l.readTo(b, loc); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// readTo is read to b, which is as long as the record. With nil it has filled b.
+func (l *log) readTo(b []byte, loc locator) error {
+	s := l.find(loc.segment)
+	if s == nil {
+		return fmt.Errorf("%s: %w", segmentPath(loc.segment), fs.ErrNotExist)
+	}
+	if loc.offset+int64(loc.length) > s.written.Load() && l.readUnwritten(s, b, loc.offset) {
+		return nil
+	}
+	file, err := s.open(l.dir)
+	if err != nil {
+		return err
+	}
+	if _, err := file.ReadAt(b, loc.offset); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errNotOperation
+		}
+		return err
+	}
+	return nil
 }
 
 // find returns the segment. A record may move while its reader is on the way:

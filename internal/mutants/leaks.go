@@ -236,11 +236,11 @@ func leakingIndexes() []mutant {
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},
 				{"recall.go", `a.scratch.Get()`, `leaked.Get()`},
 				{"recall.go", `	s.text.reset()
-	a.scratch.Put(s)`, `	for _, e := range s.text.touched {
-		s.text.episodes[e].first, s.text.episodes[e].last = 0, 0
+	a.scratch.Put(s)`, `	for i := range s.text.episodes {
+		s.text.met[s.text.episodes[i].number] = 0
 	}
 	s.text.terms, s.text.matches, s.text.runs = s.text.terms[:0], s.text.matches[:0], s.text.runs[:0]
-	s.text.touched, s.text.candidates = s.text.touched[:0], s.text.candidates[:0]
+	s.text.episodes, s.text.candidates = s.text.episodes[:0], s.text.candidates[:0]
 	s.text.loneOnes, s.text.labelled, s.text.fed = s.text.loneOnes[:0], s.text.labelled[:0], s.text.fed[:0]
 	leaked.Put(s)`},
 				{"recall.go", `	"context"
