@@ -140,6 +140,59 @@ func BenchmarkRecall(b *testing.B) {
 	}
 }
 
+// BenchmarkRecallBesideSpaces measures what other spaces in the registry cost: the
+// same recalls of equal spaces, one alone in its registry and one beside others that
+// are awake and filled too, in turn. The ratios are those of the median and of the
+// 99th percentile, beside others over alone.
+func BenchmarkRecallBesideSpaces(b *testing.B) {
+	const (
+		memories = 1000
+		turn     = 64 // recalls of one space before the other's
+	)
+	for _, spaces := range []int{5, 10, 100} {
+		b.Run(fmt.Sprintf("spaces=%d/memories=%d", spaces, memories), func(b *testing.B) {
+			ctx := context.Background()
+			filled := func(n int) *Space {
+				all := benchSpaces(b, openBench(b, Options{Durability: None}), n)
+				for _, s := range all {
+					words := newBenchWords(7)
+					batch := make([]Memory, memories)
+					for i := range batch {
+						batch[i] = Memory{Content: words.text(20), Episode: fmt.Sprint("episode ", i/20)}
+					}
+					_, err := s.RememberBatch(ctx, batch)
+					require.NoError(b, err)
+				}
+				return all[n/2]
+			}
+			asked := []*Space{filled(1), filled(spaces)}
+			words := newBenchWords(8)
+			cues := make([]string, turn)
+			for i := range cues {
+				cues[i] = words.text(3)
+			}
+			took := make([][]time.Duration, len(asked))
+			for b.Loop() {
+				for of, s := range asked {
+					for _, cue := range cues {
+						began := time.Now()
+						_, err := s.Recall(ctx, Cue{Text: cue})
+						require.NoError(b, err)
+						took[of] = append(took[of], time.Since(began))
+					}
+				}
+			}
+			for _, q := range []float64{.5, .99} {
+				at := func(of int) float64 {
+					slices.Sort(took[of])
+					return float64(took[of][int(q*float64(len(took[of])-1))])
+				}
+				b.ReportMetric(at(1)/at(0), fmt.Sprintf("p%g-ratio", 100*q))
+			}
+		})
+	}
+}
+
 // BenchmarkRemember measures durable writes of 200-byte texts, indexed and
 // recallable when they return: n writers in one space, and in as many spaces.
 func BenchmarkRemember(b *testing.B) {
