@@ -139,9 +139,9 @@ func (f *flight) takeOff(size int) bool {
 
 func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequest, size int) {
 	answer := &engramv1.RememberStreamResponse{Tag: request.GetTag()}
-	c := ctx.Value(callKey{}).(*call)
+	own := *ctx.Value(callKey{}).(*call) // guard notes how it ends, and the next message begins as this one began
 	var receipt engram.Receipt
-	err := f.s.guard(ctx, c, func() (err error) {
+	err := f.s.guard(ctx, &own, func() (err error) {
 		receipt, err = f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
 		return err
 	})
