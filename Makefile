@@ -133,7 +133,7 @@ ISOLATION := ^Test(Noninterference(Over[A-Z]+)?|SleepDoesNotMoveCheckpoints|Scen
 .PHONY: isolation
 isolation: ## prove on 10,000 pairs, and 1,000 on each layer of the server, that a space observes the same whatever others do
 	@GOGC=400 ENGRAM_ISOLATION=$${ENGRAM_ISOLATION:-full} go test -count=1 -v -p=1 -timeout=3h -run='$(ISOLATION)' . ./server | \
-		grep -vE '^ *(=== |--- PASS: .*/)'
+		grep -avE '^ *(=== |--- PASS: .*/)'
 
 .PHONY: leaks
 leaks: ## seed leaks between spaces, each of which a test must notice

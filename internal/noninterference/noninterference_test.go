@@ -131,3 +131,12 @@ func TestGenerate(t *testing.T) {
 	}
 	require.Len(t, used, 25)
 }
+
+func TestForeign(t *testing.T) {
+	mine, other := canary(0, 0), canary(1, 0)
+	require.Equal(t, other, foreign("a "+mine+other+" b", mine, ""))
+	require.Equal(t, other, foreign(canaryMark+canaryMark+other, mine, ""), "behind marks alone")
+	require.Empty(t, foreign("a "+mine+" b", mine, ""))
+	require.Empty(t, foreign("a "+other+" b", mine, "who has "+other), "asked for")
+	require.Empty(t, foreign("\x01"+canaryMark+"\xfe07\x80 "+canaryMark, mine, ""), "random bytes")
+}

@@ -300,11 +300,18 @@ func foreign(text, own, asked string) string {
 		if i < 0 || len(text) < i+canaryBytes {
 			return ""
 		}
-		if found := text[i : i+canaryBytes]; !strings.HasPrefix(found, own) && !strings.Contains(asked, found) {
+		found := text[i : i+canaryBytes]
+		if isCanary(found) && !strings.HasPrefix(found, own) && !strings.Contains(asked, found) {
 			return found
 		}
-		text = text[i+canaryBytes:]
+		text = text[i+len(canaryMark):]
 	}
+}
+
+// isCanary reports whether digits follow the mark. Among as many random bytes as the
+// ids of traces are, the mark alone comes up by chance.
+func isCanary(marked string) bool {
+	return strings.Trim(marked[len(canaryMark):], "0123456789") == ""
 }
 
 func (r *running) scanRemains(v *view) {
