@@ -270,7 +270,9 @@ func (m *image) appendListAt(list []posting, i uint32, seq uint64) []posting {
 	return list[:from+len(living)]
 }
 
-// decodePostings appends a list of them; b is intact.
+// decodePostings appends a list of them; b is intact. It is nextPosting in a loop,
+// written out: the calls would be a twentieth of a recall among 100,000 memories
+// (BenchmarkRecallSize).
 func decodePostings(list []posting, b []byte) []posting {
 	p := posting{ordinal: math.MaxUint32}
 	for len(b) > 0 {

@@ -281,7 +281,10 @@ func governingCases() []contractCase {
 			return c.Info(ctx, other(c))
 		}},
 		{name: "rename to what is there", want: engram.ErrSpaceExists, do: func(ctx context.Context, c *contractRun) (any, error) {
-			return nil, c.Rename(ctx, c.own, "case-0")
+			if _, err := c.registry.Create(ctx, other(c), engram.SpaceConfig{}); err != nil {
+				return nil, err
+			}
+			return nil, c.Rename(ctx, c.own, other(c))
 		}},
 		{name: "rename no space", want: engram.ErrSpaceNotFound, do: func(ctx context.Context, c *contractRun) (any, error) {
 			return nil, c.Rename(ctx, "never-there", other(c))

@@ -234,11 +234,6 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 		k, _ := classify(err)
 		c.problem = k.slug
 	}
-	return s.tell(ctx, c, err)
-}
-
-// tell words an error for the client, and logs what it is not told.
-func (s *Server) tell(ctx context.Context, c *call, err error) error {
 	told := statusOf(s.withNear(ctx, c.principal, err))
 	switch told.Code() {
 	case codes.Internal, codes.DataLoss, codes.Unknown:
