@@ -107,10 +107,7 @@ func (q *Query) setPlanes(x []float32, norm float64) {
 func (q *Query) setBytes(x []float32, norm float64) {
 	clear(q.bytes)
 	q.byteSum, q.byteScale = 0, 0
-	var largest float32
-	for _, f := range x {
-		largest = max(largest, f, -f)
-	}
+	largest := largestOf(x)
 	if largest == 0 || norm == 0 {
 		return
 	}

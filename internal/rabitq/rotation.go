@@ -106,10 +106,7 @@ const steadyExponent = 30
 // bounds, so that it is close to 1; its direction stays, to the last bit of all
 // but its least elements.
 func steady(x []float32) {
-	var largest float32
-	for _, f := range x {
-		largest = max(largest, f, -f)
-	}
+	largest := largestOf(x)
 	_, exponent := math.Frexp(float64(largest))
 	if largest == 0 || -steadyExponent <= exponent && exponent <= steadyExponent {
 		return
@@ -117,6 +114,16 @@ func steady(x []float32) {
 	for i, f := range x {
 		x[i] = float32(math.Ldexp(float64(f), -exponent))
 	}
+}
+
+// largestOf returns the largest absolute value. It compares bits, which are
+// ordered as the values: a maximum of floats takes ten times as long.
+func largestOf(x []float32) float32 {
+	var largest uint32
+	for _, f := range x {
+		largest = max(largest, math.Float32bits(f)&^signBit)
+	}
+	return math.Float32frombits(largest)
 }
 
 // rotate sets x, of the padded dimension, to the rotated v. The length stays, but
@@ -148,6 +155,7 @@ func (r *Rotation) rotate(x, v []float32) {
 }
 
 func flipSigns(x []float32, flips []uint32) {
+	x = x[:len(flips)]
 	for i, flip := range flips {
 		x[i] = math.Float32frombits(math.Float32bits(x[i]) ^ flip)
 	}
