@@ -38,7 +38,7 @@ const (
 
 // call is one RPC, or one message of a stream whose messages each name a space.
 type call struct {
-	method   string
+	method   string // registered: of others the interceptors are not told
 	rule     rule
 	remote   net.Addr       // nil: not known
 	space    engram.SpaceID // that it means, once known
@@ -171,6 +171,7 @@ func (s *Server) interceptUnary(
 	defer func() {
 		c.endSpan(span, err)
 		s.logCall(c, began, err)
+		s.countCall(c, false, began, err)
 	}()
 	err = s.guard(ctx, c, func() error {
 		if err != nil {
@@ -206,6 +207,7 @@ func (s *Server) interceptStream(
 	defer func() {
 		c.endSpan(span, err)
 		s.logCall(c, began, err)
+		s.countCall(c, true, began, err)
 	}()
 	return s.guard(ctx, c, func() error {
 		if err != nil {
@@ -213,7 +215,7 @@ func (s *Server) interceptStream(
 		}
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
-		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c}))
+		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c, latest: c}))
 	})
 }
 
@@ -224,6 +226,7 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 		if cause := recover(); cause != nil {
 			s.options.Logger.Error("panic in a request", zap.String("method", c.method),
 				zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+			c.problem = kindInternal.slug
 			err = statusOf(errors.New("panic")).Err()
 		}
 	}()
@@ -253,6 +256,7 @@ func (s *Server) logCall(c *call, began time.Time, err error) {
 		zap.String("space", string(c.space)),
 		zap.Bool("fallback", c.fallback),
 		zap.Stringer("code", status.Code(err)),
+		zap.String("problem", c.problem),
 		zap.Duration("duration", time.Since(began)),
 		zap.String("remote", c.address()),
 	)
@@ -261,6 +265,7 @@ func (s *Server) logCall(c *call, began time.Time, err error) {
 // refusedMessage is the error of a message of a stream that goes on.
 type refusedMessage struct {
 	message any
+	call    *call
 	cause   error
 }
 
@@ -274,14 +279,15 @@ type admittedStream struct {
 	ctx      context.Context //nolint:containedctx // of the stream, which is one call
 	server   *Server
 	call     *call
-	received bool // a message has been admitted
+	latest   *call // what the message received last is, where each names its space; else the same
+	received bool  // a message has been admitted
 
 	announced bool // that a message named no space
 }
 
 // Context returns the context of the message received last.
 func (a *admittedStream) Context() context.Context {
-	return context.WithValue(a.ctx, callKey{}, a.call)
+	return context.WithValue(a.ctx, callKey{}, a.latest)
 }
 
 // RecvMsg receives a message and admits it.
@@ -294,9 +300,9 @@ func (a *admittedStream) RecvMsg(message any) error {
 		own := *a.call
 		if err := a.server.admitMessage(a.ServerStream.Context(), &own, message); err != nil {
 			a.announceFallback(&own)
-			return &refusedMessage{message, err}
+			return &refusedMessage{message, &own, err}
 		}
-		a.call = &own
+		a.latest = &own
 	case a.received:
 		return a.sameSpace(message)
 	default:
@@ -306,7 +312,7 @@ func (a *admittedStream) RecvMsg(message any) error {
 		}
 	}
 	a.received = true
-	a.announceFallback(a.call)
+	a.announceFallback(a.latest)
 	return nil
 }
 

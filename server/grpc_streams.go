@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -107,8 +108,8 @@ func (f *flight) receive() error {
 			return nil
 		case errors.As(err, &refused):
 			tag := refused.message.(*engramv1.RememberStreamRequest).GetTag()
-			f.send(&engramv1.RememberStreamResponse{
-				Tag: tag, Result: &engramv1.RememberStreamResponse_Failure{Failure: failureOf(refused.cause)},
+			f.answer(f.stream.Context(), refused.call, tag, func() (engram.Receipt, error) {
+				return engram.Receipt{}, refused.cause
 			})
 			continue
 		case err != nil:
@@ -138,11 +139,23 @@ func (f *flight) takeOff(size int) bool {
 }
 
 func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequest, size int) {
-	answer := &engramv1.RememberStreamResponse{Tag: request.GetTag()}
-	own := *ctx.Value(callKey{}).(*call) // guard notes how it ends, and the next message begins as this one began
+	f.answer(ctx, callOf(ctx), request.GetTag(), func() (engram.Receipt, error) {
+		return f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls--
+	f.bytes -= size
+	f.landed.Broadcast()
+}
+
+// answer carries out what a message asks for, and answers it.
+func (f *flight) answer(ctx context.Context, c *call, tag uint64, do func() (engram.Receipt, error)) {
+	began := time.Now()
+	answer := &engramv1.RememberStreamResponse{Tag: tag}
 	var receipt engram.Receipt
-	err := f.s.guard(ctx, &own, func() (err error) {
-		receipt, err = f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
+	err := f.s.guard(ctx, c, func() (err error) {
+		receipt, err = do()
 		return err
 	})
 	if err == nil {
@@ -150,12 +163,8 @@ func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequ
 	} else {
 		answer.Result = &engramv1.RememberStreamResponse_Failure{Failure: failureOf(err)}
 	}
+	f.s.countCall(c, false, began, err)
 	f.send(answer)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls--
-	f.bytes -= size
-	f.landed.Broadcast()
 }
 
 func (f *flight) send(answer *engramv1.RememberStreamResponse) {

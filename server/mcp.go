@@ -113,15 +113,18 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
 	answer, err := tool.call(s, &one, arguments)
 	var result *mcp.CallToolResult
-	slug, status := "", 0
-	defer func() { endTool(span, &one, strings.TrimPrefix(slug, problemTypePrefix), status) }()
+	one.status = http.StatusOK
+	defer func() {
+		one.endTool(span)
+		s.countTool(&one, tool, began)
+	}()
 	if err == nil {
 		result, err = toolResult(answer)
 	}
 	if err != nil {
 		p := describe(s.withNear(ctx, one.principal, err))
 		p.Instance = instancePrefix + one.requestID
-		slug, status = p.Type, p.Status
+		one.problem, one.status = strings.TrimPrefix(p.Type, problemTypePrefix), p.Status
 		if p.Status >= http.StatusInternalServerError {
 			s.options.Logger.Error("request failed", zap.String("request_id", one.requestID),
 				zap.String("problem", p.Type), zap.String("space", string(one.space)), zap.Error(err))
@@ -136,7 +139,7 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 		zap.String("tool", tool.described.Name),
 		zap.String("space", string(one.space)),
 		zap.Bool("fallback", one.fallback),
-		zap.String("problem", slug),
+		zap.String("problem", one.problem),
 		zap.Duration("duration", time.Since(began)),
 	)
 	return result, nil

@@ -8,32 +8,52 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc/status"
 
 	"github.com/engramdb/engram/server/internal/metrics"
 )
 
-const transportHTTP = "http"
+// Names of the transports, in metrics and traces.
+const (
+	transportHTTP = "http"
+	transportGRPC = "grpc"
+	transportMCP  = "mcp"
+)
 
-// count tells the metrics of a request that was answered.
-func (s *Server) count(x *exchange, began time.Time) {
-	observed := metrics.Request{
-		Transport: transportHTTP, Route: x.route.path, Status: x.status, Problem: x.problem,
-		Duration: time.Since(began),
+// countRequest tells the metrics of a request over HTTP.
+func (s *Server) countRequest(x *exchange, began time.Time) {
+	s.count(metrics.Request{
+		Transport: transportHTTP, Route: x.route.path, Status: strconv.Itoa(x.status), Problem: x.problem,
+		Space: x.space, Fallback: x.fallback, Streamed: x.streamed, Duration: time.Since(began),
+	})
+}
+
+// countTool tells the metrics of a call of a tool.
+func (s *Server) countTool(x *exchange, tool mcpTool, began time.Time) {
+	s.count(metrics.Request{
+		Transport: transportMCP, Route: tool.described.Name, Status: strconv.Itoa(x.status), Problem: x.problem,
+		Space: x.space, Fallback: x.fallback, Duration: time.Since(began),
+	})
+}
+
+// countCall tells the metrics of an RPC, or of one message of a stream whose
+// messages each name a space.
+func (s *Server) countCall(c *call, streamed bool, began time.Time, err error) {
+	s.count(metrics.Request{
+		Transport: transportGRPC, Route: c.method, Status: status.Code(err).String(), Problem: c.problem,
+		Space: c.space, Fallback: c.fallback, Streamed: streamed, Duration: time.Since(began),
+	})
+}
+
+func (s *Server) count(r metrics.Request) {
+	if !mayExist(r.Problem) {
+		r.Space = ""
 	}
-	if mayExist(x.problem) {
-		observed.Space = x.space
-	}
-	if x.fallback {
-		s.options.Metrics.Fallback(transportHTTP)
-	}
-	if x.streamed {
-		s.options.Metrics.ObserveStream(observed)
-		return
-	}
-	s.options.Metrics.Observe(observed)
+	s.options.Metrics.Observe(r)
 }
 
 // mayExist reports whether the space of a request with this problem was found,

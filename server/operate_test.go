@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/metrics"
 )
 
@@ -58,11 +60,10 @@ func TestRequestsAreCounted(t *testing.T) {
 	remember("alpha")
 	remember("made-up-by-a-client")
 	f.call("POST", "/v1/memories", `{"content":"x"}`) // the default space is not there
-	f.call("GET", "/not/a/route", "")
+	f.call("GET", "/made/up", "")
 	f.admin("localhost", "/metrics", false) // gives alpha its label
 	remember("alpha")
-	text := f.admin("localhost", "/metrics", false).body
-	for _, line := range []string{
+	f.requireCounted(
 		`engram_requests_total{route="/v1/spaces/{space}/memories",status="201",transport="http"} 2`,
 		`engram_requests_total{route="/v1/spaces/{space}/memories",status="404",transport="http"} 1`,
 		`engram_problems_total{problem="route-not-found",transport="http"} 1`,
@@ -70,11 +71,101 @@ func TestRequestsAreCounted(t *testing.T) {
 		`engram_space_fallbacks_total{transport="http"} 1`,
 		`engram_space_requests_total{space="alpha"} 1`,
 		`engram_spaces 1`,
-	} {
-		require.Contains(t, text, line+"\n")
+	)
+}
+
+// requireCounted asserts lines of the metrics.
+func (f *fixture) requireCounted(lines ...string) {
+	f.t.Helper()
+	var counted []string
+	for line := range strings.Lines(f.admin("localhost", "/metrics", false).body) {
+		if strings.HasPrefix(line, "engram_") && !strings.Contains(line, "_bucket{") {
+			counted = append(counted, strings.TrimSuffix(line, "\n"))
+		}
 	}
-	require.NotContains(t, text, "made-up")
-	require.NotContains(t, text, "not/a/route")
+	require.Subset(f.t, counted, lines)
+	require.NotContains(f.t, strings.Join(counted, "\n"), "made")
+}
+
+func TestRPCsAreCounted(t *testing.T) {
+	w := wireTo(t, newMeasured(t))
+	w.create("alpha")
+	lookup := func(space, id string) {
+		_, _ = w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: space, Id: id})
+	}
+	w.requireCounted()
+	lookup("alpha", "none")
+	w.requireCounted() // gives alpha its label
+	lookup("alpha", "none")
+	lookup("made-up", "none")
+	lookup("", "none") // the default space is not there
+	for _, method := range []string{"/made.Up/Method", "/engram.v1.MemoryService/Made"} {
+		require.Error(t, w.conn.Invoke(t.Context(), method, &engramv1.LookupRequest{}, &engramv1.LookupResponse{}))
+	}
+	const lookups = `route="/engram.v1.MemoryService/Lookup"`
+	w.requireCounted(
+		`engram_requests_total{`+lookups+`,status="NotFound",transport="grpc"} 4`,
+		`engram_request_duration_seconds_count{`+lookups+`,transport="grpc"} 4`,
+		`engram_problems_total{problem="memory-not-found",transport="grpc"} 2`,
+		`engram_problems_total{problem="space-not-found",transport="grpc"} 2`,
+		`engram_space_fallbacks_total{transport="grpc"} 1`,
+		`engram_space_requests_total{space="alpha"} 1`,
+		`engram_space_problems_total{space="alpha"} 1`,
+	)
+}
+
+// TestMessagesOfAStreamAreCounted: each is about a space of its own.
+func TestMessagesOfAStreamAreCounted(t *testing.T) {
+	w := wireTo(t, newMeasured(t))
+	for _, space := range []engram.SpaceID{"alpha", "beta", engram.DefaultSpace} {
+		w.create(space)
+		w.call("GET", "/v1/spaces/"+string(space), "")
+	}
+	w.requireCounted() // gives all of them their labels
+	stream, err := w.memories.RememberStream(t.Context())
+	require.NoError(t, err)
+	spaces := []string{"alpha", "beta", "alpha", "made-up", "!", ""}
+	for i, space := range spaces {
+		require.NoError(t, stream.Send(&engramv1.RememberStreamRequest{
+			Tag: uint64(i), MemorySpaceId: space, Memory: memoryOf("same", "x"),
+		}))
+	}
+	require.NoError(t, stream.CloseSend())
+	for range spaces {
+		_, err := stream.Recv()
+		require.NoError(t, err)
+	}
+	_, err = stream.Recv()
+	require.ErrorIs(t, err, io.EOF)
+	const messages = `route="/engram.v1.MemoryService/RememberStream"`
+	w.requireCounted(
+		`engram_requests_total{`+messages+`,status="OK",transport="grpc"} 5`, // four of them, and the stream
+		`engram_requests_total{`+messages+`,status="NotFound",transport="grpc"} 1`,
+		`engram_requests_total{`+messages+`,status="InvalidArgument",transport="grpc"} 1`,
+		`engram_request_duration_seconds_count{`+messages+`,transport="grpc"} 6`,
+		`engram_problems_total{problem="space-not-found",transport="grpc"} 1`,
+		`engram_problems_total{problem="invalid-space-id",transport="grpc"} 1`,
+		`engram_space_fallbacks_total{transport="grpc"} 1`,
+		`engram_space_requests_total{space="alpha"} 2`,
+		`engram_space_requests_total{space="beta"} 1`,
+		`engram_space_requests_total{space="default"} 1`,
+	)
+}
+
+func TestToolsAreCounted(t *testing.T) {
+	f := newMeasured(t)
+	f.create("alpha")
+	c := f.connect(f.live(), "")
+	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "x"})
+	c.refused("space-not-found", "remember", arguments{"space": "made-up", "content": "x"})
+	c.refused("space-not-found", "recall", arguments{"text": "x"})
+	f.requireCounted(
+		`engram_requests_total{route="remember",status="200",transport="mcp"} 1`,
+		`engram_requests_total{route="remember",status="404",transport="mcp"} 1`,
+		`engram_request_duration_seconds_count{route="remember",transport="mcp"} 2`,
+		`engram_problems_total{problem="space-not-found",transport="mcp"} 2`,
+		`engram_space_fallbacks_total{transport="mcp"} 1`,
+	)
 }
 
 // TestDashboard: each expression of the dashboard asks only for metrics and

@@ -40,11 +40,6 @@ const (
 	attributeProblem    = "engram.problem"
 )
 
-const (
-	transportGRPC = "grpc"
-	transportMCP  = "mcp"
-)
-
 const callToolMethod = "tools/call"
 
 // traceRequest begins the span of a request and returns the request that carries it.
@@ -157,16 +152,15 @@ func traceTool(ctx context.Context, x *exchange, tool mcpTool) (context.Context,
 	return ctx, span
 }
 
-// endTool ends the span of a call of a tool. status is what it would be over HTTP,
-// 0 where the tool did what was asked.
-func endTool(span trace.Span, x *exchange, problem string, status int) {
+// endTool ends the span of a call of a tool.
+func (x *exchange) endTool(span trace.Span) {
 	defer span.End()
 	if !span.IsRecording() {
 		return
 	}
-	describeSpan(span, x.space, x.fallback, problem)
-	if status >= http.StatusInternalServerError {
-		span.SetStatus(otelcodes.Error, problem)
+	describeSpan(span, x.space, x.fallback, x.problem)
+	if x.status >= http.StatusInternalServerError {
+		span.SetStatus(otelcodes.Error, x.problem)
 	}
 }
 

@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,13 +17,15 @@ import (
 // defaultBusiest is how many spaces have a label of their own.
 const defaultBusiest = 20
 
-// Request is one request that was answered.
+// Request is one request that was answered, or a stream that has ended.
 type Request struct {
 	Transport string         // "http", "grpc" or "mcp"
 	Route     string         // as the transport's table has it: never what the client sent
-	Status    int            // of HTTP, or what it would be
+	Status    string         // of HTTP, the code of gRPC, or what of HTTP a tool's answer would have
 	Problem   string         // slug of the error; empty: none
 	Space     engram.SpaceID // that it was about and that exists; empty: none
+	Fallback  bool           // it named no space and got the default one
+	Streamed  bool           // how long it lasted says nothing
 	Duration  time.Duration
 }
 
@@ -47,7 +48,7 @@ func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
 		registry: prometheus.NewRegistry(),
 		logger:   logger,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "engram_requests_total", Help: "Requests that were answered.",
+			Name: "engram_requests_total", Help: "Requests, RPCs and calls of tools that were answered.",
 		}, []string{"transport", "route", "status"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "engram_request_duration_seconds", Help: "Time from a request's header to the end of its answer. Streams are not in it.",
@@ -73,34 +74,20 @@ func (m *Metrics) Observe(r Request) {
 	if m == nil {
 		return
 	}
-	m.requests.WithLabelValues(r.Transport, r.Route, strconv.Itoa(r.Status)).Inc()
-	m.durations.WithLabelValues(r.Transport, r.Route).Observe(r.Duration.Seconds())
-	m.count(r)
-}
-
-// ObserveStream counts a stream that has ended. How long it lasted says nothing.
-func (m *Metrics) ObserveStream(r Request) {
-	if m == nil {
-		return
+	m.requests.WithLabelValues(r.Transport, r.Route, r.Status).Inc()
+	if r.Streamed {
+		r.Duration = 0
+	} else {
+		m.durations.WithLabelValues(r.Transport, r.Route).Observe(r.Duration.Seconds())
 	}
-	m.requests.WithLabelValues(r.Transport, r.Route, strconv.Itoa(r.Status)).Inc()
-	r.Duration = 0
-	m.count(r)
-}
-
-func (m *Metrics) count(r Request) {
 	if r.Problem != "" {
 		m.problems.WithLabelValues(r.Transport, r.Problem).Inc()
 	}
+	if r.Fallback {
+		m.fallbacks.WithLabelValues(r.Transport).Inc()
+	}
 	if r.Space != "" {
 		m.spaces.observe(r.Space, r.Problem != "", r.Duration)
-	}
-}
-
-// Fallback counts a request that named no space.
-func (m *Metrics) Fallback(transport string) {
-	if m != nil {
-		m.fallbacks.WithLabelValues(transport).Inc()
 	}
 }
 

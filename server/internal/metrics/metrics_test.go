@@ -25,14 +25,13 @@ func TestMetrics(t *testing.T) {
 	m := New(func() engram.RegistryStats {
 		return engram.RegistryStats{Spaces: 3, Awake: 2, JournalBytes: 77, Stopped: "x"}
 	}, zap.NewNop())
-	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 200, Space: "alpha", Duration: time.Millisecond})
-	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 404, Problem: "space-not-found"})
-	m.ObserveStream(Request{Transport: "grpc", Route: "/Events", Status: 200, Space: "alpha", Duration: time.Hour})
-	m.Fallback("http")
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: "200", Space: "alpha", Duration: time.Millisecond})
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: "404", Problem: "space-not-found", Fallback: true})
+	m.Observe(Request{Transport: "grpc", Route: "/Events", Status: "OK", Space: "alpha", Streamed: true, Duration: time.Hour})
 	text := scrape(t, m)
 	for _, line := range []string{
 		`engram_requests_total{route="/v1/recall",status="200",transport="http"} 1`,
-		`engram_requests_total{route="/Events",status="200",transport="grpc"} 1`,
+		`engram_requests_total{route="/Events",status="OK",transport="grpc"} 1`,
 		`engram_request_duration_seconds_count{route="/v1/recall",transport="http"} 2`,
 		`engram_problems_total{problem="space-not-found",transport="http"} 1`,
 		`engram_space_fallbacks_total{transport="http"} 1`,
@@ -42,13 +41,11 @@ func TestMetrics(t *testing.T) {
 		require.Contains(t, text, line+"\n")
 	}
 	require.NotContains(t, text, `engram_request_duration_seconds_count{route="/Events"`)
-	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: 200, Space: "alpha"})
+	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: "200", Space: "alpha"})
 	require.Contains(t, scrape(t, m), `engram_space_requests_total{space="alpha"} 1`+"\n")
 
 	var none *Metrics
 	none.Observe(Request{})
-	none.ObserveStream(Request{})
-	none.Fallback("http")
 }
 
 // TestBusiestIsBoundedAndNeverFalls sends requests of ever new spaces beside
