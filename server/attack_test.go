@@ -15,8 +15,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
@@ -71,7 +75,7 @@ func attacks() []attack {
 		{"upper case", sent(strings.Replace(first, "alpha", "ALPHA", 1) + "Connection: close\r\n" + whole), true},
 		{"upper case, encoded", sent(strings.Replace(first, "alpha", "%41lpha", 1) + "Connection: close\r\n" + whole), true},
 		{"slow event readers", sent("GET /v1/spaces/alpha/events HTTP/1.1\r\nHost: localhost\r\n\r\n"), false},
-		{"rapid reset", resetRapidly, false},
+		{"rapid reset", resetRapidly, true},
 		{"silence at the gRPC port", func(_, rpc string) ([]net.Conn, error) { return sent("")(rpc, "") }, false},
 	}
 }
@@ -174,6 +178,50 @@ func TestAttacks(t *testing.T) {
 			require.Equal(t, 10, memoryCount(t, beta))
 			require.Equal(t, []engram.SpaceID{"alpha", "beta"}, w.fixture.spaces())
 		})
+	}
+}
+
+// TestAbandonedStreamsCloseTheirConnection: but not one on which as many are
+// answered, or as many are given up over a longer time or beside as many others.
+func TestAbandonedStreamsCloseTheirConnection(t *testing.T) {
+	log, logged := observer.New(zap.WarnLevel)
+	w := newWired(t, Options{Logger: zap.New(log)})
+	w.create("alpha")
+	for range 2 * maxAbandoned {
+		_, err := w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "none"})
+		require.Equal(t, codes.NotFound, status.Code(err), "%v", err)
+	}
+	require.Empty(t, logged.All())
+
+	connections, err := resetRapidly("", w.conn.Target())
+	require.NoError(t, err)
+	_, err = io.ReadAll(connections[0])
+	require.True(t, err == nil || isCut(err), "%v", err)
+	require.Equal(t, 1, logged.FilterMessageSnippet("gives up its calls").Len())
+	require.NoError(t, connections[0].Close())
+
+	steady := &meteredConn{}
+	now := time.Unix(0, 0)
+	for range 20 {
+		for range maxAbandoned {
+			taken, _ := steady.open(now)
+			require.True(t, taken)
+		}
+		now = now.Add(abandonedWindow)
+	}
+	for range 10 * maxAbandoned {
+		_, _ = steady.open(now)
+		steady.waited()
+	}
+	for range 9 * maxAbandoned { // beside those that it has waited for
+		taken, _ := steady.open(now)
+		require.True(t, taken)
+	}
+	now = now.Add(abandonedWindow)
+	for i := range maxAbandoned + 2 {
+		taken, first := steady.open(now)
+		require.Equal(t, i < maxAbandoned, taken)
+		require.Equal(t, i == maxAbandoned, first)
 	}
 }
 

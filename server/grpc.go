@@ -39,7 +39,7 @@ const (
 func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options ...grpc.ServerOption) error {
 	rpc := s.newGRPC(options...)
 	served := make(chan error, 1)
-	go func() { served <- rpc.Serve(listener) }()
+	go func() { served <- rpc.Serve(meteredListener{listener}) }()
 
 	select {
 	case err := <-served:
@@ -91,6 +91,7 @@ func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 	rpc := grpc.NewServer(slices.Concat(connectionOptions(), []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.interceptUnary),
 		grpc.ChainStreamInterceptor(s.interceptStream),
+		grpc.InTapHandle(s.admitStream),
 	}, options)...)
 	engramv1.RegisterMemoryServiceServer(rpc, memoryService{s: s})
 	engramv1.RegisterSpaceServiceServer(rpc, spaceService{s: s})

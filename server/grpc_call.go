@@ -166,6 +166,7 @@ func (s *Server) interceptUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (answer any, err error) {
 	began := time.Now()
+	defer streamEnded(ctx)
 	ctx, span := s.traceCall(ctx, info.FullMethod)
 	c, err := s.begin(ctx, info.FullMethod)
 	defer func() {
@@ -202,6 +203,7 @@ func (s *Server) interceptStream(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) (err error) {
 	began := time.Now()
+	defer streamEnded(stream.Context())
 	ctx, span := s.traceCall(stream.Context(), info.FullMethod)
 	c, err := s.begin(ctx, info.FullMethod)
 	defer func() {
