@@ -101,6 +101,8 @@ type Server struct {
 	streams   atomic.Int64 // of events, open
 	epoch     uint32       // of the registry
 
+	turns chan struct{} // of event streams that read what was waiting
+
 	draining atomic.Bool
 	drained  context.Context //nolint:containedctx // ends, with ErrClosed, once it is draining: streams end
 	drain    context.CancelCauseFunc
@@ -122,6 +124,7 @@ func New(registry *engram.Registry, options Options) *Server {
 		mcpTools: newMCPTools(),
 		console:  console.Files(),
 		rules:    rules(),
+		turns:    newTurns(),
 		epoch:    registry.Stats().Epoch,
 		drained:  drained,
 		drain:    drain,

@@ -20,9 +20,12 @@ import (
 	"github.com/engramdb/engram/server/internal/auth"
 )
 
-// backlogTurn is how many events that were waiting are sent before other requests
-// have their turn: who asks for a long history again and again holds up nobody.
-const backlogTurn = 16
+// backlogTurn is how many of the events that were waiting a stream reads in one
+// turn. Half of the processors take turns, so that who asks for long histories again
+// and again holds up nobody else.
+const backlogTurn = 64
+
+func newTurns() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
 
 const (
 	eventStreamType = "text/event-stream"
@@ -149,13 +152,16 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 	defer cancel()
 	f := &streamer{server: s, x: x, ctx: ctx, cancel: cancel, last: last}
 	defer f.stop()
+	defer f.leaveTurn()
 	events := source(ctx)
 	if !await {
 		if err := f.begin(); err != nil || x.r.Method == http.MethodHead {
 			return err
 		}
 	}
-	sent := 0
+	if await {
+		f.takeTurn()
+	}
 	for event, err := range events {
 		if err == nil {
 			err = cmp.Or(context.Cause(ctx), x.principal.Check())
@@ -165,9 +171,6 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 		}
 		if err := f.send(event); err != nil {
 			return err
-		}
-		if sent++; event.more && sent%backlogTurn == 0 {
-			runtime.Gosched()
 		}
 		if await {
 			await = false
@@ -186,8 +189,13 @@ type streamer struct {
 	ctx    context.Context //nolint:containedctx // of the stream: ends with the request, the credential, or the server
 	cancel func()          // ends ctx
 
+	// Of a turn, which stream takes and leaves:
+	inTurn bool
+	read   int    // events
+	last   string // id of the last one
+	unsent []byte // the events of this turn
+
 	mu     sync.Mutex  // guards the fields below, and what is sent
-	last   string      // id of the last event
 	beat   *time.Timer // nil: it has not begun
 	over   bool
 	failed error // of a heartbeat
@@ -198,7 +206,7 @@ type streamer struct {
 func (f *streamer) begin() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.writeLocked(": engram\n\n", false); err != nil {
+	if err := f.writeLocked([]byte(": engram\n\n"), false); err != nil {
 		return err
 	}
 	f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
@@ -211,7 +219,7 @@ func (f *streamer) heartbeat() {
 	if f.over {
 		return
 	}
-	if f.failed = f.writeLocked(": heartbeat\n\n", false); f.failed != nil {
+	if f.failed = f.writeLocked([]byte(": heartbeat\n\n"), false); f.failed != nil {
 		f.cancel()
 		return
 	}
@@ -228,22 +236,61 @@ func (f *streamer) stop() {
 	}
 }
 
-func (f *streamer) send(e serverEvent) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sendLocked(e)
+// takeTurn waits for a turn. Where the stream ends meanwhile it goes on without
+// one, to find that out.
+func (f *streamer) takeTurn() {
+	select {
+	case f.server.turns <- struct{}{}:
+		f.inTurn = true
+	case <-f.ctx.Done():
+	}
 }
 
-func (f *streamer) sendLocked(e serverEvent) error {
+func (f *streamer) leaveTurn() {
+	if f.inTurn {
+		<-f.server.turns
+		f.inTurn = false
+	}
+}
+
+// send sends an event, with those behind it to the end of the turn. A client that is
+// slow to take them has no turn meanwhile.
+func (f *streamer) send(e serverEvent) error {
+	if err := f.add(e); err != nil {
+		return err
+	}
+	if f.read++; f.inTurn && e.more && f.read%backlogTurn != 0 {
+		return nil
+	}
+	f.leaveTurn()
+	f.mu.Lock()
+	err := f.flushLocked(e.more)
+	f.mu.Unlock()
+	if err == nil && e.more {
+		f.takeTurn()
+	}
+	return err
+}
+
+// add appends an event to what is to be sent.
+func (f *streamer) add(e serverEvent) error {
 	data, err := json.Marshal(e.data)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
-	id := ""
 	if e.id != "" {
-		f.last, id = e.id, "id: "+e.id+"\n"
+		f.last = e.id
+		f.unsent = append(f.unsent, "id: "+e.id+"\n"...)
 	}
-	return f.writeLocked(id+"event: "+e.name+"\ndata: "+string(data)+"\n\n", e.more)
+	f.unsent = append(f.unsent, "event: "+e.name+"\ndata: "...)
+	f.unsent = append(append(f.unsent, data...), "\n\n"...)
+	return nil
+}
+
+func (f *streamer) flushLocked(more bool) error {
+	text := f.unsent
+	f.unsent = nil // an idle stream holds no buffer
+	return f.writeLocked(text, more)
 }
 
 // end ends the stream because of an error of its source, or of its context.
@@ -275,7 +322,10 @@ func (f *streamer) end(why error) error {
 		f.server.options.Logger.Error("event stream failed", zap.String("request_id", f.x.requestID),
 			zap.String("space", string(f.x.space)), zap.Error(why))
 	}
-	return f.sendLocked(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}})
+	if err := f.add(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}}); err != nil {
+		return err
+	}
+	return f.flushLocked(false)
 }
 
 // isCredential reports whether an error says that the credential has ended.
@@ -285,11 +335,11 @@ func isCredential(err error) bool {
 
 // writeLocked sends text, at once unless there is more behind it. An answer that is
 // compressed or kept back by a proxy would not be one.
-func (f *streamer) writeLocked(text string, more bool) error {
+func (f *streamer) writeLocked(text []byte, more bool) error {
 	if f.x.status == 0 {
 		f.x.begin(eventStreamType).Set("X-Accel-Buffering", "no")
 	}
-	if _, err := f.x.Write([]byte(text)); err != nil {
+	if _, err := f.x.Write(text); err != nil {
 		return err
 	}
 	if more {

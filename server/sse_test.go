@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -283,6 +284,64 @@ func TestSlowSubscriberIsCutOff(t *testing.T) {
 	rest := subscribe(t, "http://"+patient.address+"/v1/spaces/alpha/events", lastEventID, fmt.Sprint(last))
 	for last++; last <= writes+1; last++ {
 		require.Equal(t, last, rest.event().Seq)
+	}
+}
+
+// TestBacklogIsReadInTurns: who waits for a turn holds up nobody, and then gets
+// every event.
+func TestBacklogIsReadInTurns(t *testing.T) {
+	f := newFixture(t, Options{})
+	space := f.create("alpha")
+	events := 3*backlogTurn + 5
+	for i := range events {
+		remember(t, space, fmt.Sprint(i))
+	}
+	r := start(t, f)
+	target := "http://" + r.address + "/v1/spaces/alpha/events?after="
+	for range cap(f.server.turns) {
+		f.server.turns <- struct{}{}
+	}
+	waiting := r.dial()
+	r.send(waiting, "GET /v1/spaces/alpha/events?after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	tail := subscribe(t, target+fmt.Sprint(space.Info().Seq))
+	remember(t, space, "the last one")
+	require.Equal(t, space.Info().Seq, tail.event().Seq)
+	ctx, cancel := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target+"1", http.NoBody)
+	require.NoError(t, err)
+	time.AfterFunc(50*time.Millisecond, cancel)
+	_, err = http.DefaultClient.Do(request) //nolint:bodyclose // there is none
+	require.ErrorIs(t, err, context.Canceled)
+	for range cap(f.server.turns) {
+		<-f.server.turns
+	}
+	response, err := http.ReadResponse(bufio.NewReader(waiting), nil)
+	require.NoError(t, err)
+	s := &subscriber{t: t, response: response, lines: bufio.NewReader(response.Body)}
+	for i := range events + 1 {
+		require.Equal(t, uint64(i+2), s.event().Seq)
+	}
+	require.Empty(t, f.server.turns)
+}
+
+// TestSlowSubscribersHaveNoTurn: more of them than there are turns take nothing.
+func TestSlowSubscribersHaveNoTurn(t *testing.T) {
+	f := newFixture(t, Options{})
+	space := f.create("alpha")
+	const events = 200
+	for range events { // more than what the sockets hold
+		remember(t, space, strings.Repeat("x", 64<<10))
+	}
+	r := start(t, f)
+	for range cap(f.server.turns) + 1 {
+		r.send(r.dial(), "GET /v1/spaces/alpha/events?after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	}
+	for f.server.streams.Load() <= int64(cap(f.server.turns)) {
+		time.Sleep(time.Millisecond)
+	}
+	s := subscribe(t, "http://"+r.address+"/v1/spaces/alpha/events?after=1")
+	for i := range events {
+		require.Equal(t, uint64(i+2), s.event().Seq)
 	}
 }
 

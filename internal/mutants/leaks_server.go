@@ -406,30 +406,31 @@ func leakingServerStreams() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    sync.Map
 `},
-				{"server/sse.go", `	last   string      // id of the last event
-`, `	last   string      // id of the last event
+				{"server/sse.go", `	unsent []byte // the events of this turn
+`, `	unsent []byte // the events of this turn
 
 	leakedMu sync.Mutex
-	leaked   string
+	leaked   []byte
 `},
 				{"server/sse.go", `	defer f.stop()
 `, `	defer f.stop()
 	s.leaked.Store(f, f)
 	defer s.leaked.Delete(f)
 `},
-				{"server/sse.go", `	return f.writeLocked(id+"event: "+e.name+"\ndata: "+string(data)+"\n\n", e.more)`, `	text := id + "event: " + e.name + "\ndata: " + string(data) + "\n\n"
+				{"server/sse.go", `	f.unsent = nil // an idle stream holds no buffer
+`, `	f.unsent = nil
 	f.server.leaked.Range(func(_, other any) bool {
 		if o := other.(*streamer); o != f {
 			o.leakedMu.Lock()
-			o.leaked += text
+			o.leaked = append(o.leaked, text...)
 			o.leakedMu.Unlock()
 		}
 		return true
 	})
 	f.leakedMu.Lock()
-	text, f.leaked = f.leaked+text, ""
+	text, f.leaked = append(f.leaked, text...), nil
 	f.leakedMu.Unlock()
-	return f.writeLocked(text, e.more)`},
+`},
 			},
 		}, "sse"),
 		at(mutant{
