@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,29 +37,16 @@ func grpcLayer(t *testing.T) ni.Layer {
 
 // grpcDriver implements [ni.Driver].
 type grpcDriver struct {
-	*isolationHost
+	*isolationClients
 
 	conn *grpc.ClientConn
-
-	mu       sync.Mutex // guards the map
-	tenants  map[int]*grpcTenant
-	name     string      // of A's space; empty: there is none
-	standing *grpcEvents // A's
-	stale    *grpcEvents // of the space that A has deleted
-}
-
-// grpcTenant is what the client of one tenant keeps in mind.
-type grpcTenant struct {
-	number  int
-	turn    int // how many calls there were
-	stalled context.CancelFunc
 }
 
 func newGRPCDriver(room *isolationRoom, now func() time.Time) *grpcDriver {
-	d := &grpcDriver{tenants: make(map[int]*grpcTenant)}
-	d.isolationHost = newIsolationHost(room, now, func(s *Server, ctx context.Context, l net.Listener) error {
+	d := &grpcDriver{}
+	d.isolationClients = newIsolationClients(room, now, func(s *Server, ctx context.Context, l net.Listener) error {
 		return s.ServeGRPC(ctx, l)
-	})
+	}, d)
 	d.connect()
 	return d
 }
@@ -71,17 +57,10 @@ func (d *grpcDriver) connect() {
 	orPanic(err)
 }
 
-func (d *grpcDriver) tenant(op *ni.Op) *grpcTenant {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.tenants[op.Tenant] == nil {
-		d.tenants[op.Tenant] = &grpcTenant{number: op.Tenant, stalled: func() {}}
-	}
-	return d.tenants[op.Tenant]
-}
+func (d *grpcDriver) disconnect() { orPanic(d.conn.Close()) }
 
 // address names the space in each way in turn, and shows its tenant's key.
-func (d *grpcDriver) address(ctx context.Context, t *grpcTenant, space string, request proto.Message) context.Context {
+func (d *grpcDriver) address(ctx context.Context, t *isolationTenant, space string, request proto.Message) context.Context {
 	t.turn++
 	switch t.turn % 3 {
 	case 0:
@@ -143,7 +122,7 @@ func shownMetadata(md metadata.MD) string {
 }
 
 // call makes a call with one answer, about the space, and returns all of it.
-func (d *grpcDriver) call(t *grpcTenant, space, method string, request, answer proto.Message) (string, error) {
+func (d *grpcDriver) call(t *isolationTenant, space, method string, request, answer proto.Message) (string, error) {
 	return d.invoke(d.address(context.Background(), t, space, request), method, request, answer)
 }
 
@@ -208,14 +187,14 @@ func (d *grpcDriver) Do(op ni.Op) string {
 		answer := &engramv1.CreateSpaceResponse{}
 		text, err := d.call(t, op.Space, engramv1.SpaceService_CreateSpace_FullMethodName,
 			&engramv1.CreateSpaceRequest{Config: wire.FromConfig(isolationConfig(op.Config))}, answer)
-		return d.created(t, &op, text, answer.GetSpace(), err)
+		return d.create(t, &op, text, answer.GetSpace(), err)
 	case ni.Delete:
 		return d.delete(t, &op)
 	case ni.Rename:
 		text, err := d.call(t, op.Space, engramv1.SpaceService_RenameSpace_FullMethodName,
 			&engramv1.RenameSpaceRequest{To: op.Other}, &engramv1.RenameSpaceResponse{})
-		if err == nil && op.Tenant == 0 {
-			d.name = op.Other
+		if err == nil {
+			d.renamed(&op)
 		}
 		return text
 	case ni.Reimport:
@@ -248,7 +227,7 @@ func grpcOptions(op *ni.Op) *engramv1.WriteOptions {
 }
 
 // simple does what is one call.
-func (d *grpcDriver) simple(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) simple(t *isolationTenant, op *ni.Op) string {
 	one := func(method string, request, answer proto.Message) string {
 		text, _ := d.call(t, op.Space, method, request, answer)
 		return text
@@ -298,7 +277,7 @@ func (d *grpcDriver) simple(t *grpcTenant, op *ni.Op) string {
 }
 
 // remember puts one memory in either way.
-func (d *grpcDriver) remember(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) remember(t *isolationTenant, op *ni.Op) string {
 	ms := isolationMemories(op.Memories)
 	batch := &engramv1.RememberBatchRequest{Options: grpcOptions(op)}
 	for i := range ms {
@@ -320,7 +299,7 @@ func (d *grpcDriver) remember(t *grpcTenant, op *ni.Op) string {
 }
 
 // list goes from page to page, of what satisfies the filter and then of all.
-func (d *grpcDriver) list(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) list(t *isolationTenant, op *ni.Op) string {
 	all := ""
 	for _, filter := range []*engramv1.Filter{wire.FromFilter(isolationFilter(op.Filter)), nil} {
 		request := &engramv1.ListMemoriesRequest{Filter: filter, Limit: 5}
@@ -341,7 +320,7 @@ func (d *grpcDriver) list(t *grpcTenant, op *ni.Op) string {
 }
 
 // figures are what a tenant is told of its space and of the others.
-func (d *grpcDriver) figures(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) figures(t *isolationTenant, op *ni.Op) string {
 	described, _ := d.call(t, op.Space, engramv1.SpaceService_GetSpace_FullMethodName, &engramv1.GetSpaceRequest{}, &engramv1.GetSpaceResponse{})
 	listed, _ := d.invoke(d.withKey(context.Background(), op.Space), engramv1.SpaceService_ListSpaces_FullMethodName,
 		&engramv1.ListSpacesRequest{}, &engramv1.ListSpacesResponse{})
@@ -351,72 +330,44 @@ func (d *grpcDriver) figures(t *grpcTenant, op *ni.Op) string {
 	return described + listed + shownMessage(stats) + shownStatus(err)
 }
 
-// created notes what was created.
-func (d *grpcDriver) created(t *grpcTenant, op *ni.Op, text string, info *engramv1.SpaceInfo, err error) string {
+// create notes what was created, if it was.
+func (d *grpcDriver) create(t *isolationTenant, op *ni.Op, text string, info *engramv1.SpaceInfo, err error) string {
 	if err != nil {
 		return text
 	}
-	d.note(op.Tenant, isolationTokens{incarnation: info.GetIncarnation()})
-	if op.Tenant == 0 {
-		d.name = op.Space
-		d.standing = d.subscribe(t, op.Space, &engramv1.SubscribeRequest{})
-	}
-	return d.pin(text, "")
+	return d.created(t, op, text, info.GetIncarnation())
 }
 
-func (d *grpcDriver) delete(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) delete(t *isolationTenant, op *ni.Op) string {
 	text, err := d.call(t, op.Space, engramv1.SpaceService_DeleteSpace_FullMethodName,
 		&engramv1.DeleteSpaceRequest{}, &engramv1.DeleteSpaceResponse{})
-	if err == nil && op.Tenant == 0 {
-		d.stale.close()
-		d.stale, d.standing, d.name = d.standing, nil, ""
+	if err == nil {
+		d.deleted(op)
 	}
 	return text
 }
 
-func (d *grpcDriver) export(t *grpcTenant, space string) (text string, exported []byte) {
+func (d *grpcDriver) export(t *isolationTenant, space string) (text string, exported []byte) {
 	request, answer := &engramv1.ExportRequest{}, &engramv1.ExportResponse{}
 	text, _ = d.streamed(d.address(context.Background(), t, space, request), engramv1.SpaceService_Export_FullMethodName,
 		answer, func() { exported = append(exported, answer.GetChunk()...) }, request)
 	return text, exported
 }
 
-func (d *grpcDriver) reimport(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) reimport(t *isolationTenant, op *ni.Op) string {
 	exported, export := d.export(t, op.Space)
 	deleted := d.delete(t, op)
 	request, answer := &engramv1.ImportRequest{Chunk: export[:len(export)/2]}, &engramv1.ImportResponse{}
 	imported, err := d.streamed(d.address(context.Background(), t, op.Space, request), engramv1.SpaceService_Import_FullMethodName,
 		answer, func() {}, request, &engramv1.ImportRequest{Chunk: export[len(export)/2:]})
-	return exported + deleted + d.created(t, op, imported, answer.GetSpace(), err)
-}
-
-// restart ends the server as it does by itself, and starts another one.
-func (d *grpcDriver) restart() {
-	d.hangUp()
-	d.stop()
-	d.start()
-	d.connect()
-	if standing := d.standing; standing != nil {
-		d.standing = d.subscribe(d.tenants[0], d.name, &engramv1.SubscribeRequest{AfterSeq: standing.last})
-	}
-}
-
-// hangUp ends what the clients have open.
-func (d *grpcDriver) hangUp() {
-	for _, t := range d.tenants {
-		t.stalled()
-	}
-	d.stale.close()
-	d.stale = nil
-	d.standing.close()
-	orPanic(d.conn.Close())
+	return exported + deleted + d.create(t, op, imported, answer.GetSpace(), err)
 }
 
 // stall begins to read, and holds what that holds until the next time.
-func (d *grpcDriver) stall(t *grpcTenant, op *ni.Op) string {
-	t.stalled()
+func (d *grpcDriver) stall(t *isolationTenant, op *ni.Op) string {
+	t.letGo()
 	ctx, cancel := context.WithCancel(context.Background())
-	t.stalled = cancel
+	t.stalled = []func(){cancel}
 	text := ""
 	for method, request := range map[string]proto.Message{
 		engramv1.SpaceService_Export_FullMethodName:     &engramv1.ExportRequest{MemorySpaceId: op.Space},
@@ -429,24 +380,4 @@ func (d *grpcDriver) stall(t *grpcTenant, op *ni.Op) string {
 		text += shownStatus(err)
 	}
 	return text
-}
-
-// Press implements [ni.Driver]. Sleep is the library's.
-func (*grpcDriver) Press() {}
-
-// Close implements [ni.Driver].
-func (d *grpcDriver) Close() ni.Remains {
-	var remains ni.Remains
-	if d.name != "" {
-		op := ni.Op{Space: d.name}
-		for _, op.Kind = range []ni.Kind{ni.Figures, ni.List, ni.Verify, ni.Export} {
-			remains.View = append(remains.View, d.Do(op))
-		}
-		d.server.Drain()
-		remains.View = append(remains.View, d.standing.rest())
-	}
-	d.hangUp()
-	d.stop()
-	remains.Shared = d.remains()
-	return remains
 }

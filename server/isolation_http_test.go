@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,22 +37,9 @@ func servable(k ni.Kind) bool { return k != ni.Sleep && k != ni.Kill }
 
 // httpDriver implements [ni.Driver].
 type httpDriver struct {
-	*isolationHost
+	*isolationClients
 
 	client *http.Client
-
-	mu       sync.Mutex // guards the map
-	tenants  map[int]*httpTenant
-	name     string        // of A's space; empty: there is none
-	standing *isolationSSE // A's
-	stale    *isolationSSE // of the space that A has deleted
-}
-
-// httpTenant is what the client of one tenant keeps in mind.
-type httpTenant struct {
-	number  int
-	turn    int // how many requests there were
-	stalled []io.Closer
 }
 
 // httpRequest is a request about a space.
@@ -75,10 +61,10 @@ type httpAnswer struct {
 }
 
 func newHTTPDriver(room *isolationRoom, now func() time.Time) *httpDriver {
-	d := &httpDriver{tenants: make(map[int]*httpTenant)}
-	d.isolationHost = newIsolationHost(room, now, func(s *Server, ctx context.Context, l net.Listener) error {
+	d := &httpDriver{}
+	d.isolationClients = newIsolationClients(room, now, func(s *Server, ctx context.Context, l net.Listener) error {
 		return s.Serve(ctx, l)
-	})
+	}, d)
 	d.connect()
 	return d
 }
@@ -90,17 +76,10 @@ func (d *httpDriver) connect() {
 	}}
 }
 
-func (d *httpDriver) tenant(op *ni.Op) *httpTenant {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.tenants[op.Tenant] == nil {
-		d.tenants[op.Tenant] = &httpTenant{number: op.Tenant}
-	}
-	return d.tenants[op.Tenant]
-}
+func (d *httpDriver) disconnect() { d.client.CloseIdleConnections() }
 
 // open sends a request and returns the answer when its header is there.
-func (d *httpDriver) open(t *httpTenant, key, method, target string, body []byte, header []string) (*http.Response, error) {
+func (d *httpDriver) open(t *isolationTenant, key, method, target string, body []byte, header []string) (*http.Response, error) {
 	r, err := http.NewRequest(method, "http://"+d.listener.Addr().String()+target, bytes.NewReader(body))
 	orPanic(err)
 	r.Header.Set("Authorization", "Bearer "+key)
@@ -118,7 +97,7 @@ func (d *httpDriver) open(t *httpTenant, key, method, target string, body []byte
 
 // send sends a request and returns the whole answer, in which A's incarnations
 // are pinned.
-func (d *httpDriver) send(t *httpTenant, key, method, target string, body []byte, header ...string) httpAnswer {
+func (d *httpDriver) send(t *isolationTenant, key, method, target string, body []byte, header ...string) httpAnswer {
 	response, err := d.open(t, key, method, target, body, header)
 	if err != nil {
 		return httpAnswer{text: "error " + err.Error()}
@@ -165,13 +144,13 @@ func headerText(h http.Header) string {
 }
 
 // about sends a request about the space, which is named in one way or another.
-func (d *httpDriver) about(t *httpTenant, space string, r httpRequest) httpAnswer {
-	target, body, header := t.address(space, &r)
+func (d *httpDriver) about(t *isolationTenant, space string, r httpRequest) httpAnswer {
+	target, body, header := d.address(t, space, &r)
 	return d.send(t, d.key(space), r.method, target, body, header...)
 }
 
 // address names the space in each way in turn.
-func (t *httpTenant) address(space string, r *httpRequest) (target string, body []byte, header []string) {
+func (*httpDriver) address(t *isolationTenant, space string, r *httpRequest) (target string, body []byte, header []string) {
 	switch given := r.body.(type) {
 	case nil:
 	case []byte:
@@ -217,8 +196,8 @@ func (d *httpDriver) Do(op ni.Op) string {
 		return d.delete(t, &op)
 	case ni.Rename:
 		a := d.about(t, op.Space, httpRequest{method: "POST", path: "/rename", scoped: true, body: renameBody{To: engram.SpaceID(op.Other)}})
-		if a.status == http.StatusOK && op.Tenant == 0 {
-			d.name = op.Other
+		if a.status == http.StatusOK {
+			d.renamed(&op)
 		}
 		return a.text
 	case ni.Reimport:
@@ -254,7 +233,7 @@ func jsonOf(v any) string {
 }
 
 // requests are how a tenant says op.
-func (d *httpDriver) requests(t *httpTenant, op *ni.Op) []httpRequest {
+func (d *httpDriver) requests(t *isolationTenant, op *ni.Op) []httpRequest {
 	var header []string
 	if op.Request != "" {
 		header = append(header, idempotencyHeader, op.Request)
@@ -310,7 +289,7 @@ func (d *httpDriver) requests(t *httpTenant, op *ni.Op) []httpRequest {
 }
 
 // list goes from page to page, of what satisfies the filter and then of all.
-func (d *httpDriver) list(t *httpTenant, op *ni.Op) string {
+func (d *httpDriver) list(t *isolationTenant, op *ni.Op) string {
 	all := ""
 	for _, query := range []url.Values{filterQuery(isolationFilter(op.Filter)), {}} {
 		filtered := len(query) > 0
@@ -332,7 +311,7 @@ func (d *httpDriver) list(t *httpTenant, op *ni.Op) string {
 }
 
 // remember puts one memory in either way, now and then on a condition.
-func (d *httpDriver) remember(t *httpTenant, op *ni.Op, header []string) []httpRequest {
+func (d *httpDriver) remember(t *isolationTenant, op *ni.Op, header []string) []httpRequest {
 	ms := isolationMemories(op.Memories)
 	switch {
 	case len(ms) > 1:
@@ -358,60 +337,25 @@ func (d *httpDriver) tagOr(tenant int) string {
 }
 
 // create notes what was created, by an answer that describes it.
-func (d *httpDriver) create(t *httpTenant, op *ni.Op, a httpAnswer) string {
+func (d *httpDriver) create(t *isolationTenant, op *ni.Op, a httpAnswer) string {
 	var info engram.SpaceInfo
 	if a.status != http.StatusCreated || json.Unmarshal(a.body, &info) != nil {
 		return a.text
 	}
-	d.note(op.Tenant, isolationTokens{incarnation: info.Incarnation})
-	if op.Tenant == 0 {
-		d.name = op.Space
-		d.standing = d.subscribe(t, op.Space, url.Values{"after": {"0"}})
-	}
-	return d.pin(a.text, "")
+	return d.created(t, op, a.text, info.Incarnation)
 }
 
-func (d *httpDriver) delete(t *httpTenant, op *ni.Op) string {
+func (d *httpDriver) delete(t *isolationTenant, op *ni.Op) string {
 	a := d.about(t, op.Space, httpRequest{method: "DELETE", scoped: true})
-	if a.status == http.StatusNoContent && op.Tenant == 0 {
-		d.stale.close()
-		d.stale, d.standing, d.name = d.standing, nil, ""
+	if a.status == http.StatusNoContent {
+		d.deleted(op)
 	}
 	return a.text
 }
 
-// restart ends the server as it does by itself, and starts another one.
-func (d *httpDriver) restart() {
-	d.hangUp()
-	d.stop()
-	d.start()
-	d.connect()
-	if standing := d.standing; standing != nil {
-		d.standing = d.subscribe(d.tenants[0], d.name, url.Values{"after": {fmt.Sprint(standing.last)}})
-	}
-}
-
-// hangUp closes what the clients have open. The server would wait for it.
-func (d *httpDriver) hangUp() {
-	for _, t := range d.tenants {
-		t.hangUp()
-	}
-	d.stale.close()
-	d.stale = nil
-	d.standing.close()
-	d.client.CloseIdleConnections()
-}
-
-func (t *httpTenant) hangUp() {
-	for _, c := range t.stalled {
-		_ = c.Close() // that it ends early is what it is for
-	}
-	t.stalled = nil
-}
-
 // stall begins to read, and holds what that holds until the next time.
-func (d *httpDriver) stall(t *httpTenant, op *ni.Op) string {
-	t.hangUp()
+func (d *httpDriver) stall(t *isolationTenant, op *ni.Op) string {
+	t.letGo()
 	var texts []string
 	for _, path := range []string{"/export", "/events"} {
 		response, err := d.open(t, d.key(op.Space), http.MethodGet, spacePath(engram.SpaceID(op.Space))+path, nil, nil)
@@ -419,29 +363,9 @@ func (d *httpDriver) stall(t *httpTenant, op *ni.Op) string {
 			texts = append(texts, err.Error())
 			continue
 		}
-		t.stalled = append(t.stalled, response.Body)
+		t.stalled = append(t.stalled, func() { _ = response.Body.Close() }) // that it ends early is what it is for
 		first, _ := bufio.NewReaderSize(response.Body, 16).ReadString('\n')
 		texts = append(texts, first)
 	}
 	return strings.Join(texts, "\n")
-}
-
-// Press implements [ni.Driver]. Sleep is the library's.
-func (*httpDriver) Press() {}
-
-// Close implements [ni.Driver].
-func (d *httpDriver) Close() ni.Remains {
-	var remains ni.Remains
-	if d.name != "" {
-		op := ni.Op{Kind: ni.Figures, Space: d.name}
-		for _, op.Kind = range []ni.Kind{ni.Figures, ni.List, ni.Verify, ni.Export} {
-			remains.View = append(remains.View, d.Do(op))
-		}
-		d.server.Drain()
-		remains.View = append(remains.View, d.standing.rest())
-	}
-	d.hangUp()
-	d.stop()
-	remains.Shared = d.remains()
-	return remains
 }

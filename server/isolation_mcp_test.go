@@ -50,7 +50,7 @@ func (d *mcpDriver) Do(op ni.Op) string {
 // rememberAll remembers each memory: the tool takes no batches and no vectors. An
 // id comes once: whether an event still shows what was replaced right after it
 // depends on when the stream has sent it.
-func (d *mcpDriver) rememberAll(t *httpTenant, op *ni.Op) string {
+func (d *mcpDriver) rememberAll(t *isolationTenant, op *ni.Op) string {
 	var texts []string
 	remembered := make(map[string]bool)
 	for i, m := range isolationMemories(op.Memories) {
@@ -84,7 +84,7 @@ func withRequest(op *ni.Op, args arguments) arguments {
 }
 
 // listAll goes from page to page, of what satisfies the filter and then of all.
-func (d *mcpDriver) listAll(t *httpTenant, op *ni.Op) string {
+func (d *mcpDriver) listAll(t *isolationTenant, op *ni.Op) string {
 	all := ""
 	for _, args := range []arguments{filterArguments(isolationFilter(op.Filter)), {}} {
 		filtered := len(args) > 0
@@ -105,12 +105,12 @@ func (d *mcpDriver) listAll(t *httpTenant, op *ni.Op) string {
 }
 
 // tool calls a tool about the space, which is named in each way in turn.
-func (d *mcpDriver) tool(t *httpTenant, space, name string, args arguments) string {
+func (d *mcpDriver) tool(t *isolationTenant, space, name string, args arguments) string {
 	text, _ := d.call(t, space, name, args)
 	return text
 }
 
-func (d *mcpDriver) call(t *httpTenant, space, name string, args arguments) (text, next string) {
+func (d *mcpDriver) call(t *isolationTenant, space, name string, args arguments) (text, next string) {
 	var query url.Values
 	var header []string
 	t.turn++
@@ -127,7 +127,7 @@ func (d *mcpDriver) call(t *httpTenant, space, name string, args arguments) (tex
 
 // post sends one message. All tenants name the same session: the server is to
 // have none.
-func (d *mcpDriver) post(t *httpTenant, space string, query url.Values, header []string, name string, args arguments) (text, next string) {
+func (d *mcpDriver) post(t *isolationTenant, space string, query url.Values, header []string, name string, args arguments) (text, next string) {
 	body := jsonOf(map[string]any{
 		"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": map[string]any{"name": name, "arguments": args},
 	})
@@ -149,7 +149,7 @@ func (d *mcpDriver) post(t *httpTenant, space string, query url.Values, header [
 }
 
 // probeTools asks for what is not the tenant's, with every tool.
-func (d *mcpDriver) probeTools(t *httpTenant, op *ni.Op) string {
+func (d *mcpDriver) probeTools(t *isolationTenant, op *ni.Op) string {
 	foreign := d.foreign(op.Tenant)
 	text := ""
 	ask := func(query url.Values, name string, args arguments) {

@@ -12,126 +12,56 @@ import (
 	"github.com/engramdb/engram/server/engramv1"
 )
 
-// grpcEvents is a stream of events, which is read as far as it is known to go. A
-// nil one has nothing.
+// grpcEvents implements [isolationEvents].
 type grpcEvents struct {
 	stream grpc.ClientStream
 	cancel context.CancelFunc
-	pin    func(text, cursor string) string
-	head   string // to be shown with what is read first
-	last   uint64 // seq
-	ended  bool
 }
 
-// subscribe opens a stream. Where it is refused, the head says so and the stream
-// has ended.
-func (d *grpcDriver) subscribe(t *grpcTenant, space string, request *engramv1.SubscribeRequest) *grpcEvents {
+func (d *grpcDriver) subscribe(t *isolationTenant, space string, after uint64, incarnation string) *isolationStream {
+	request := &engramv1.SubscribeRequest{AfterSeq: after, Incarnation: incarnation}
 	return d.follow(d.address(context.Background(), t, space, request), request)
 }
 
-func (d *grpcDriver) follow(ctx context.Context, request *engramv1.SubscribeRequest) *grpcEvents {
+// follow opens the stream that is asked for. Where it is refused, the head says so
+// and the stream has ended.
+func (d *grpcDriver) follow(ctx context.Context, request *engramv1.SubscribeRequest) *isolationStream {
 	ctx, cancel := context.WithCancel(ctx)
-	e := &grpcEvents{cancel: cancel, pin: d.pin, last: request.GetAfterSeq()}
+	s := &isolationStream{pin: d.pin, last: request.GetAfterSeq()}
 	stream, err := d.open(ctx, engramv1.MemoryService_Subscribe_FullMethodName, request)
 	if err != nil {
-		e.head, e.ended = shownStatus(err), true
-		return e
+		cancel()
+		s.head, s.ended = shownStatus(err), true
+		return s
 	}
-	e.stream = stream
+	events := &grpcEvents{stream: stream, cancel: cancel}
+	s.source = events
 	header, err := stream.Header()
-	e.head = shownMetadata(header)
+	s.head = shownMetadata(header)
 	if err != nil || len(header) == 0 {
-		e.head += e.end(stream.RecvMsg(&engramv1.SubscribeResponse{}))
+		s.head += events.end(stream.RecvMsg(&engramv1.SubscribeResponse{}))
+		s.ended = true
 	}
-	return e
+	return s
 }
 
-// end notes that the stream has ended with err.
+// end is how the stream has ended, with err.
 func (e *grpcEvents) end(err error) string {
-	e.ended = true
 	return shownMetadata(e.stream.Trailer()) + shownStatus(err)
 }
 
-// next returns the next event.
-func (e *grpcEvents) next() string {
-	text := e.head
-	e.head = ""
-	if !e.ended {
-		answer := &engramv1.SubscribeResponse{}
-		if err := e.stream.RecvMsg(answer); err != nil {
-			text += e.end(err)
-		} else {
-			text += shownMessage(answer)
-			e.last = answer.GetEvent().GetSeq()
-		}
+func (e *grpcEvents) read() (text string, seq uint64, more bool) {
+	answer := &engramv1.SubscribeResponse{}
+	if err := e.stream.RecvMsg(answer); err != nil {
+		return e.end(err), 0, false
 	}
-	return e.pin(text, "")
+	return shownMessage(answer), answer.GetEvent().GetSeq(), true
 }
 
-// upTo returns what comes until the seq is reached or the stream ends.
-func (e *grpcEvents) upTo(seq uint64) []string {
-	var events []string
-	for e != nil && !e.ended && e.last < seq {
-		events = append(events, e.next())
-	}
-	return events
-}
-
-// rest returns all that comes until the stream ends, which it is about to.
-func (e *grpcEvents) rest() string {
-	if e == nil {
-		return ""
-	}
-	text := e.next()
-	for !e.ended {
-		text += e.next()
-	}
-	return text
-}
-
-func (e *grpcEvents) close() {
-	if e != nil {
-		e.cancel()
-	}
-}
-
-// events reads what is there behind the position: of somebody else than A the
-// first event, since in a damaged space it is not known what there is.
-func (d *grpcDriver) events(t *grpcTenant, op *ni.Op) string {
-	request := &engramv1.SubscribeRequest{AfterSeq: op.After}
-	if t.turn%3 == 0 {
-		request.Incarnation = d.own(op.Tenant).incarnation
-	}
-	e := d.subscribe(t, op.Space, request)
-	defer e.close()
-	seq := d.seq(op.Space)
-	switch {
-	case e.ended || op.After >= seq:
-		return e.pin(e.head, "")
-	case op.Tenant > 0:
-		return e.next()
-	}
-	return strings.Join(e.upTo(seq), "")
-}
-
-// Follow implements [ni.Driver].
-func (d *grpcDriver) Follow() []string {
-	if d.name == "" {
-		return nil
-	}
-	seq := d.seq(d.name)
-	events := d.standing.upTo(seq)
-	// One that would follow into the space's successor has something to show by now.
-	if d.stale != nil && d.stale.last < seq {
-		events = append(events, d.stale.next())
-		d.stale.close()
-		d.stale = nil
-	}
-	return events
-}
+func (e *grpcEvents) close() { e.cancel() }
 
 // probe asks for what is not the tenant's, in every way that a client has.
-func (d *grpcDriver) probe(t *grpcTenant, op *ni.Op) string {
+func (d *grpcDriver) probe(t *isolationTenant, op *ni.Op) string {
 	key := d.withKey(context.Background(), op.Space)
 	named := metadata.AppendToOutgoingContext(key, strings.ToLower(spaceHeader), op.Space)
 	text := ""
