@@ -126,11 +126,11 @@ func (c *check) alike(what, one, other string) bool {
 // holds counts a comparison of all that a space holds with what it should.
 func (c *check) holds(ctx context.Context, s space, want map[string]string, format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
-	got, err := collect(s.memories(ctx, engram.Filter{}))
+	got, err := collect(s.Memories(ctx, engram.Filter{}))
 	if err != nil {
-		return fmt.Errorf("list %s: %w", s.id(), err)
+		return fmt.Errorf("list %s: %w", s.ID(), err)
 	}
-	c.that(sameContents(got, want), "%s: %s", what, difference(s.id(), got, want))
+	c.that(sameContents(got, want), "%s: %s", what, difference(s.ID(), got, want))
 	return nil
 }
 

@@ -37,22 +37,22 @@ func (c *check) readYourWrites(ctx context.Context, from, to transport) error {
 			if err != nil {
 				return err
 			}
-			reader := to.space(s.id())
-			got, err := reader.lookup(ctx, m.ID)
+			reader := to.space(s.ID())
+			got, err := reader.Lookup(ctx, m.ID)
 			c.that(err == nil && got.Content == m.Content && got.Seq == receipt.Seq, "space %s acknowledged a write over %s at seq %d, and a lookup over %s gives %q of seq %d, %s",
-				s.id(), from.name(), receipt.Seq, to.name(), short(got.Content), got.Seq, answerOf(err))
-			listed, err := collect(reader.memories(ctx, engram.Filter{}))
+				s.ID(), from.name(), receipt.Seq, to.name(), short(got.Content), got.Seq, answerOf(err))
+			listed, err := collect(reader.Memories(ctx, engram.Filter{}))
 			if err != nil {
 				return err
 			}
 			c.that(contents(listed)[m.ID] == m.Content, "space %s acknowledged a write over %s, and a listing over %s has %q in its place",
-				s.id(), from.name(), to.name(), short(contents(listed)[m.ID]))
-			recall, err := reader.recall(ctx, engram.Cue{Text: canaryOf(seed, i*100+n)})
+				s.ID(), from.name(), to.name(), short(contents(listed)[m.ID]))
+			recall, err := reader.Recall(ctx, engram.Cue{Text: canaryOf(seed, i*100+n)})
 			if err != nil {
 				return err
 			}
 			c.that(contents(recalled(recall))[m.ID] == m.Content && recall.Seq >= receipt.Seq, "space %s acknowledged a write over %s at seq %d, and a recall over %s, of seq %d, does not give it",
-				s.id(), from.name(), receipt.Seq, to.name(), recall.Seq)
+				s.ID(), from.name(), receipt.Seq, to.name(), recall.Seq)
 		}
 	}
 	return nil
@@ -75,7 +75,7 @@ func tryAcross(ctx context.Context, c *check) error {
 		return err
 	}
 	for _, over := range []transport{c.over, other} {
-		h.space = over.space(made[0].id())
+		h.space = over.space(made[0].ID())
 		events, err := h.follow(ctx, c.random)
 		c.follows(h, nil, events)
 		if err != nil {
@@ -98,7 +98,7 @@ func tryBatch(ctx context.Context, c *check) error {
 	for refused := range 3 {
 		ms := []engram.Memory{{ID: "one", Content: "One."}, {ID: "before", Content: "Replaced."}, {ID: "three", Content: "Three."}}
 		ms[refused].Confidence = 2
-		_, err := s.rememberBatch(ctx, ms)
+		_, err := s.RememberBatch(ctx, ms)
 		c.refused(err, engram.ErrInvalid, "a batch with a confidence of 2 in place %d", refused)
 		if err := c.holds(ctx, s, held, "after a batch was refused"); err != nil {
 			return err
@@ -123,9 +123,9 @@ func tryRequestID(ctx context.Context, c *check) error {
 			return err
 		}
 		second, err := s.remember(ctx, m, once)
-		c.that(err == nil && first == second, "a write that is sent again to space %s has the receipt %v, %s, and had %v", s.id(), second, answerOf(err), first)
+		c.that(err == nil && first == second, "a write that is sent again to space %s has the receipt %v, %s, and had %v", s.ID(), second, answerOf(err), first)
 		_, err = s.remember(ctx, engram.Memory{Content: "Another payload."}, once)
-		c.refused(err, engram.ErrRequestReused, "another write with a request id that space %s has seen", s.id())
+		c.refused(err, engram.ErrRequestReused, "another write with a request id that space %s has seen", s.ID())
 		held := map[string]string{first.ID: m.Content, "between": "Something else."}
 		if err := c.holds(ctx, s, held, "after a write was sent twice"); err != nil {
 			return err
@@ -168,7 +168,7 @@ func tryConditional(ctx context.Context, c *check) error {
 			return err
 		}
 		_, err = s.remember(ctx, engram.Memory{ID: "late", Content: "Too late."}, write{version: seen})
-		c.refused(err, engram.ErrConflict, "a write to space %s on condition of a version that it had before", s.id())
+		c.refused(err, engram.ErrConflict, "a write to space %s on condition of a version that it had before", s.ID())
 		if err := c.holds(ctx, s, held, "after a conditional write was refused"); err != nil {
 			return err
 		}

@@ -63,7 +63,7 @@ func tryForgottenRestart(ctx context.Context, c *check) error {
 		return err
 	}
 	for _, id := range []string{memoryID(0), memoryID(2)} {
-		if _, err := made[0].forget(ctx, id); err != nil {
+		if _, err := made[0].Forget(ctx, []string{id}); err != nil {
 			return err
 		}
 	}
@@ -113,7 +113,7 @@ func tryResumeRestart(ctx context.Context, c *check) error {
 	}
 	half := h.last / 2
 	var seen []engram.Event
-	for event, err := range h.space.subscribe(ctx, 0) {
+	for event, err := range h.space.Subscribe(ctx, 0) {
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func tryResumeRestart(ctx context.Context, c *check) error {
 	if err := h.end(ctx); err != nil {
 		return err
 	}
-	for event, err := range h.space.subscribe(ctx, seen[len(seen)-1].Seq) {
+	for event, err := range h.space.Subscribe(ctx, seen[len(seen)-1].Seq) {
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func tryKill(ctx context.Context, c *check) error {
 	for range kills {
 		order := WriterOrder{Dir: embedded.dir, Seed: seed, Done: done}
 		for _, s := range spaces {
-			order.Spaces = append(order.Spaces, s.id())
+			order.Spaces = append(order.Spaces, s.ID())
 		}
 		var acknowledged []int
 		err := embedded.away(func() (err error) {
@@ -196,14 +196,14 @@ func tryKill(ctx context.Context, c *check) error {
 			return err
 		}
 		for writer, s := range spaces {
-			got, err := collect(s.memories(ctx, engram.Filter{}))
+			got, err := collect(s.Memories(ctx, engram.Filter{}))
 			if err != nil {
 				return err
 			}
 			// One write was under way at most.
 			kept, next := killedState(seed, writer, acknowledged[writer]), killedState(seed, writer, acknowledged[writer]+1)
 			whole := sameContents(got, next)
-			c.that(whole || sameContents(got, kept), "after %d acknowledged writes and a kill: %s", acknowledged[writer], difference(s.id(), got, kept))
+			c.that(whole || sameContents(got, kept), "after %d acknowledged writes and a kill: %s", acknowledged[writer], difference(s.ID(), got, kept))
 			if done[writer] = acknowledged[writer]; whole && !maps.Equal(kept, next) {
 				done[writer]++
 			}

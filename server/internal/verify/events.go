@@ -53,7 +53,7 @@ func trySequence(ctx context.Context, c *check) error {
 	for i, h := range histories {
 		c.follows(h, histories, streams[i])
 		if ended[i] != nil {
-			c.fail(fmt.Errorf("the stream of space %s ends with %s", h.space.id(), answerOf(ended[i])))
+			c.fail(fmt.Errorf("the stream of space %s ends with %s", h.space.ID(), answerOf(ended[i])))
 		}
 	}
 	return nil
@@ -61,7 +61,7 @@ func trySequence(ctx context.Context, c *check) error {
 
 // firstOf returns the first event of a stream, or why there is none.
 func firstOf(ctx context.Context, s space, after uint64) (engram.Event, error) {
-	for event, err := range s.subscribe(ctx, after) {
+	for event, err := range s.Subscribe(ctx, after) {
 		return event, err
 	}
 	return engram.Event{}, errors.New("the stream ends without a reason")
@@ -89,7 +89,7 @@ func tryForeignPosition(ctx context.Context, c *check) error {
 		event, err := firstOf(asked, pair[1], after)
 		leave()
 		c.that(err != nil && positionRefused(err), "space %s, which has one operation, streams from seq %d of space %s: %s %q, %s",
-			pair[1].id(), after, pair[0].id(), event.Kind, event.IDs, answerOf(err))
+			pair[1].ID(), after, pair[0].ID(), event.Kind, event.IDs, answerOf(err))
 	}
 	return nil
 }
@@ -115,23 +115,23 @@ func tryLastEventID(ctx context.Context, c *check) error {
 	}
 	server := c.over.(*web)
 	for last := range written {
-		id, err := server.firstID(ctx, pair[0].id(), strconv.Itoa(last))
+		id, err := server.firstID(ctx, pair[0].ID(), strconv.Itoa(last))
 		if err != nil {
 			return err
 		}
 		c.that(id == strconv.Itoa(last+1), "a stream with Last-Event-ID %d goes on with id %q", last, id)
 	}
-	info, err := c.over.info(ctx, pair[0].id())
+	info, err := c.over.Info(ctx, pair[0].ID())
 	if err != nil {
 		return err
 	}
 	for _, foreign := range []uint64{info.Seq, info.Seq + 1000} {
-		stream, err := server.resume(ctx, pair[1].id(), strconv.FormatUint(foreign, 10))
+		stream, err := server.resume(ctx, pair[1].ID(), strconv.FormatUint(foreign, 10))
 		if err != nil {
 			return err
 		}
 		c.that(stream.StatusCode == http.StatusGone, "a stream of space %s with a Last-Event-ID of another space, %d, is answered with status %d",
-			pair[1].id(), foreign, stream.StatusCode)
+			pair[1].ID(), foreign, stream.StatusCode)
 		if err := stream.Body.Close(); err != nil {
 			return err
 		}
@@ -180,16 +180,16 @@ func tryForeignCursor(ctx context.Context, c *check) error {
 		if err != nil {
 			return err
 		}
-		c.that(len(first) == 5 && cursor != "", "a page of 5 of space %s has %d memories and the cursor %q", other.id(), len(first), cursor)
+		c.that(len(first) == 5 && cursor != "", "a page of 5 of space %s has %d memories and the cursor %q", other.ID(), len(first), cursor)
 		got, _, err := space.(pager).page(ctx, cursor, 5)
 		c.that(err != nil && reasonOf(err) == "cursor-foreign", "space %s goes on from a cursor of space %s with %d memories, %s",
-			space.id(), other.id(), len(got), answerOf(err))
+			space.ID(), other.ID(), len(got), answerOf(err))
 		second, _, err := other.(pager).page(ctx, cursor, 5)
 		if err != nil {
 			return err
 		}
 		want := c.stage.all((i + 1) % len(c.stage.spaces))[5:10]
-		c.that(sameContents(second, contents(want)), "the second page: %s", difference(other.id(), second, contents(want)))
+		c.that(sameContents(second, contents(want)), "the second page: %s", difference(other.ID(), second, contents(want)))
 	}
 	return nil
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"iter"
 	"strconv"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -71,18 +69,6 @@ func (r *rpc) create(ctx context.Context, id engram.SpaceID) error {
 	return err
 }
 
-func (r *rpc) info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
-	return r.Info(ctx, id)
-}
-
-func (r *rpc) spaces(ctx context.Context) iter.Seq2[engram.SpaceID, error] { return r.Spaces(ctx, "") }
-
-func (r *rpc) rename(ctx context.Context, from, to engram.SpaceID) error {
-	return r.Rename(ctx, from, to)
-}
-
-func (r *rpc) remove(ctx context.Context, id engram.SpaceID) error { return r.Delete(ctx, id) }
-
 func (r *rpc) space(id engram.SpaceID) space { return rpcSpace{r.Space(id), r} }
 
 // rpcSpace is a space over gRPC.
@@ -91,8 +77,6 @@ type rpcSpace struct {
 
 	rpc *rpc
 }
-
-func (s rpcSpace) id() engram.SpaceID { return s.ID() }
 
 func (s rpcSpace) remember(ctx context.Context, m engram.Memory, how write) (engram.Receipt, error) {
 	var options []client.WriteOption
@@ -109,42 +93,18 @@ func (s rpcSpace) remember(ctx context.Context, m engram.Memory, how write) (eng
 	return s.Remember(ctx, m, options...)
 }
 
-func (s rpcSpace) rememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
-	return s.RememberBatch(ctx, ms)
+// The client's writes take options besides.
+
+func (s rpcSpace) RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
+	return s.Space.RememberBatch(ctx, ms)
 }
 
-func (s rpcSpace) lookup(ctx context.Context, id string) (engram.Memory, error) {
-	return s.Lookup(ctx, id)
+func (s rpcSpace) Forget(ctx context.Context, ids []string) (engram.ForgetReceipt, error) {
+	return s.Space.Forget(ctx, ids)
 }
 
-func (s rpcSpace) memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
-	return s.Memories(ctx, f)
-}
-
-func (s rpcSpace) recall(ctx context.Context, cue engram.Cue) (engram.Recall, error) {
-	return s.Recall(ctx, cue)
-}
-
-func (s rpcSpace) forget(ctx context.Context, ids ...string) (engram.ForgetReceipt, error) {
-	return s.Forget(ctx, ids)
-}
-
-func (s rpcSpace) associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
-	return s.Associate(ctx, a)
-}
-
-func (s rpcSpace) associations(ctx context.Context, id string) ([]engram.Association, error) {
-	return s.Associations(ctx, id)
-}
-
-func (s rpcSpace) subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error] {
-	return s.Subscribe(ctx, after)
-}
-
-func (s rpcSpace) export(ctx context.Context) (string, error) {
-	var text strings.Builder
-	_, err := s.Export(ctx, &text)
-	return text.String(), err
+func (s rpcSpace) Associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
+	return s.Space.Associate(ctx, a)
 }
 
 func (s rpcSpace) version(ctx context.Context) (string, error) {

@@ -89,7 +89,7 @@ func (h *history) step(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("write %d to space %s: %w", h.steps, h.space.id(), err)
+		return fmt.Errorf("write %d to space %s: %w", h.steps, h.space.ID(), err)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (h *history) batch(ctx context.Context) error {
 	for i := range 3 {
 		ms = append(ms, h.memory((h.steps+4*i)%historyIDs))
 	}
-	receipts, err := h.space.rememberBatch(ctx, ms)
+	receipts, err := h.space.RememberBatch(ctx, ms)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (h *history) batch(ctx context.Context) error {
 }
 
 func (h *history) forget(ctx context.Context, id string) error {
-	receipt, err := h.space.forget(ctx, id)
+	receipt, err := h.space.Forget(ctx, []string{id})
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (h *history) forget(ctx context.Context, id string) error {
 }
 
 func (h *history) associate(ctx context.Context, from, to string) error {
-	receipt, err := h.space.associate(ctx, engram.Association{From: from, To: to, Weight: 0.25})
+	receipt, err := h.space.Associate(ctx, engram.Association{From: from, To: to, Weight: 0.25})
 	if err == nil {
 		h.note(receipt.Seq, operation{kind: engram.Associated})
 	}
@@ -178,7 +178,7 @@ func (h *history) follow(ctx context.Context, random *rand.Rand) (events []engra
 	after := uint64(0)
 	for {
 		stay := 1 + random.IntN(12)
-		for event, err := range h.space.subscribe(ctx, after) {
+		for event, err := range h.space.Subscribe(ctx, after) {
 			if err != nil {
 				return events, err
 			}
@@ -206,11 +206,11 @@ func (c *check) follows(h *history, others []*history, events []engram.Event) {
 	seen := map[uint64]engram.Event{}
 	for i, e := range events {
 		if e.Seq != uint64(i)+1 {
-			c.that(false, "the stream of space %s has seq %d in place %d%s", h.space.id(), e.Seq, i+1, ofAnother(e, h, others))
+			c.that(false, "the stream of space %s has seq %d in place %d%s", h.space.ID(), e.Seq, i+1, ofAnother(e, h, others))
 			return
 		}
 		if _, ours := h.ops[e.Seq]; !ours && !ofItself(e) {
-			c.that(false, "the stream of space %s has an event that no write there made: %s %q%s", h.space.id(), e.Kind, e.IDs, ofAnother(e, h, others))
+			c.that(false, "the stream of space %s has an event that no write there made: %s %q%s", h.space.ID(), e.Kind, e.IDs, ofAnother(e, h, others))
 			return
 		}
 		seen[e.Seq] = e
@@ -225,7 +225,7 @@ func (c *check) follows(h *history, others []*history, events []engram.Event) {
 		if want.kind == engram.Associated {
 			got.ids = nil
 		}
-		c.that(got.String() == want.String(), "event %d of space %s says %s, and the write was %s%s", seq, h.space.id(), got, want, ofAnother(e, h, others))
+		c.that(got.String() == want.String(), "event %d of space %s says %s, and the write was %s%s", seq, h.space.ID(), got, want, ofAnother(e, h, others))
 	}
 }
 
@@ -236,7 +236,7 @@ func ofAnother(e engram.Event, h *history, others []*history) string {
 	}
 	for _, other := range others {
 		if other != h && strings.Contains(e.Memory.Content, other.canary) {
-			return ": it is an event of space " + string(other.space.id())
+			return ": it is an event of space " + string(other.space.ID())
 		}
 	}
 	return ", content " + strconv.Quote(short(e.Memory.Content))

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -65,18 +64,6 @@ func (w *web) create(ctx context.Context, id engram.SpaceID) error {
 	return err
 }
 
-func (w *web) info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
-	return w.Info(ctx, id)
-}
-
-func (w *web) spaces(ctx context.Context) iter.Seq2[engram.SpaceID, error] { return w.Spaces(ctx, "") }
-
-func (w *web) rename(ctx context.Context, from, to engram.SpaceID) error {
-	return w.Rename(ctx, from, to)
-}
-
-func (w *web) remove(ctx context.Context, id engram.SpaceID) error { return w.Delete(ctx, id) }
-
 func (w *web) space(id engram.SpaceID) space { return webSpace{w.Space(id), w} }
 
 // webSpace is a space over HTTP.
@@ -85,8 +72,6 @@ type webSpace struct {
 
 	web *web
 }
-
-func (s webSpace) id() engram.SpaceID { return s.ID() }
 
 func (s webSpace) remember(ctx context.Context, m engram.Memory, how write) (receipt engram.Receipt, err error) {
 	if how.version == "" {
@@ -105,44 +90,6 @@ func (s webSpace) remember(ctx context.Context, m engram.Memory, how write) (rec
 		return receipt, err
 	}
 	return receipt, got.decode(&receipt)
-}
-
-func (s webSpace) rememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
-	return s.RememberBatch(ctx, ms)
-}
-
-func (s webSpace) lookup(ctx context.Context, id string) (engram.Memory, error) {
-	return s.Lookup(ctx, id)
-}
-
-func (s webSpace) memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
-	return s.Memories(ctx, f)
-}
-
-func (s webSpace) recall(ctx context.Context, cue engram.Cue) (engram.Recall, error) {
-	return s.Recall(ctx, cue)
-}
-
-func (s webSpace) forget(ctx context.Context, ids ...string) (engram.ForgetReceipt, error) {
-	return s.Forget(ctx, ids)
-}
-
-func (s webSpace) associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
-	return s.Associate(ctx, a)
-}
-
-func (s webSpace) associations(ctx context.Context, id string) ([]engram.Association, error) {
-	return s.Associations(ctx, id)
-}
-
-func (s webSpace) subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error] {
-	return s.Subscribe(ctx, after)
-}
-
-func (s webSpace) export(ctx context.Context) (string, error) {
-	var text strings.Builder
-	_, err := s.Export(ctx, &text)
-	return text.String(), err
 }
 
 func (s webSpace) version(ctx context.Context) (string, error) {

@@ -32,13 +32,13 @@ func isolation() []assertion {
 func tryLookup(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
 		for _, want := range c.stage.all(i) {
-			got, err := space.lookup(ctx, want.ID)
+			got, err := space.Lookup(ctx, want.ID)
 			if err != nil {
-				c.that(false, "lookup of %q in space %s: %s", want.ID, space.id(), answerOf(err))
+				c.that(false, "lookup of %q in space %s: %s", want.ID, space.ID(), answerOf(err))
 				continue
 			}
 			if c.own(i, fmt.Sprintf("lookup of %q", want.ID), []engram.Memory{got}) {
-				c.that(sameMemory(got, want), "lookup of %q in space %s gives another memory than was remembered: %q", want.ID, space.id(), short(got.Content))
+				c.that(sameMemory(got, want), "lookup of %q in space %s gives another memory than was remembered: %q", want.ID, space.ID(), short(got.Content))
 			}
 		}
 	}
@@ -47,15 +47,15 @@ func tryLookup(ctx context.Context, c *check) error {
 
 func tryList(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
-		got, err := collect(space.memories(ctx, engram.Filter{}))
+		got, err := collect(space.Memories(ctx, engram.Filter{}))
 		if err != nil {
 			return err
 		}
 		c.own(i, "a listing", got)
 		want := c.stage.all(i)
-		c.that(sameContents(got, contents(want)), "a listing: %s", difference(space.id(), got, contents(want)))
+		c.that(sameContents(got, contents(want)), "a listing: %s", difference(space.ID(), got, contents(want)))
 		c.that(slices.IsSortedFunc(got, func(a, b engram.Memory) int { return a.Time.Compare(b.Time) }),
-			"a listing of space %s is not in time order", space.id())
+			"a listing of space %s is not in time order", space.ID())
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func tryFilter(ctx context.Context, c *check) error {
 	}
 	for i, space := range c.stage.spaces {
 		for _, f := range filters {
-			got, err := collect(space.memories(ctx, f))
+			got, err := collect(space.Memories(ctx, f))
 			if err != nil {
 				return err
 			}
@@ -80,7 +80,7 @@ func tryFilter(ctx context.Context, c *check) error {
 					want[m.ID] = m.Content
 				}
 			}
-			c.that(sameContents(got, want), "a filtered listing: %s", difference(space.id(), got, want))
+			c.that(sameContents(got, want), "a filtered listing: %s", difference(space.ID(), got, want))
 		}
 	}
 	return nil
@@ -111,27 +111,27 @@ const maxForeignWords = 8
 func tryRecallText(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
 		for _, word := range words()[:6] {
-			recall, err := space.recall(ctx, engram.Cue{Text: word, Limit: 50})
+			recall, err := space.Recall(ctx, engram.Cue{Text: word, Limit: 50})
 			if err != nil {
 				return err
 			}
 			c.own(i, fmt.Sprintf("a recall of %q", word), recalled(recall))
 		}
-		recall, err := space.recall(ctx, engram.Cue{Text: c.stage.canaries[i], Limit: 50})
+		recall, err := space.Recall(ctx, engram.Cue{Text: c.stage.canaries[i], Limit: 50})
 		if err != nil {
 			return err
 		}
 		c.that(len(recall.Recollections) == len(c.stage.all(i)), "a recall of the word that all memories of space %s have gives %d of %d",
-			space.id(), len(recall.Recollections), len(c.stage.all(i)))
+			space.ID(), len(recall.Recollections), len(c.stage.all(i)))
 		for n := range min(maxForeignWords, len(c.stage.spaces)-1) {
 			k := (i + 1 + n) % len(c.stage.spaces)
 			canary := c.stage.canaries[k]
-			recall, err := space.recall(ctx, engram.Cue{Text: canary, Limit: 50})
+			recall, err := space.Recall(ctx, engram.Cue{Text: canary, Limit: 50})
 			if err != nil {
 				return err
 			}
-			c.own(i, fmt.Sprintf("a recall of %q, a word of space %s,", canary, c.stage.spaces[k].id()), recalled(recall))
-			c.that(len(recall.Recollections) == 0, "a recall of a word that space %s does not have gives %d memories", space.id(), len(recall.Recollections))
+			c.own(i, fmt.Sprintf("a recall of %q, a word of space %s,", canary, c.stage.spaces[k].ID()), recalled(recall))
+			c.that(len(recall.Recollections) == 0, "a recall of a word that space %s does not have gives %d memories", space.ID(), len(recall.Recollections))
 		}
 	}
 	return nil
@@ -141,14 +141,14 @@ func tryRecallEmbedding(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
 		for j := range 6 {
 			want := c.stage.memory(i, j)
-			recall, err := space.recall(ctx, engram.Cue{Embedding: want.Embedding, Limit: 5, Spread: engram.Spread{Off: true}})
+			recall, err := space.Recall(ctx, engram.Cue{Embedding: want.Embedding, Limit: 5, Spread: engram.Spread{Off: true}})
 			if err != nil {
 				return err
 			}
 			got := recalled(recall)
 			c.own(i, "a recall by embedding", got)
 			c.that(len(got) == 5 && got[0].ID == want.ID, "a recall by the embedding of %q in space %s gives %d memories, and not that one first",
-				want.ID, space.id(), len(got))
+				want.ID, space.ID(), len(got))
 		}
 	}
 	return nil
@@ -158,14 +158,14 @@ func tryRecallIDs(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
 		for j := range 6 {
 			association := c.stage.association(i, j)
-			recall, err := space.recall(ctx, engram.Cue{IDs: []string{association.From}, Limit: 50})
+			recall, err := space.Recall(ctx, engram.Cue{IDs: []string{association.From}, Limit: 50})
 			if err != nil {
 				return err
 			}
 			got := recalled(recall)
 			c.own(i, "a recall by association", got)
 			c.that(slices.ContainsFunc(got, func(m engram.Memory) bool { return m.ID == association.To }),
-				"a recall of %q in space %s does not give %q, which it leads to", association.From, space.id(), association.To)
+				"a recall of %q in space %s does not give %q, which it leads to", association.From, space.ID(), association.To)
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func tryRecallIDs(ctx context.Context, c *check) error {
 func tryAssociations(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
 		for j := range stageMemories {
-			got, err := space.associations(ctx, memoryID(j))
+			got, err := space.Associations(ctx, memoryID(j))
 			if err != nil {
 				return err
 			}
@@ -184,7 +184,7 @@ func tryAssociations(ctx context.Context, c *check) error {
 					want = append(want, a)
 				}
 			}
-			c.that(sameAssociations(got, want, memoryID(j)), "the associations of %q in space %s are %v", memoryID(j), space.id(), got)
+			c.that(sameAssociations(got, want, memoryID(j)), "the associations of %q in space %s are %v", memoryID(j), space.ID(), got)
 		}
 	}
 	return nil
@@ -208,14 +208,14 @@ func sameAssociations(got, all []engram.Association, from string) bool {
 
 func tryExport(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
-		text, err := space.export(ctx)
+		text, err := exported(ctx, space)
 		if err != nil {
 			return err
 		}
 		foreign := c.stage.foreign(i, text)
-		c.that(foreign == "", "an export of space %s holds something of space %s", space.id(), foreign)
+		c.that(foreign == "", "an export of space %s holds something of space %s", space.ID(), foreign)
 		for _, other := range c.stage.spaces {
-			c.that(other.id() == space.id() || !strings.Contains(text, strconv.Quote(string(other.id()))), "an export of space %s names space %s", space.id(), other.id())
+			c.that(other.ID() == space.ID() || !strings.Contains(text, strconv.Quote(string(other.ID()))), "an export of space %s names space %s", space.ID(), other.ID())
 		}
 	}
 	return nil
@@ -223,16 +223,16 @@ func tryExport(ctx context.Context, c *check) error {
 
 func tryFigures(ctx context.Context, c *check) error {
 	for i, space := range c.stage.spaces {
-		if _, err := space.lookup(ctx, memoryID(0)); err != nil { // wakes it
+		if _, err := space.Lookup(ctx, memoryID(0)); err != nil { // wakes it
 			return err
 		}
-		info, err := c.over.info(ctx, space.id())
+		info, err := c.over.Info(ctx, space.ID())
 		if err != nil {
 			return err
 		}
-		c.that(info.ID == space.id(), "space %s describes itself as %q", space.id(), info.ID)
-		c.that(info.Memories == int64(len(c.stage.all(i))), "space %s counts %d memories of %d", space.id(), info.Memories, len(c.stage.all(i)))
-		first, err := c.over.info(ctx, c.stage.spaces[0].id())
+		c.that(info.ID == space.ID(), "space %s describes itself as %q", space.ID(), info.ID)
+		c.that(info.Memories == int64(len(c.stage.all(i))), "space %s counts %d memories of %d", space.ID(), info.Memories, len(c.stage.all(i)))
+		first, err := c.over.Info(ctx, c.stage.spaces[0].ID())
 		if err != nil {
 			return err
 		}
@@ -250,10 +250,10 @@ type memoryProbe struct {
 
 func memoryProbes(ctx context.Context, s space) []memoryProbe {
 	return []memoryProbe{
-		{"looking up", func(id string) error { _, err := s.lookup(ctx, id); return err }},
-		{"listing the associations of", func(id string) error { _, err := s.associations(ctx, id); return err }},
+		{"looking up", func(id string) error { _, err := s.Lookup(ctx, id); return err }},
+		{"listing the associations of", func(id string) error { _, err := s.Associations(ctx, id); return err }},
 		{"associating", func(id string) error {
-			_, err := s.associate(ctx, engram.Association{From: id, To: memoryID(0), Weight: 1})
+			_, err := s.Associate(ctx, engram.Association{From: id, To: memoryID(0), Weight: 1})
 			return err
 		}},
 	}
@@ -265,24 +265,24 @@ func tryForeignMemory(ctx context.Context, c *check) error {
 		nobodys := "only-" + canaryOf(c.stage.seed, -1-i)
 		for _, probe := range memoryProbes(ctx, space) {
 			there, nowhere := probe.ask(foreign), probe.ask(nobodys)
-			c.refused(there, engram.ErrMemoryNotFound, "in space %s, %s a memory that only another space has", space.id(), probe.what)
-			c.alike(fmt.Sprintf("in space %s, %s a memory of another space and one that nobody has", space.id(), probe.what),
+			c.refused(there, engram.ErrMemoryNotFound, "in space %s, %s a memory that only another space has", space.ID(), probe.what)
+			c.alike(fmt.Sprintf("in space %s, %s a memory of another space and one that nobody has", space.ID(), probe.what),
 				answerOf(there, foreign), answerOf(nowhere, nobodys))
 		}
-		receipt, err := space.forget(ctx, foreign)
+		receipt, err := space.Forget(ctx, []string{foreign})
 		if err != nil {
 			return err
 		}
-		c.that(receipt.Forgotten == 0, "in space %s, forgetting a memory that only another space has forgets %d", space.id(), receipt.Forgotten)
-		recall, err := space.recall(ctx, engram.Cue{IDs: []string{foreign}})
+		c.that(receipt.Forgotten == 0, "in space %s, forgetting a memory that only another space has forgets %d", space.ID(), receipt.Forgotten)
+		recall, err := space.Recall(ctx, engram.Cue{IDs: []string{foreign}})
 		if err != nil {
 			return err
 		}
-		c.that(len(recall.Recollections) == 0, "in space %s, a recall of a memory that only another space has gives %d", space.id(), len(recall.Recollections))
+		c.that(len(recall.Recollections) == 0, "in space %s, a recall of a memory that only another space has gives %d", space.ID(), len(recall.Recollections))
 	}
 	for i, space := range c.stage.spaces {
-		_, err := space.lookup(ctx, c.stage.alone(i).ID)
-		c.that(err == nil, "a memory of space %s is gone after other spaces forgot its id: %s", space.id(), answerOf(err))
+		_, err := space.Lookup(ctx, c.stage.alone(i).ID)
+		c.that(err == nil, "a memory of space %s is gone after other spaces forgot its id: %s", space.ID(), answerOf(err))
 	}
 	return nil
 }
@@ -293,8 +293,8 @@ func tryWrongSpace(ctx context.Context, c *check) error {
 		return err
 	}
 	for i, space := range pair {
-		_, err := space.remember(ctx, engram.Memory{ID: "stray", Content: "A stray memory.", Space: pair[1-i].id()}, write{})
-		c.refused(err, engram.ErrWrongSpace, "remembering a memory of space %s in space %s", pair[1-i].id(), space.id())
+		_, err := space.remember(ctx, engram.Memory{ID: "stray", Content: "A stray memory.", Space: pair[1-i].ID()}, write{})
+		c.refused(err, engram.ErrWrongSpace, "remembering a memory of space %s in space %s", pair[1-i].ID(), space.ID())
 	}
 	for _, space := range pair {
 		if err := c.holds(ctx, space, nil, "after strays were refused"); err != nil {
@@ -325,13 +325,13 @@ func tryInterleaved(ctx context.Context, c *check) error {
 			return err
 		}
 		for id, content := range h.state {
-			if _, err := h.space.lookup(ctx, id); err != nil {
+			if _, err := h.space.Lookup(ctx, id); err != nil {
 				return fmt.Errorf("lookup of %q, %q: %w", id, short(content), err)
 			}
 		}
 		for id := range h.forgotten {
-			_, err := h.space.lookup(ctx, id)
-			c.that(errors.Is(err, engram.ErrMemoryNotFound), "space %s still has memory %q, which it was told to forget: %s", h.space.id(), id, answerOf(err))
+			_, err := h.space.Lookup(ctx, id)
+			c.that(errors.Is(err, engram.ErrMemoryNotFound), "space %s still has memory %q, which it was told to forget: %s", h.space.ID(), id, answerOf(err))
 		}
 	}
 	return nil

@@ -3,9 +3,9 @@ package verify
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"strconv"
-	"strings"
 
 	"github.com/engramdb/engram"
 )
@@ -48,13 +48,13 @@ func (l *library) create(ctx context.Context, id engram.SpaceID) error {
 	return err
 }
 
-func (l *library) info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
+func (l *library) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
 	return l.registry.Info(ctx, id)
 }
 
-func (l *library) spaces(context.Context) iter.Seq2[engram.SpaceID, error] {
+func (l *library) Spaces(_ context.Context, after engram.SpaceID) iter.Seq2[engram.SpaceID, error] {
 	return func(yield func(engram.SpaceID, error) bool) {
-		for id := range l.registry.Spaces("") {
+		for id := range l.registry.Spaces(after) {
 			if !yield(id, nil) {
 				return
 			}
@@ -62,11 +62,11 @@ func (l *library) spaces(context.Context) iter.Seq2[engram.SpaceID, error] {
 	}
 }
 
-func (l *library) rename(ctx context.Context, from, to engram.SpaceID) error {
+func (l *library) Rename(ctx context.Context, from, to engram.SpaceID) error {
 	return l.registry.Rename(ctx, from, to)
 }
 
-func (l *library) remove(ctx context.Context, id engram.SpaceID) error {
+func (l *library) Delete(ctx context.Context, id engram.SpaceID) error {
 	return l.registry.Delete(ctx, id)
 }
 
@@ -79,7 +79,7 @@ type librarySpace struct {
 	name    engram.SpaceID
 }
 
-func (s librarySpace) id() engram.SpaceID { return s.name }
+func (s librarySpace) ID() engram.SpaceID { return s.name }
 
 // in calls f with the space.
 func in[T any](ctx context.Context, s librarySpace, f func(*engram.Space) (T, error)) (answer T, err error) {
@@ -118,45 +118,43 @@ func (s librarySpace) remember(ctx context.Context, m engram.Memory, how write) 
 	return in(ctx, s, func(space *engram.Space) (engram.Receipt, error) { return space.Remember(ctx, m, options...) })
 }
 
-func (s librarySpace) rememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
+func (s librarySpace) RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
 	return in(ctx, s, func(space *engram.Space) ([]engram.Receipt, error) { return space.RememberBatch(ctx, ms) })
 }
 
-func (s librarySpace) lookup(ctx context.Context, id string) (engram.Memory, error) {
+func (s librarySpace) Lookup(ctx context.Context, id string) (engram.Memory, error) {
 	return in(ctx, s, func(space *engram.Space) (engram.Memory, error) { return space.Lookup(ctx, id) })
 }
 
-func (s librarySpace) memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
+func (s librarySpace) Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
 	return each(ctx, s, func(space *engram.Space) iter.Seq2[engram.Memory, error] { return space.Memories(ctx, f) })
 }
 
-func (s librarySpace) recall(ctx context.Context, cue engram.Cue) (engram.Recall, error) {
+func (s librarySpace) Recall(ctx context.Context, cue engram.Cue) (engram.Recall, error) {
 	return in(ctx, s, func(space *engram.Space) (engram.Recall, error) { return space.Recall(ctx, cue) })
 }
 
-func (s librarySpace) forget(ctx context.Context, ids ...string) (engram.ForgetReceipt, error) {
+func (s librarySpace) Forget(ctx context.Context, ids []string) (engram.ForgetReceipt, error) {
 	return in(ctx, s, func(space *engram.Space) (engram.ForgetReceipt, error) { return space.Forget(ctx, ids) })
 }
 
-func (s librarySpace) associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
+func (s librarySpace) Associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
 	return in(ctx, s, func(space *engram.Space) (engram.Receipt, error) { return space.Associate(ctx, a) })
 }
 
-func (s librarySpace) associations(ctx context.Context, id string) ([]engram.Association, error) {
+func (s librarySpace) Associations(ctx context.Context, id string) ([]engram.Association, error) {
 	return in(ctx, s, func(space *engram.Space) ([]engram.Association, error) { return space.Associations(ctx, id) })
 }
 
-func (s librarySpace) subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error] {
+func (s librarySpace) Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error] {
 	return each(ctx, s, func(space *engram.Space) iter.Seq2[engram.Event, error] { return space.Subscribe(ctx, after) })
 }
 
-func (s librarySpace) export(ctx context.Context) (string, error) {
-	var text strings.Builder
-	_, err := in(ctx, s, func(space *engram.Space) (uint64, error) { return space.Export(ctx, &text) })
-	return text.String(), err
+func (s librarySpace) Export(ctx context.Context, dst io.Writer) (uint64, error) {
+	return in(ctx, s, func(space *engram.Space) (uint64, error) { return space.Export(ctx, dst) })
 }
 
 func (s librarySpace) version(ctx context.Context) (string, error) {
-	info, err := s.library.info(ctx, s.name)
+	info, err := s.library.Info(ctx, s.name)
 	return strconv.FormatUint(info.Seq, 10), err
 }

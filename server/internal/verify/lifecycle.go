@@ -37,10 +37,10 @@ func (c *check) fill(ctx context.Context, spaces []space) ([]map[string]string, 
 			held[i][m.ID] = m.Content
 			ms = append(ms, m)
 		}
-		if _, err := s.rememberBatch(ctx, ms); err != nil {
+		if _, err := s.RememberBatch(ctx, ms); err != nil {
 			return nil, err
 		}
-		if _, err := s.associate(ctx, engram.Association{From: memoryID(0), To: memoryID(1), Weight: 0.5}); err != nil {
+		if _, err := s.Associate(ctx, engram.Association{From: memoryID(0), To: memoryID(1), Weight: 0.5}); err != nil {
 			return nil, err
 		}
 	}
@@ -56,7 +56,7 @@ func tryCreate(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
-	c.refused(c.over.create(ctx, made[0].id()), engram.ErrSpaceExists, "creating space %s again", made[0].id())
+	c.refused(c.over.create(ctx, made[0].ID()), engram.ErrSpaceExists, "creating space %s again", made[0].ID())
 	return c.holds(ctx, made[0], held[0], "after its creation was refused")
 }
 
@@ -70,11 +70,11 @@ func tryRecreate(ctx context.Context, c *check) error {
 		return err
 	}
 	gone := made[0]
-	if err := c.run.spaces.remove(ctx, c.over, gone.id()); err != nil {
+	if err := c.run.spaces.remove(ctx, c.over, gone.ID()); err != nil {
 		return err
 	}
 	c.absent(ctx, gone, "after it was deleted")
-	if err := c.run.spaces.create(ctx, c.over, gone.id()); err != nil {
+	if err := c.run.spaces.create(ctx, c.over, gone.ID()); err != nil {
 		return err
 	}
 	if err := c.empty(ctx, gone, held[0]); err != nil {
@@ -86,7 +86,7 @@ func tryRecreate(ctx context.Context, c *check) error {
 		return err
 	}
 	var event engram.Event
-	for e, err := range gone.subscribe(ctx, 0) {
+	for e, err := range gone.Subscribe(ctx, 0) {
 		if err != nil {
 			return err
 		}
@@ -95,17 +95,17 @@ func tryRecreate(ctx context.Context, c *check) error {
 		}
 	}
 	c.that(event.Seq == receipt.Seq && event.Kind == engram.Remembered && event.Memory != nil && event.Memory.Content == m.Content,
-		"the stream of space %s, which took the id of a deleted one, begins with %s %q at seq %d", gone.id(), event.Kind, event.IDs, event.Seq)
-	got, err := gone.associations(ctx, memoryID(0))
+		"the stream of space %s, which took the id of a deleted one, begins with %s %q at seq %d", gone.ID(), event.Kind, event.IDs, event.Seq)
+	got, err := gone.Associations(ctx, memoryID(0))
 	if err != nil {
 		return err
 	}
-	c.that(len(got) == 0, "space %s, which took the id of a deleted one, has its associations: %v", gone.id(), got)
+	c.that(len(got) == 0, "space %s, which took the id of a deleted one, has its associations: %v", gone.ID(), got)
 	if err := c.holds(ctx, gone, map[string]string{m.ID: m.Content}, "after it took the id of a deleted one"); err != nil {
 		return err
 	}
 	for i, s := range made[1:] {
-		if err := c.holds(ctx, s, held[i+1], "after %s was deleted and made again", gone.id()); err != nil {
+		if err := c.holds(ctx, s, held[i+1], "after %s was deleted and made again", gone.ID()); err != nil {
 			return err
 		}
 	}
@@ -116,28 +116,28 @@ func tryRecreate(ctx context.Context, c *check) error {
 // nothing of what the one before it held.
 func (c *check) empty(ctx context.Context, s space, before map[string]string) error {
 	for j := range len(before) {
-		_, err := s.lookup(ctx, memoryID(j))
-		c.refused(err, engram.ErrMemoryNotFound, "a lookup of %q in space %s, which took the id of a deleted one that had it,", memoryID(j), s.id())
-		_, err = s.associations(ctx, memoryID(j))
-		c.refused(err, engram.ErrMemoryNotFound, "listing the associations of %q in space %s, which took the id of a deleted one that had it,", memoryID(j), s.id())
-		recall, err := s.recall(ctx, engram.Cue{Text: before[memoryID(j)]})
+		_, err := s.Lookup(ctx, memoryID(j))
+		c.refused(err, engram.ErrMemoryNotFound, "a lookup of %q in space %s, which took the id of a deleted one that had it,", memoryID(j), s.ID())
+		_, err = s.Associations(ctx, memoryID(j))
+		c.refused(err, engram.ErrMemoryNotFound, "listing the associations of %q in space %s, which took the id of a deleted one that had it,", memoryID(j), s.ID())
+		recall, err := s.Recall(ctx, engram.Cue{Text: before[memoryID(j)]})
 		if err != nil {
 			return err
 		}
-		c.that(len(recall.Recollections) == 0, "a recall in space %s, which took the id of a deleted one, gives %d memories of it", s.id(), len(recall.Recollections))
+		c.that(len(recall.Recollections) == 0, "a recall in space %s, which took the id of a deleted one, gives %d memories of it", s.ID(), len(recall.Recollections))
 	}
-	info, err := c.over.info(ctx, s.id())
+	info, err := c.over.Info(ctx, s.ID())
 	if err != nil {
 		return err
 	}
-	c.that(info.Memories == 0 && info.Bytes == 0, "space %s, which took the id of a deleted one, counts %d memories", s.id(), info.Memories)
+	c.that(info.Memories == 0 && info.Bytes == 0, "space %s, which took the id of a deleted one, counts %d memories", s.ID(), info.Memories)
 	return c.holds(ctx, s, nil, "after it took the id of a deleted one")
 }
 
 // absent counts comparisons that no path reaches the space.
 func (c *check) absent(ctx context.Context, s space, when string) {
 	for _, probe := range spaceProbes() {
-		c.refused(probe.ask(ctx, c.over, s), engram.ErrSpaceNotFound, "%s, to %s space %s", when, probe.what, s.id())
+		c.refused(probe.ask(ctx, c.over, s), engram.ErrSpaceNotFound, "%s, to %s space %s", when, probe.what, s.ID())
 	}
 }
 
@@ -146,7 +146,7 @@ func tryStaleHandle(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
-	id := made[0].id()
+	id := made[0].ID()
 	stale, err := c.over.(*library).registry.Get(ctx, id)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func tryStaleCursor(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
-	id := made[0].id()
+	id := made[0].ID()
 	var cursor string
 	for life := range 2 {
 		if _, err := c.fill(ctx, made); err != nil {
@@ -204,17 +204,17 @@ func tryRename(ctx context.Context, c *check) error {
 		return err
 	}
 	from, to := made[0], c.over.space(c.run.spaces.next(1)[0])
-	c.refused(c.over.rename(ctx, from.id(), made[1].id()), engram.ErrSpaceExists, "renaming space %s to %s, which exists,", from.id(), made[1].id())
-	if err := c.run.spaces.rename(ctx, c.over, from.id(), to.id()); err != nil {
+	c.refused(c.over.Rename(ctx, from.ID(), made[1].ID()), engram.ErrSpaceExists, "renaming space %s to %s, which exists,", from.ID(), made[1].ID())
+	if err := c.run.spaces.rename(ctx, c.over, from.ID(), to.ID()); err != nil {
 		return err
 	}
 	c.absent(ctx, from, "after it was renamed")
 	for i, s := range []space{to, made[1], made[2]} {
-		if err := c.holds(ctx, s, held[i], "after %s was renamed to %s", from.id(), to.id()); err != nil {
+		if err := c.holds(ctx, s, held[i], "after %s was renamed to %s", from.ID(), to.ID()); err != nil {
 			return err
 		}
-		m, err := s.lookup(ctx, memoryID(0))
-		c.that(err == nil && m.Space == s.id(), "after %s was renamed to %s, a memory of space %s says that it is of %q", from.id(), to.id(), s.id(), m.Space)
+		m, err := s.Lookup(ctx, memoryID(0))
+		c.that(err == nil && m.Space == s.ID(), "after %s was renamed to %s, a memory of space %s says that it is of %q", from.ID(), to.ID(), s.ID(), m.Space)
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func tryForget(ctx context.Context, c *check) error {
 	}
 	forgetful, id := made[0], memoryID(0)
 	lost := held[0][id]
-	if _, err := forgetful.forget(ctx, id); err != nil {
+	if _, err := forgetful.Forget(ctx, []string{id}); err != nil {
 		return err
 	}
 	delete(held[0], id)
@@ -238,7 +238,7 @@ func tryForget(ctx context.Context, c *check) error {
 		return err
 	}
 	for i, s := range made {
-		if err := c.holds(ctx, s, held[i], "after space %s forgot %q", forgetful.id(), id); err != nil {
+		if err := c.holds(ctx, s, held[i], "after space %s forgot %q", forgetful.ID(), id); err != nil {
 			return err
 		}
 	}
@@ -247,10 +247,10 @@ func tryForget(ctx context.Context, c *check) error {
 
 // forgotten counts comparisons that a forgotten memory is on no path.
 func (c *check) forgotten(ctx context.Context, s space, id, content, when string) error {
-	_, err := s.lookup(ctx, id)
-	c.refused(err, engram.ErrMemoryNotFound, "%s, a lookup of a memory that space %s forgot", when, s.id())
+	_, err := s.Lookup(ctx, id)
+	c.refused(err, engram.ErrMemoryNotFound, "%s, a lookup of a memory that space %s forgot", when, s.ID())
 	for _, cue := range []engram.Cue{{Text: content, Limit: 50}, {IDs: []string{id}, Limit: 50}} {
-		recall, err := s.recall(ctx, cue)
+		recall, err := s.Recall(ctx, cue)
 		if err != nil {
 			return err
 		}
@@ -258,19 +258,19 @@ func (c *check) forgotten(ctx context.Context, s space, id, content, when string
 		for _, m := range recalled(recall) {
 			back = back || m.ID == id || m.Content == content
 		}
-		c.that(!back, "%s, a recall gives the memory %q that space %s forgot", when, id, s.id())
+		c.that(!back, "%s, a recall gives the memory %q that space %s forgot", when, id, s.ID())
 	}
-	text, err := s.export(ctx)
+	text, err := exported(ctx, s)
 	if err != nil {
 		return err
 	}
-	c.that(!strings.Contains(text, content), "%s, an export holds the memory %q that space %s forgot", when, id, s.id())
-	info, err := c.over.info(ctx, s.id())
+	c.that(!strings.Contains(text, content), "%s, an export holds the memory %q that space %s forgot", when, id, s.ID())
+	info, err := c.over.Info(ctx, s.ID())
 	if err != nil {
 		return err
 	}
 	shown := false
-	for event, err := range s.subscribe(ctx, 0) {
+	for event, err := range s.Subscribe(ctx, 0) {
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func (c *check) forgotten(ctx context.Context, s space, id, content, when string
 			break
 		}
 	}
-	c.that(!shown, "%s, an event shows the memory %q that space %s forgot", when, id, s.id())
+	c.that(!shown, "%s, an event shows the memory %q that space %s forgot", when, id, s.ID())
 	return nil
 }
 
@@ -292,32 +292,32 @@ type spaceProbe struct {
 func spaceProbes() []spaceProbe {
 	return []spaceProbe{
 		{"look up in", func(ctx context.Context, _ transport, s space) error {
-			_, err := s.lookup(ctx, memoryID(0))
+			_, err := s.Lookup(ctx, memoryID(0))
 			return err
 		}},
 		{"list", func(ctx context.Context, _ transport, s space) error {
-			_, err := collect(s.memories(ctx, engram.Filter{}))
+			_, err := collect(s.Memories(ctx, engram.Filter{}))
 			return err
 		}},
 		{"recall in", func(ctx context.Context, _ transport, s space) error {
-			_, err := s.recall(ctx, engram.Cue{Text: words()[0]})
+			_, err := s.Recall(ctx, engram.Cue{Text: words()[0]})
 			return err
 		}},
 		{"forget in", func(ctx context.Context, _ transport, s space) error {
-			_, err := s.forget(ctx, memoryID(0))
+			_, err := s.Forget(ctx, []string{memoryID(0)})
 			return err
 		}},
 		{"associate in", func(ctx context.Context, _ transport, s space) error {
-			_, err := s.associate(ctx, engram.Association{From: memoryID(0), To: memoryID(1), Weight: 1})
+			_, err := s.Associate(ctx, engram.Association{From: memoryID(0), To: memoryID(1), Weight: 1})
 			return err
 		}},
 		{"list the associations in", func(ctx context.Context, _ transport, s space) error {
-			_, err := s.associations(ctx, memoryID(0))
+			_, err := s.Associations(ctx, memoryID(0))
 			return err
 		}},
 		{"subscribe to", func(ctx context.Context, _ transport, s space) error { _, err := firstOf(ctx, s, 0); return err }},
-		{"export", func(ctx context.Context, _ transport, s space) error { _, err := s.export(ctx); return err }},
-		{"describe", func(ctx context.Context, over transport, s space) error { _, err := over.info(ctx, s.id()); return err }},
+		{"export", func(ctx context.Context, _ transport, s space) error { _, err := exported(ctx, s); return err }},
+		{"describe", func(ctx context.Context, over transport, s space) error { _, err := over.Info(ctx, s.ID()); return err }},
 	}
 }
 
@@ -331,26 +331,26 @@ func tryUnknownSpaces(ctx context.Context, c *check) error {
 		return err
 	}
 	never := c.over.space(c.run.spaces.next(1)[0])
-	if err := c.run.spaces.remove(ctx, c.over, made[0].id()); err != nil {
+	if err := c.run.spaces.remove(ctx, c.over, made[0].ID()); err != nil {
 		return err
 	}
-	if err := c.run.spaces.rename(ctx, c.over, made[1].id(), c.run.spaces.next(1)[0]); err != nil {
+	if err := c.run.spaces.rename(ctx, c.over, made[1].ID(), c.run.spaces.next(1)[0]); err != nil {
 		return err
 	}
 	probes := append(spaceProbes(),
-		spaceProbe{"delete", func(ctx context.Context, over transport, s space) error { return over.remove(ctx, s.id()) }},
+		spaceProbe{"delete", func(ctx context.Context, over transport, s space) error { return over.Delete(ctx, s.ID()) }},
 		spaceProbe{"rename", func(ctx context.Context, over transport, s space) error {
-			return over.rename(ctx, s.id(), c.run.spaces.next(1)[0])
+			return over.Rename(ctx, s.ID(), c.run.spaces.next(1)[0])
 		}})
 	for _, probe := range probes {
 		nowhere := probe.ask(ctx, c.over, never)
 		c.refused(nowhere, engram.ErrSpaceNotFound, "to %s a space that was never made", probe.what)
 		for what, s := range map[string]space{"deleted": made[0], "renamed away": made[1]} {
 			c.alike(fmt.Sprintf("to %s a space that was %s and one that was never made", probe.what, what),
-				answerOf(probe.ask(ctx, c.over, s), string(s.id())), answerOf(nowhere, string(never.id())))
+				answerOf(probe.ask(ctx, c.over, s), string(s.ID())), answerOf(nowhere, string(never.ID())))
 		}
 	}
-	_, err = c.over.info(ctx, never.id())
+	_, err = c.over.Info(ctx, never.ID())
 	c.refused(err, engram.ErrSpaceNotFound, "after it was asked for, describing a space that was never made")
 	return nil
 }

@@ -71,7 +71,7 @@ func (c *check) askPolitely(ctx context.Context, polite []space, when string) []
 			for n := range politeRequests {
 				began := time.Now()
 				err := askOnce(ctx, s, n)
-				if c.that(err == nil, "%s, request %d of space %s: %s", when, n, s.id(), answerOf(err)) {
+				if c.that(err == nil, "%s, request %d of space %s: %s", when, n, s.ID(), answerOf(err)) {
 					took[i] = append(took[i], float64(time.Since(began))/float64(time.Millisecond))
 				}
 			}
@@ -90,7 +90,7 @@ func askOnce(ctx context.Context, s space, n int) error {
 		_, err := s.remember(ctx, engram.Memory{ID: memoryID(n % 20), Content: fmt.Sprintf("A polite memory of a %s.", words()[n%16])}, write{})
 		return err
 	}
-	_, err := s.recall(ctx, engram.Cue{Text: words()[n%16]})
+	_, err := s.Recall(ctx, engram.Cue{Text: words()[n%16]})
 	return err
 }
 
@@ -102,8 +102,8 @@ func floodSpace(ctx context.Context, s space, flood int) {
 		for i := range batch {
 			batch[i] = engram.Memory{ID: fmt.Sprintf("flood-%d-%d", flood, i), Content: fmt.Sprintf("Noise %d about the %s.", n, words()[(n+i)%16])}
 		}
-		if _, err := s.rememberBatch(ctx, batch); err == nil {
-			_, _ = s.recall(ctx, engram.Cue{Text: words()[n%16], Limit: engram.MaxLimit})
+		if _, err := s.RememberBatch(ctx, batch); err == nil {
+			_, _ = s.Recall(ctx, engram.Cue{Text: words()[n%16], Limit: engram.MaxLimit})
 		}
 	}
 }

@@ -89,7 +89,7 @@ func trySelectors(ctx context.Context, c *check) error {
 	for i, s := range c.stage.spaces {
 		for _, r := range readRequests() {
 			byPath := r
-			byPath.path = scoped(s.id(), strings.TrimPrefix(r.path, "/v1"))
+			byPath.path = scoped(s.ID(), strings.TrimPrefix(r.path, "/v1"))
 			byPath.header = map[string]string{requestIDHeader: "verify"} // which a problem repeats
 			want, err := server.ask(ctx, byPath)
 			if err != nil {
@@ -100,13 +100,13 @@ func trySelectors(ctx context.Context, c *check) error {
 			for _, by := range selectors(r.body != "") {
 				asked := r
 				asked.header = map[string]string{requestIDHeader: "verify"}
-				by.name(&asked, string(s.id()))
+				by.name(&asked, string(s.ID()))
 				got, err := server.ask(ctx, asked)
 				if err != nil {
 					return err
 				}
 				c.that(got.public() == want.public(), "%s %s with space %s named by %s is not answered as by path: %s, and %s",
-					r.method, r.path, s.id(), by.what, short(got.public()), short(want.public()))
+					r.method, r.path, s.ID(), by.what, short(got.public()), short(want.public()))
 			}
 		}
 	}
@@ -124,12 +124,12 @@ func tryRoutedWrites(ctx context.Context, c *check) error {
 		for n, by := range selectors(true) {
 			m := engram.Memory{ID: fmt.Sprintf("by-%d", n), Content: fmt.Sprintf("For space %d by %s.", i, by.what)}
 			r := unscoped(http.MethodPost, "/memories", fmt.Sprintf(`{"id":%s,"content":%s}`, quoted(m.ID), quoted(m.Content)))
-			by.name(&r, string(s.id()))
+			by.name(&r, string(s.ID()))
 			got, err := server.ask(ctx, r)
 			if err != nil {
 				return err
 			}
-			c.that(got.status == http.StatusCreated, "a write with space %s named by %s: %s", s.id(), by.what, answerOf(got.problem()))
+			c.that(got.status == http.StatusCreated, "a write with space %s named by %s: %s", s.ID(), by.what, answerOf(got.problem()))
 			held[i][m.ID] = m.Content
 		}
 	}
@@ -148,7 +148,7 @@ func tryDisagreement(ctx context.Context, c *check) error {
 	}
 	server := c.over.(*web)
 	all := selectors(true)
-	one, other := string(pair[0].id()), string(pair[1].id())
+	one, other := string(pair[0].ID()), string(pair[1].ID())
 	refuse := func(r request, what string) error {
 		got, err := server.ask(ctx, r)
 		if err != nil {
@@ -160,7 +160,7 @@ func tryDisagreement(ctx context.Context, c *check) error {
 	}
 	const body = `{"id":"stray","content":"Nobody knows where to."}`
 	for i, first := range all {
-		r := request{method: http.MethodPost, path: scoped(pair[0].id(), "/memories"), header: map[string]string{}, body: body}
+		r := request{method: http.MethodPost, path: scoped(pair[0].ID(), "/memories"), header: map[string]string{}, body: body}
 		first.name(&r, other)
 		if err := refuse(r, "one space by its path and another by "+first.what); err != nil {
 			return err
@@ -197,7 +197,7 @@ func tryFallback(ctx context.Context, c *check) error {
 		said := got.header.Get("Engram-Space-Fallback")
 		c.that(said == string(engram.DefaultSpace) || reasonOf(got.problem()) == "space-required",
 			"%s %s, which names no space, is answered with status %d and does not say that it means the default space: %q", r.method, r.path, got.status, said)
-		r.header["X-Engram-Memory-Space"] = string(c.stage.spaces[0].id())
+		r.header["X-Engram-Memory-Space"] = string(c.stage.spaces[0].ID())
 		if got, err = server.ask(ctx, r); err != nil {
 			return err
 		}
@@ -230,15 +230,15 @@ func tryMetadata(ctx context.Context, c *check) error {
 		return server.memories.Lookup(ctx, &engramv1.LookupRequest{MemorySpaceId: field, Id: memoryID(0)})
 	}
 	for i, s := range c.stage.spaces {
-		other := string(c.stage.spaces[(i+1)%len(c.stage.spaces)].id())
+		other := string(c.stage.spaces[(i+1)%len(c.stage.spaces)].ID())
 		want := c.stage.memory(i, 0).Content
 		for _, key := range []string{"x-engram-memory-space", "x-memory-space"} {
-			got, err := lookup("", key, string(s.id()))
-			c.that(err == nil && got.GetMemory().GetContent() == want, "a lookup with the metadata %s: %s gives %q, %v", key, s.id(), short(got.GetMemory().GetContent()), err)
-			got, err = lookup(string(s.id()), key, string(s.id()))
-			c.that(err == nil && got.GetMemory().GetContent() == want, "a lookup that names space %s twice gives %q, %v", s.id(), short(got.GetMemory().GetContent()), err)
-			got, err = lookup(string(s.id()), key, other)
-			c.that(reasonOf(err) == "space-ambiguous", "a lookup in space %s with the metadata %s: %s gives %q, %v", s.id(), key, other, short(got.GetMemory().GetContent()), err)
+			got, err := lookup("", key, string(s.ID()))
+			c.that(err == nil && got.GetMemory().GetContent() == want, "a lookup with the metadata %s: %s gives %q, %v", key, s.ID(), short(got.GetMemory().GetContent()), err)
+			got, err = lookup(string(s.ID()), key, string(s.ID()))
+			c.that(err == nil && got.GetMemory().GetContent() == want, "a lookup that names space %s twice gives %q, %v", s.ID(), short(got.GetMemory().GetContent()), err)
+			got, err = lookup(string(s.ID()), key, other)
+			c.that(reasonOf(err) == "space-ambiguous", "a lookup in space %s with the metadata %s: %s gives %q, %v", s.ID(), key, other, short(got.GetMemory().GetContent()), err)
 		}
 	}
 	return nil
@@ -247,7 +247,7 @@ func tryMetadata(ctx context.Context, c *check) error {
 // tryRPCFallback is tryFallback over gRPC.
 func tryRPCFallback(ctx context.Context, c *check) error {
 	server := c.over.(*rpc)
-	for _, space := range []engram.SpaceID{"", c.stage.spaces[0].id()} {
+	for _, space := range []engram.SpaceID{"", c.stage.spaces[0].ID()} {
 		var header metadata.MD
 		_, err := server.memories.Lookup(ctx, &engramv1.LookupRequest{
 			MemorySpaceId: string(space), Id: canaryOf(c.random.Uint64(), 0),

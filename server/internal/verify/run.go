@@ -207,7 +207,7 @@ func (r *run) dial(key string) ([]transport, error) {
 // ready asks each transport for a space that nobody has: a server answers that.
 func (r *run) ready(ctx context.Context) error {
 	for _, over := range r.transports {
-		_, err := over.info(ctx, r.spaces.next(1)[0])
+		_, err := over.Info(ctx, r.spaces.next(1)[0])
 		if err != nil && !errors.Is(err, engram.ErrSpaceNotFound) {
 			return fmt.Errorf("%w: the server does not answer over %s as it should: %w", ErrConfig, over.name(), err)
 		}

@@ -143,11 +143,11 @@ func TestOnlyOwnSpacesAreRemoved(t *testing.T) {
 	require.ErrorIs(t, s.rename(t.Context(), over, "verify-other", "verify-new"), ErrNotOurs)
 	made, err := s.make(t.Context(), over, 2)
 	require.NoError(t, err)
-	require.ErrorIs(t, s.rename(t.Context(), over, made[0].id(), "verify-other"), ErrNotOurs)
+	require.ErrorIs(t, s.rename(t.Context(), over, made[0].ID(), "verify-other"), ErrNotOurs)
 	left, err := s.cleanUp(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, left)
-	ids, err := collect(over.spaces(t.Context()))
+	ids, err := collect(over.Spaces(t.Context(), ""))
 	require.NoError(t, err)
 	require.Equal(t, []engram.SpaceID{"verify-other"}, ids)
 }

@@ -140,7 +140,7 @@ func (s *spaces) remove(ctx context.Context, over transport, id engram.SpaceID) 
 	if !s.isOwned(id) {
 		return fmt.Errorf("delete %s: %w", id, ErrNotOurs)
 	}
-	err := over.remove(ctx, id)
+	err := over.Delete(ctx, id)
 	if err == nil || errors.Is(err, engram.ErrSpaceNotFound) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -156,7 +156,7 @@ func (s *spaces) rename(ctx context.Context, over transport, from, to engram.Spa
 	if !s.isOwned(from) {
 		return fmt.Errorf("rename %s: %w", from, ErrNotOurs)
 	}
-	err := over.rename(ctx, from, to)
+	err := over.Rename(ctx, from, to)
 	if errors.Is(err, engram.ErrSpaceExists) {
 		return fmt.Errorf("%w: %s", ErrNotOurs, to)
 	}

@@ -41,15 +41,15 @@ func buildStage(ctx context.Context, spaces *spaces, over transport, seed uint64
 		for j := range batch {
 			batch[j] = s.memory(i, j)
 		}
-		if _, err := space.rememberBatch(ctx, batch); err != nil {
-			return nil, fmt.Errorf("fill space %s over %s: %w", space.id(), over.name(), err)
+		if _, err := space.RememberBatch(ctx, batch); err != nil {
+			return nil, fmt.Errorf("fill space %s over %s: %w", space.ID(), over.name(), err)
 		}
 		if _, err := space.remember(ctx, s.alone(i), write{}); err != nil {
-			return nil, fmt.Errorf("fill space %s over %s: %w", space.id(), over.name(), err)
+			return nil, fmt.Errorf("fill space %s over %s: %w", space.ID(), over.name(), err)
 		}
 		for j := range stageMemories {
-			if _, err := space.associate(ctx, s.association(i, j)); err != nil {
-				return nil, fmt.Errorf("associate in space %s over %s: %w", space.id(), over.name(), err)
+			if _, err := space.Associate(ctx, s.association(i, j)); err != nil {
+				return nil, fmt.Errorf("associate in space %s over %s: %w", space.ID(), over.name(), err)
 			}
 		}
 	}
@@ -131,7 +131,7 @@ func (s *stage) association(i, j int) engram.Association {
 func (s *stage) foreign(i int, text string) engram.SpaceID {
 	for k, canary := range s.canaries {
 		if k != i && strings.Contains(text, canary) {
-			return s.spaces[k].id()
+			return s.spaces[k].ID()
 		}
 	}
 	return ""
@@ -140,7 +140,7 @@ func (s *stage) foreign(i int, text string) engram.SpaceID {
 // own counts a comparison: that all these memories, which the i-th space gave,
 // are its own.
 func (c *check) own(i int, what string, memories []engram.Memory) bool {
-	here := c.stage.spaces[i].id()
+	here := c.stage.spaces[i].ID()
 	for _, m := range memories {
 		if other := c.stage.foreign(i, m.ID+m.Content); other != "" {
 			return c.that(false, "%s in space %s gives memory %q of space %s", what, here, m.ID, other)

@@ -57,11 +57,11 @@ func (c *check) tenantProbes() []spaceProbe {
 		spaceProbe{"remember in", func(ctx context.Context, over transport, s space) error {
 			_, err := s.remember(ctx, engram.Memory{ID: "intruder", Content: "Not from here."}, write{})
 			if err == nil {
-				c.run.spaces.own(s.id(), c.over) // it may have been made by that
+				c.run.spaces.own(s.ID(), c.over) // it may have been made by that
 			}
 			return err
 		}},
-		spaceProbe{"delete", func(ctx context.Context, over transport, s space) error { return over.remove(ctx, s.id()) }},
+		spaceProbe{"delete", func(ctx context.Context, over transport, s space) error { return over.Delete(ctx, s.ID()) }},
 	)
 }
 
@@ -75,13 +75,13 @@ func tryForeignSpace(ctx context.Context, c *check) error {
 		if err != nil {
 			return err
 		}
-		there := t.over.space(foreign[0].id())
+		there := t.over.space(foreign[0].ID())
 		nowhere := t.over.space(c.run.spaces.next(1)[0])
 		for _, probe := range c.tenantProbes() {
 			one, other := probe.ask(ctx, t.over, there), probe.ask(ctx, t.over, nowhere)
-			c.that(one != nil, "key %s may %s space %s, which is outside of its scope", t.ID, probe.what, there.id())
+			c.that(one != nil, "key %s may %s space %s, which is outside of its scope", t.ID, probe.what, there.ID())
 			c.alike(fmt.Sprintf("key %s, to %s a space outside of its scope and one that does not exist,", t.ID, probe.what),
-				answerOf(one, string(there.id())), answerOf(other, string(nowhere.id())))
+				answerOf(one, string(there.ID())), answerOf(other, string(nowhere.ID())))
 		}
 		if err := c.holds(ctx, foreign[0], held[0], "after key %s tried everything", t.ID); err != nil {
 			return err
@@ -96,19 +96,19 @@ func tryTenantListing(ctx context.Context, c *check) error {
 		if err != nil {
 			return err
 		}
-		listed, err := collect(t.over.spaces(ctx))
+		listed, err := collect(t.over.Spaces(ctx, ""))
 		if err != nil {
 			return err
 		}
 		found, foreign := false, engram.SpaceID("")
 		for _, id := range listed {
-			found = found || id == own.id()
+			found = found || id == own.ID()
 			if !t.sees(id) {
 				foreign = id
 			}
 		}
 		c.that(foreign == "", "the listing of key %s has space %s, which is outside of its scope", t.ID, foreign)
-		c.that(found, "the listing of key %s does not have space %s", t.ID, own.id())
+		c.that(found, "the listing of key %s does not have space %s", t.ID, own.ID())
 	}
 	return nil
 }
@@ -126,14 +126,14 @@ func tryVerbs(ctx context.Context, c *check) error {
 				c.run.spaces.own(id, c.over)
 			}
 			c.that(reasonOf(err) == "forbidden", "creating a space by key %s, which may not administer: %s", t.ID, answerOf(err))
-			err = t.over.remove(ctx, own.id())
+			err = t.over.Delete(ctx, own.ID())
 			c.that(reasonOf(err) == "forbidden", "deleting a space by key %s, which may not administer: %s", t.ID, answerOf(err))
 		}
 		if t.verbs&auth.Write == 0 {
-			_, err := own.forget(ctx, memoryID(0))
+			_, err := own.Forget(ctx, []string{memoryID(0)})
 			c.that(reasonOf(err) == "forbidden", "forgetting by key %s, which may not write: %s", t.ID, answerOf(err))
 		}
-		if err := c.holds(ctx, c.over.space(own.id()), held, "after key %s tried what it may not", t.ID); err != nil {
+		if err := c.holds(ctx, c.over.space(own.ID()), held, "after key %s tried what it may not", t.ID); err != nil {
 			return err
 		}
 	}
@@ -155,12 +155,12 @@ func tryStrangers(ctx context.Context, c *check) error {
 			if over.name() != c.over.name() {
 				continue
 			}
-			there, nowhere := over.space(c.stage.spaces[0].id()), over.space(c.run.spaces.next(1)[0])
+			there, nowhere := over.space(c.stage.spaces[0].ID()), over.space(c.run.spaces.next(1)[0])
 			for _, probe := range spaceProbes() {
 				one, other := probe.ask(ctx, over, there), probe.ask(ctx, over, nowhere)
 				c.that(unauthenticated(one), "with %s, to %s a space: %s", what, probe.what, answerOf(one))
 				c.alike(fmt.Sprintf("with %s, to %s a space that is there and one that is not", what, probe.what),
-					answerOf(one, string(there.id())), answerOf(other, string(nowhere.id())))
+					answerOf(one, string(there.ID())), answerOf(other, string(nowhere.ID())))
 			}
 		}
 	}

@@ -32,15 +32,15 @@ type toolProbe struct {
 func toolProbes() []toolProbe {
 	return []toolProbe{
 		{"list", func(ctx context.Context, s space) error {
-			_, err := collect(s.memories(ctx, engram.Filter{}))
+			_, err := collect(s.Memories(ctx, engram.Filter{}))
 			return err
 		}},
 		{"recall", func(ctx context.Context, s space) error {
-			_, err := s.recall(ctx, engram.Cue{Text: words()[0]})
+			_, err := s.Recall(ctx, engram.Cue{Text: words()[0]})
 			return err
 		}},
 		{"forget", func(ctx context.Context, s space) error {
-			_, err := s.forget(ctx, memoryID(0))
+			_, err := s.Forget(ctx, []string{memoryID(0)})
 			return err
 		}},
 	}
@@ -52,16 +52,16 @@ func tryForeignByTools(ctx context.Context, c *check) error {
 			"only another space has": c.stage.alone((i + 1) % len(c.stage.spaces)).ID,
 			"nobody has":             "only-" + canaryOf(c.stage.seed, -1-i),
 		} {
-			recall, err := space.recall(ctx, engram.Cue{IDs: []string{id}})
+			recall, err := space.Recall(ctx, engram.Cue{IDs: []string{id}})
 			if err != nil {
 				return err
 			}
-			c.that(len(recall.Recollections) == 0, "in space %s, a recall of a memory that %s gives %d", space.id(), what, len(recall.Recollections))
-			receipt, err := space.forget(ctx, id)
+			c.that(len(recall.Recollections) == 0, "in space %s, a recall of a memory that %s gives %d", space.ID(), what, len(recall.Recollections))
+			receipt, err := space.Forget(ctx, []string{id})
 			if err != nil {
 				return err
 			}
-			c.that(receipt.Forgotten == 0, "in space %s, forgetting a memory that %s forgets %d", space.id(), what, receipt.Forgotten)
+			c.that(receipt.Forgotten == 0, "in space %s, forgetting a memory that %s forgets %d", space.ID(), what, receipt.Forgotten)
 		}
 	}
 	for i, space := range c.stage.spaces {
@@ -78,14 +78,14 @@ func (c *check) askedAlike(ctx context.Context, there, nowhere space, what strin
 	for _, probe := range append(toolProbes(), toolProbe{"remember", func(ctx context.Context, s space) error {
 		_, err := s.remember(ctx, engram.Memory{ID: "intruder", Content: "Not from here."}, write{})
 		if err == nil {
-			c.run.spaces.own(s.id(), c.over) // it may have been made by that
+			c.run.spaces.own(s.ID(), c.over) // it may have been made by that
 		}
 		return err
 	}}) {
 		one, other := probe.ask(ctx, there), probe.ask(ctx, nowhere)
-		c.that(one != nil, "the tool %s answers about %s, %s", probe.tool, what, there.id())
+		c.that(one != nil, "the tool %s answers about %s, %s", probe.tool, what, there.ID())
 		c.alike(fmt.Sprintf("the tool %s about %s and one that was never made", probe.tool, what),
-			answerOf(one, string(there.id())), answerOf(other, string(nowhere.id())))
+			answerOf(one, string(there.ID())), answerOf(other, string(nowhere.ID())))
 	}
 }
 
@@ -97,7 +97,7 @@ func tryUnknownByTools(ctx context.Context, c *check) error {
 	if _, err := c.fill(ctx, made); err != nil {
 		return err
 	}
-	if err := c.run.spaces.remove(ctx, c.over, made[0].id()); err != nil {
+	if err := c.run.spaces.remove(ctx, c.over, made[0].ID()); err != nil {
 		return err
 	}
 	never := c.over.space(c.run.spaces.next(1)[0])
@@ -105,7 +105,7 @@ func tryUnknownByTools(ctx context.Context, c *check) error {
 		c.refused(probe.ask(ctx, never), engram.ErrSpaceNotFound, "the tool %s about a space that was never made", probe.tool)
 	}
 	c.askedAlike(ctx, made[0], never, "a space that was deleted")
-	_, err = c.over.(*tools).web.info(ctx, never.id())
+	_, err = c.over.(*tools).web.Info(ctx, never.ID())
 	c.refused(err, engram.ErrSpaceNotFound, "after tools were called about it, describing a space that was never made")
 	return nil
 }
@@ -153,15 +153,15 @@ func tryBinding(ctx context.Context, c *check) error {
 	}
 	held := []map[string]string{{}, {}}
 	for i, s := range pair {
-		err := c.bound(ctx, s.id(), func(what string, call func(string, toolArguments, any) error) {
+		err := c.bound(ctx, s.ID(), func(what string, call func(string, toolArguments, any) error) {
 			var said toolAnswer
-			content := fmt.Sprintf("Of %s, by %s.", s.id(), what)
+			content := fmt.Sprintf("Of %s, by %s.", s.ID(), what)
 			err := call("remember", toolArguments{"id": what, "content": content}, &said)
-			c.that(err == nil && said.Space == s.id() && !said.Fallback, "a call of a session that %s binds to space %s is about %q, %s",
-				what, s.id(), said.Space, answerOf(err))
+			c.that(err == nil && said.Space == s.ID() && !said.Fallback, "a call of a session that %s binds to space %s is about %q, %s",
+				what, s.ID(), said.Space, answerOf(err))
 			held[i][what] = content
-			err = call("list", toolArguments{"space": s.id()}, &said)
-			c.that(err == nil && said.Space == s.id(), "a call that names the space %s of its session is about %q, %s", s.id(), said.Space, answerOf(err))
+			err = call("list", toolArguments{"space": s.ID()}, &said)
+			c.that(err == nil && said.Space == s.ID(), "a call that names the space %s of its session is about %q, %s", s.ID(), said.Space, answerOf(err))
 		})
 		if err != nil {
 			return err
@@ -180,11 +180,11 @@ func tryToolDisagreement(ctx context.Context, c *check) error {
 	if err != nil {
 		return err
 	}
-	err = c.bound(ctx, pair[0].id(), func(what string, call func(string, toolArguments, any) error) {
+	err = c.bound(ctx, pair[0].ID(), func(what string, call func(string, toolArguments, any) error) {
 		for tool, arguments := range map[string]toolArguments{
 			"remember": {"content": "Nobody knows where to."}, "recall": {"text": words()[0]}, "forget": {"ids": []string{memoryID(0)}}, "list": {},
 		} {
-			arguments["space"] = pair[1].id()
+			arguments["space"] = pair[1].ID()
 			err := call(tool, arguments, nil)
 			c.that(reasonOf(err) == "space-ambiguous", "a call of %s that names another space than %s is not refused as ambiguous: %s", tool, what, answerOf(err))
 		}
@@ -219,7 +219,7 @@ func tryToolFallback(ctx context.Context, c *check) error {
 	reason := reasonOf(err)
 	c.that(err == nil && said.Fallback && said.Space == engram.DefaultSpace || reason == "space-required" || reason == "space-not-found",
 		"a call that names no space does not say that it means the default one: it is about %q, %s", said.Space, answerOf(err))
-	id := c.stage.spaces[0].id()
+	id := c.stage.spaces[0].ID()
 	said = toolAnswer{}
 	err = c.over.(*tools).call(ctx, "recall", toolArguments{"space": id, "text": canaryOf(c.random.Uint64(), 0)}, &said)
 	c.that(err == nil && !said.Fallback && said.Space == id, "a call that names space %s is said to be about %q, %s", id, said.Space, answerOf(err))
@@ -236,7 +236,7 @@ func tryForeignByTenantTools(ctx context.Context, c *check) error {
 		if err != nil {
 			return err
 		}
-		c.askedAlike(ctx, t.over.space(foreign[0].id()), t.over.space(c.run.spaces.next(1)[0]), "a space outside of the scope of key "+t.ID)
+		c.askedAlike(ctx, t.over.space(foreign[0].ID()), t.over.space(c.run.spaces.next(1)[0]), "a space outside of the scope of key "+t.ID)
 		if err := c.holds(ctx, foreign[0], held[0], "after key %s called every tool", t.ID); err != nil {
 			return err
 		}

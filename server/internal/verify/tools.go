@@ -56,11 +56,11 @@ func (t *tools) close() error {
 }
 
 // info describes a space that the tools know.
-func (t *tools) info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
+func (t *tools) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
 	if err := t.call(ctx, "list", toolArguments{"space": id, "limit": 1}, nil); err != nil {
 		return engram.SpaceInfo{}, err
 	}
-	return t.web.info(ctx, id)
+	return t.web.Info(ctx, id)
 }
 
 func (t *tools) space(id engram.SpaceID) space { return toolSpace{webSpace{t.Space(id), t.web}, t} }
@@ -164,7 +164,7 @@ func (s toolSpace) remember(ctx context.Context, m engram.Memory, how write) (en
 	if how.version != "" {
 		return engram.Receipt{}, errors.New("a tool writes under no condition")
 	}
-	arguments := toolArguments{"space": s.id(), "content": m.Content}
+	arguments := toolArguments{"space": s.ID(), "content": m.Content}
 	if m.ID != "" {
 		arguments["id"] = m.ID
 	}
@@ -207,7 +207,7 @@ func filterArguments(f engram.Filter) toolArguments {
 // list returns one page, each memory of the space that the tool says it is of.
 func (s toolSpace) list(ctx context.Context, f engram.Filter, cursor string, limit int) ([]engram.Memory, string, error) {
 	arguments := filterArguments(f)
-	arguments["space"], arguments["limit"] = s.id(), limit
+	arguments["space"], arguments["limit"] = s.ID(), limit
 	if cursor != "" {
 		arguments["cursor"] = cursor
 	}
@@ -230,7 +230,7 @@ func (s toolSpace) page(ctx context.Context, cursor string, limit int) ([]engram
 	return s.list(ctx, engram.Filter{}, cursor, limit)
 }
 
-func (s toolSpace) memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
+func (s toolSpace) Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
 	return func(yield func(engram.Memory, error) bool) {
 		for cursor := ""; ; {
 			page, next, err := s.list(ctx, f, cursor, toolPage)
@@ -250,9 +250,9 @@ func (s toolSpace) memories(ctx context.Context, f engram.Filter) iter.Seq2[engr
 	}
 }
 
-func (s toolSpace) recall(ctx context.Context, cue engram.Cue) (recall engram.Recall, err error) {
+func (s toolSpace) Recall(ctx context.Context, cue engram.Cue) (recall engram.Recall, err error) {
 	arguments := filterArguments(cue.Filter)
-	arguments["space"] = s.id()
+	arguments["space"] = s.ID()
 	if cue.Text != "" {
 		arguments["text"] = cue.Text
 	}
@@ -281,9 +281,9 @@ func (s toolSpace) recall(ctx context.Context, cue engram.Cue) (recall engram.Re
 	return recall, nil
 }
 
-func (s toolSpace) forget(ctx context.Context, ids ...string) (engram.ForgetReceipt, error) {
+func (s toolSpace) Forget(ctx context.Context, ids []string) (engram.ForgetReceipt, error) {
 	var receipt engram.ForgetReceipt
-	return receipt, s.tools.call(ctx, "forget", toolArguments{"space": s.id(), "ids": ids}, &receipt)
+	return receipt, s.tools.call(ctx, "forget", toolArguments{"space": s.ID(), "ids": ids}, &receipt)
 }
 
 // alsoOverTools are the assertions for which the tools are one transport more: all

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
 
@@ -24,32 +25,34 @@ const (
 )
 
 // transport is one way to reach the spaces of an installation, with one
-// credential. It is safe for concurrent use.
+// credential. It is safe for concurrent use. Its exported methods are those of
+// the clients, which a transport has by embedding one.
 type transport interface {
 	name() string
 	create(ctx context.Context, id engram.SpaceID) error
-	info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error)
-	spaces(ctx context.Context) iter.Seq2[engram.SpaceID, error]
-	rename(ctx context.Context, from, to engram.SpaceID) error
-	remove(ctx context.Context, id engram.SpaceID) error
+	Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error)
+	Spaces(ctx context.Context, after engram.SpaceID) iter.Seq2[engram.SpaceID, error]
+	Rename(ctx context.Context, from, to engram.SpaceID) error
+	Delete(ctx context.Context, id engram.SpaceID) error
 	// space returns a handle without asking whether there is such a space.
 	space(id engram.SpaceID) space
 }
 
-// space is one space over one transport. Its methods do what those of
+// space is one space over one transport. Its exported methods do what those of
 // [engram.Space] do.
 type space interface {
-	id() engram.SpaceID
+	ID() engram.SpaceID
+	RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error)
+	Lookup(ctx context.Context, id string) (engram.Memory, error)
+	Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error]
+	Recall(ctx context.Context, cue engram.Cue) (engram.Recall, error)
+	Forget(ctx context.Context, ids []string) (engram.ForgetReceipt, error)
+	Associate(ctx context.Context, a engram.Association) (engram.Receipt, error)
+	Associations(ctx context.Context, id string) ([]engram.Association, error)
+	Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error]
+	Export(ctx context.Context, dst io.Writer) (uint64, error)
+
 	remember(ctx context.Context, m engram.Memory, how write) (engram.Receipt, error)
-	rememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error)
-	lookup(ctx context.Context, id string) (engram.Memory, error)
-	memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error]
-	recall(ctx context.Context, cue engram.Cue) (engram.Recall, error)
-	forget(ctx context.Context, ids ...string) (engram.ForgetReceipt, error)
-	associate(ctx context.Context, a engram.Association) (engram.Receipt, error)
-	associations(ctx context.Context, id string) ([]engram.Association, error)
-	subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error]
-	export(ctx context.Context) (string, error)
 	// version returns what names the space's present state in write.version.
 	version(ctx context.Context) (string, error)
 }
@@ -63,6 +66,13 @@ type write struct {
 // pager is a space whose listings have cursors.
 type pager interface {
 	page(ctx context.Context, cursor string, limit int) (memories []engram.Memory, next string, err error)
+}
+
+// exported returns the space's export.
+func exported(ctx context.Context, s space) (string, error) {
+	var text strings.Builder
+	_, err := s.Export(ctx, &text)
+	return text.String(), err
 }
 
 // collect reads an iterator to its end.
