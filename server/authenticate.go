@@ -16,8 +16,7 @@ import (
 // Where a request may show a key or token.
 const (
 	authorizationHeader = "Authorization"
-	keyHeader           = "X-API-Key"
-	keyHeaderField      = "X-Api-Key" // as net/http keeps it: another form is converted with each use
+	keyHeader           = "X-Api-Key" // as net/http keeps it: another form is converted with each use
 )
 
 const bearerScheme = "bearer"
@@ -71,7 +70,7 @@ func (s *Server) limitCaller(p *auth.Principal) error {
 
 // credentialsOf reads what the request shows.
 func credentialsOf(r *http.Request) (auth.Credentials, error) {
-	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeaderField), certificateOf(r.TLS))
+	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeader), certificateOf(r.TLS))
 }
 
 // credentialsIn reads the values of the two headers, or metadata. More than one

@@ -30,7 +30,7 @@ func withToken(ctx context.Context, token string) context.Context {
 	if token == "" {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, strings.ToLower(authorizationHeader), "Bearer "+token)
+	return metadata.AppendToOutgoingContext(ctx, authorizationMetadata, "Bearer "+token)
 }
 
 // messageOf returns an empty message of the name.

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -64,9 +63,9 @@ func (d *grpcDriver) address(ctx context.Context, t *isolationTenant, space stri
 	t.turn++
 	switch t.turn % 3 {
 	case 0:
-		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(spaceHeader), space)
+		ctx = metadata.AppendToOutgoingContext(ctx, spaceMetadata, space)
 	case 1:
-		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(spaceHeaderAlias), space)
+		ctx = metadata.AppendToOutgoingContext(ctx, spaceMetadataAlias, space)
 	default:
 		m := request.ProtoReflect()
 		m.Set(m.Descriptor().Fields().ByName(spaceField), protoreflect.ValueOfString(space))
@@ -75,7 +74,7 @@ func (d *grpcDriver) address(ctx context.Context, t *isolationTenant, space stri
 }
 
 func (d *grpcDriver) withKey(ctx context.Context, space string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+d.key(space))
+	return metadata.AppendToOutgoingContext(ctx, authorizationMetadata, "Bearer "+d.key(space))
 }
 
 // shownMessage is every byte of a message. Details of a failure are messages in

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -63,7 +62,7 @@ func (e *grpcEvents) close() { e.cancel() }
 // probe asks for what is not the tenant's, in every way that a client has.
 func (d *grpcDriver) probe(t *isolationTenant, op *ni.Op) string {
 	key := d.withKey(context.Background(), op.Space)
-	named := metadata.AppendToOutgoingContext(key, strings.ToLower(spaceHeader), op.Space)
+	named := metadata.AppendToOutgoingContext(key, spaceMetadata, op.Space)
 	text := ""
 	ask := func(ctx context.Context, method string, request, answer proto.Message) {
 		shown, _ := d.invoke(ctx, method, request, answer)

@@ -95,7 +95,7 @@ var (
 	}
 	kindUnauthenticated = kind{
 		slug: "unauthenticated", status: http.StatusUnauthorized, title: "Not authenticated",
-		hint: "Send a valid key as Authorization: Bearer KEY or as " + keyHeader + ". The server's operator makes one with engram key create.",
+		hint: "Send a valid key as Authorization: Bearer KEY or as X-API-Key. The server's operator makes one with engram key create.",
 	}
 	kindForbidden = kind{
 		slug: "forbidden", status: http.StatusForbidden, title: "Not allowed",

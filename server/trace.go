@@ -21,8 +21,6 @@ import (
 // tables, statuses, and the space where it may exist. What a client wrote, beside
 // the ids of its own trace, is in none.
 
-const traceparentHeader = "traceparent"
-
 // Names of attributes: those that OpenTelemetry has, and our own.
 const (
 	attributeMethod     = "http.request.method"
@@ -48,7 +46,7 @@ func (s *Server) traceRequest(r *http.Request, rt route) (*http.Request, trace.S
 		return r, trace.SpanFromContext(r.Context())
 	}
 	method := methodLabel(r.Method)
-	ctx, span := s.options.Traces.Start(r.Context(), method+" "+rt.path, r.Header.Values(traceparentHeader))
+	ctx, span := s.options.Traces.Start(r.Context(), method+" "+rt.path, r.Header.Values(tracing.Traceparent))
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String(attributeTransport, transportHTTP),
@@ -109,7 +107,7 @@ func (s *Server) traceCall(ctx context.Context, method string) (context.Context,
 		return ctx, trace.SpanFromContext(ctx)
 	}
 	name := strings.TrimPrefix(method, "/")
-	ctx, span := s.options.Traces.Start(ctx, name, metadata.ValueFromIncomingContext(ctx, traceparentHeader))
+	ctx, span := s.options.Traces.Start(ctx, name, metadata.ValueFromIncomingContext(ctx, tracing.Traceparent))
 	if span.IsRecording() {
 		service, rpc, _ := strings.Cut(name, "/")
 		span.SetAttributes(

@@ -146,7 +146,7 @@ func (s span) requireChildOf(t *testing.T, trace, parent string) {
 func TestTracesOfHTTP(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
-	require.Equal(t, 201, f.call("POST", "/v1/spaces/alpha/memories", `{"content":"x"}`, traceparentHeader, callerParent).status)
+	require.Equal(t, 201, f.call("POST", "/v1/spaces/alpha/memories", `{"content":"x"}`, tracing.Traceparent, callerParent).status)
 	require.Equal(t, 404, f.call("GET", "/v1/spaces/made-up/memories/some-id", "").status)
 	require.Equal(t, 404, f.call("BREW", "/not/a/route", "").status)
 	spans := f.flush()
@@ -173,7 +173,7 @@ func TestTracesOfHTTP(t *testing.T) {
 func TestTracesOfGRPC(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
-	ctx := metadata.AppendToOutgoingContext(t.Context(), traceparentHeader, callerParent)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), tracing.Traceparent, callerParent)
 	_, err := f.memories.Remember(ctx, &engramv1.RememberRequest{MemorySpaceId: "alpha", Memory: &engramv1.Memory{Content: "x"}})
 	require.NoError(t, err)
 	_, err = f.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "none"})
@@ -204,7 +204,7 @@ func TestTracesOfTools(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
 	live := httptest.NewServer(f.server)
-	c := f.connect(live, "", traceparentHeader, callerParent)
+	c := f.connect(live, "", tracing.Traceparent, callerParent)
 	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "x"})
 	c.refused("space-not-found", "recall", arguments{"space": "made-up", "text": "x"})
 	live.Close()
@@ -280,7 +280,7 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 	f.create("alpha")
 	live := httptest.NewServer(f.server)
 	headers := []string{
-		keyHeader, secret, traceparentHeader, callerParent, "tracestate", "canary=canary", "baggage", "canary=canary",
+		keyHeader, secret, tracing.Traceparent, callerParent, "tracestate", "canary=canary", "baggage", "canary=canary",
 		requestIDHeader, "canary", idempotencyHeader, "canary", "User-Agent", "canary",
 	}
 	const memory = `{"id":"canary","content":"canary","episode":"canary","attributes":{"canary":"canary"}}`
@@ -305,7 +305,7 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "canary", "id": "canary"})
 	ok[recallResult](c, "recall", arguments{"space": "alpha", "text": "canary"})
 	c.refused("space-not-found", "recall", arguments{"space": "canary", "text": "canary"})
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", secret, traceparentHeader, callerParent, "tracestate", "canary=canary", "canary", "canary")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), keyMetadata, secret, tracing.Traceparent, callerParent, "tracestate", "canary=canary", "canary", "canary")
 	_, err = f.memories.Remember(ctx, &engramv1.RememberRequest{MemorySpaceId: "alpha", Memory: &engramv1.Memory{Content: "canary", Id: "canary"}})
 	require.NoError(t, err)
 	_, err = f.memories.Lookup(ctx, &engramv1.LookupRequest{MemorySpaceId: "canary", Id: "canary"})
@@ -324,10 +324,10 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 func TestTraceRatio(t *testing.T) {
 	f := newTraced(t, Options{}, 0)
 	f.call("GET", "/readyz", "")
-	f.call("GET", "/openapi.json", "", traceparentHeader, callerParent)
-	f.call("GET", "/v1/stats", "", traceparentHeader, strings.TrimSuffix(callerParent, "1")+"0")
-	f.call("GET", "/v1/spaces", "", traceparentHeader, "no traceparent")
-	f.call("GET", "/v1/spaces/alpha", "", traceparentHeader, callerParent, traceparentHeader, callerParent)
+	f.call("GET", "/openapi.json", "", tracing.Traceparent, callerParent)
+	f.call("GET", "/v1/stats", "", tracing.Traceparent, strings.TrimSuffix(callerParent, "1")+"0")
+	f.call("GET", "/v1/spaces", "", tracing.Traceparent, "no traceparent")
+	f.call("GET", "/v1/spaces/alpha", "", tracing.Traceparent, callerParent, tracing.Traceparent, callerParent)
 	spans := f.flush()
 	require.Len(t, spans, 1)
 	spans["GET /openapi.json"].requireChildOf(t, callerTrace, callerSpan)

@@ -29,12 +29,15 @@ const (
 )
 
 const (
-	tracesPath  = "/v1/traces" // of an endpoint without a path
-	protocol    = "http/protobuf"
-	scope       = "github.com/engramdb/engram/server"
-	flushBound  = 5 * time.Second // for the spans that are left when a server ends
-	traceparent = "traceparent"
+	tracesPath = "/v1/traces" // of an endpoint without a path
+	protocol   = "http/protobuf"
+	scope      = "github.com/engramdb/engram/server"
+	flushBound = 5 * time.Second // for the spans that are left when a server ends
 )
+
+// Traceparent is the field of a request that names the caller's span (W3C Trace
+// Context).
+const Traceparent = "traceparent"
 
 // Config says where spans go and which. The zero value sends none.
 type Config struct {
@@ -174,17 +177,17 @@ func (t *Tracer) Close() error {
 	return nil
 }
 
-// Start begins the span of a request. The values of its field traceparent (W3C
-// Trace Context) name the caller's span, of which it becomes a child; the caller's
-// other fields, tracestate and baggage, are not read: what they hold would be
-// sent with the span. The context that is returned carries the span. Without a
-// tracer, and where the trace is not sent, the span records nothing.
+// Start begins the span of a request. The values of its field [Traceparent] name
+// the caller's span, of which it becomes a child; the caller's other fields,
+// tracestate and baggage, are not read: what they hold would be sent with the span.
+// The context that is returned carries the span. Without a tracer, and where the
+// trace is not sent, the span records nothing.
 func (t *Tracer) Start(ctx context.Context, name string, parents []string) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, trace.SpanFromContext(ctx)
 	}
 	if len(parents) == 1 {
-		carrier := propagation.MapCarrier{traceparent: parents[0]}
+		carrier := propagation.MapCarrier{Traceparent: parents[0]}
 		ctx = propagation.TraceContext{}.Extract(ctx, carrier)
 	}
 	return t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
