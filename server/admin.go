@@ -45,7 +45,7 @@ func (s *Server) settle(x *exchange) error {
 }
 
 func (s *Server) checkpoint(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *Server) checkpoint(x *exchange) error {
 // verify answers with the report also where it names damage: that is what was
 // asked for.
 func (s *Server) verify(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Server) verify(x *exchange) error {
 
 // contentStats answers with what depends on nothing but the space.
 func (s *Server) contentStats(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Server) contentStats(x *exchange) error {
 // operatorStats answers with what depends on the registry around the space. It
 // wakes nothing: whether the space sleeps is part of the answer.
 func (s *Server) operatorStats(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -142,15 +142,7 @@ func (s *Server) configure(x *exchange) error {
 	if err := s.decode(x, &body, maxSpaceBody); err != nil {
 		return err
 	}
-	id, err := s.selectSpace(x, body.MemorySpaceID)
-	if err != nil {
-		return err
-	}
-	space, err := s.registry.Get(x.r.Context(), id)
-	if err != nil {
-		return err
-	}
-	options, err := s.writeOptions(x, space)
+	space, options, err := s.selectWritten(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ type associationsAnswer struct {
 }
 
 func (s *Server) listAssociations(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}

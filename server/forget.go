@@ -12,7 +12,7 @@ import (
 const maxForgetBody = 8 * engram.MaxForgetIDs * engram.MaxIDBytes
 
 func (s *Server) forgetOne(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -57,11 +57,7 @@ func (s *Server) forgetMany(x *exchange) error {
 // selectWritten returns the space of a write that does not create it, and how
 // the header says that it is to be written.
 func (s *Server) selectWritten(x *exchange, inBody *string) (*engram.Space, []engram.WriteOption, error) {
-	id, err := s.selectSpace(x, inBody)
-	if err != nil {
-		return nil, nil, err
-	}
-	space, err := s.registry.Get(x.r.Context(), id)
+	space, err := s.selectHandle(x, inBody)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ func (s *Server) listMemories(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}

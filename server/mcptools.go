@@ -184,11 +184,7 @@ func toolRemember(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.selectSpace(x, arguments.Space)
-	if err != nil {
-		return nil, err
-	}
-	space, err := s.spaceToWrite(x, id)
+	space, err := s.selectToWrite(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +215,7 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err := decodeArguments(raw, &arguments); err != nil {
 		return nil, err
 	}
-	space, err := s.toolHandle(x, arguments.Space)
+	space, err := s.selectHandle(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -239,15 +235,6 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	return result, nil
 }
 
-// toolHandle returns the space that a call means. It must exist.
-func (s *Server) toolHandle(x *exchange, named *string) (*engram.Space, error) {
-	id, err := s.selectSpace(x, named)
-	if err != nil {
-		return nil, err
-	}
-	return s.registry.Get(x.r.Context(), id)
-}
-
 func toolForget(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	var arguments forgetArguments
 	if err := decodeArguments(raw, &arguments); err != nil {
@@ -257,7 +244,7 @@ func toolForget(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	space, err := s.toolHandle(x, arguments.Space)
+	space, err := s.selectHandle(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +271,7 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	case limit > maxPageMemories:
 		return nil, &engram.LimitError{What: "limit", Got: int64(limit), Max: maxPageMemories}
 	}
-	space, err := s.toolHandle(x, arguments.Space)
+	space, err := s.selectHandle(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}

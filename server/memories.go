@@ -48,11 +48,7 @@ func (s *Server) remember(x *exchange) error {
 	if body.Memories != nil && !reflect.ValueOf(body.Memory).IsZero() {
 		return refuse(kindMalformed, "memories: give either a batch or the fields of one memory")
 	}
-	id, err := s.selectSpace(x, body.MemorySpaceID)
-	if err != nil {
-		return err
-	}
-	space, err := s.spaceToWrite(x, id)
+	space, err := s.selectToWrite(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}
@@ -75,14 +71,18 @@ func (s *Server) remember(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header().Set("Location", spacePath(id)+"/memories/"+url.PathEscape(receipt.ID))
+	x.w.Header().Set("Location", spacePath(x.space)+"/memories/"+url.PathEscape(receipt.ID))
 	return x.answer(http.StatusCreated, receipt)
 }
 
-// spaceToWrite returns the space for a write, the only request that may create
+// selectToWrite returns the space for a write, the only request that may create
 // one, and only if the server was told so. What the header says wrong is refused
 // before that.
-func (s *Server) spaceToWrite(x *exchange, id engram.SpaceID) (*engram.Space, error) {
+func (s *Server) selectToWrite(x *exchange, inBody *string) (*engram.Space, error) {
+	id, err := s.selectSpace(x, inBody)
+	if err != nil {
+		return nil, err
+	}
 	if err := checkWriteHeader(x.r); err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (s *Server) getToWrite(ctx context.Context, id engram.SpaceID) (*engram.Spa
 }
 
 func (s *Server) lookup(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
@@ -130,11 +130,7 @@ func (s *Server) putMemory(x *exchange) error {
 	default:
 		return refuse(kindMalformed, "id: is not the one of the path")
 	}
-	id, err := s.selectSpace(x, body.MemorySpaceID)
-	if err != nil {
-		return err
-	}
-	space, err := s.spaceToWrite(x, id)
+	space, err := s.selectToWrite(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}
@@ -157,11 +153,7 @@ func (s *Server) recall(x *exchange) error {
 	if err := s.decode(x, &body, maxRecallBody); err != nil {
 		return err
 	}
-	id, err := s.selectSpace(x, body.MemorySpaceID)
-	if err != nil {
-		return err
-	}
-	space, err := s.registry.Get(x.r.Context(), id)
+	space, err := s.selectHandle(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}

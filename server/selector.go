@@ -94,9 +94,10 @@ func (s *Server) resolve(
 	return id, false, nil
 }
 
-// selectHandle returns the space that a request without a body means. It must exist.
-func (s *Server) selectHandle(x *exchange) (*engram.Space, error) {
-	id, err := s.selectSpace(x, nil)
+// selectHandle returns the space that the request means, whose id selectSpace
+// returns. It must exist.
+func (s *Server) selectHandle(x *exchange, inBody *string) (*engram.Space, error) {
+	id, err := s.selectSpace(x, inBody)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func (s *Server) streamEvents(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}

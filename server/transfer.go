@@ -21,7 +21,7 @@ const (
 // answered with a problem. After that only the connection can say so: it is
 // aborted, and neither the body nor the compression in it has an end.
 func (s *Server) exportSpace(x *exchange) error {
-	space, err := s.selectHandle(x)
+	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
