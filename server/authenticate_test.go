@@ -269,21 +269,32 @@ func TestClientCertificates(t *testing.T) {
 	require.Equal(t, 401, ask(&tls.ConnectionState{}))
 }
 
+// revocable returns a key with a scope, on a ring that is read from a file, and
+// what revokes it there.
+func revocable(t *testing.T, scope string) (ring *auth.Keyring, token string, revoke func()) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keys.json")
+	scopes, err := auth.ParseScopes([]string{scope})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	put := func() {
+		require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
+	}
+	put()
+	ring, err = auth.OpenKeyring(path, zap.NewNop())
+	require.NoError(t, err)
+	t.Cleanup(func() { ring.Close() })
+	return ring, token, func() {
+		key.Revoked = time.Now()
+		put()
+	}
+}
+
 // TestRevocationEndsStreams: the next message of a stream whose key was revoked
 // is its end, and one that is idle ends without a message.
 func TestRevocationEndsStreams(t *testing.T) {
 	for _, idle := range []bool{false, true} {
-		path := filepath.Join(t.TempDir(), "keys.json")
-		scopes, err := auth.ParseScopes([]string{"alpha:read"})
-		require.NoError(t, err)
-		key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-		put := func() {
-			require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
-		}
-		put()
-		ring, err := auth.OpenKeyring(path, zap.NewNop())
-		require.NoError(t, err)
-		defer ring.Close()
+		ring, token, revoke := revocable(t, "alpha:read")
 		f := newFixture(t, Options{Auth: &auth.Gate{Keys: ring}})
 		space := f.create("alpha")
 		web := httptest.NewServer(f.server)
@@ -303,8 +314,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 		for lines.Scan() && !strings.Contains(lines.Text(), "before") {
 			continue
 		}
-		key.Revoked = time.Now()
-		put()
+		revoke()
 		if !idle {
 			remember("after")
 		}

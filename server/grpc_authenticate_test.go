@@ -5,14 +5,12 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -166,17 +164,7 @@ func TestRPCFallbackIsSaidToWhoIsRefused(t *testing.T) {
 
 // TestRPCStreamEndsWithTheKey: a key that is revoked ends what it has open.
 func TestRPCStreamEndsWithTheKey(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	scopes, err := auth.ParseScopes([]string{"alpha:read,write"})
-	require.NoError(t, err)
-	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	put := func() {
-		require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
-	}
-	put()
-	ring, err := auth.OpenKeyring(path, zap.NewNop())
-	require.NoError(t, err)
-	defer ring.Close()
+	ring, token, revoke := revocable(t, "alpha:read,write")
 	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}})
 	w.create("alpha")
 	ctx := withToken(t.Context(), token)
@@ -197,8 +185,7 @@ func TestRPCStreamEndsWithTheKey(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, answer.GetFailure())
 
-	key.Revoked = time.Now()
-	put()
+	revoke()
 	for err == nil {
 		_, err = events.Recv()
 	}
