@@ -11,9 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-
 	ni "github.com/engramdb/engram/internal/noninterference"
 )
 
@@ -44,7 +41,7 @@ type libraryDriver struct {
 	fs   *memoryFS
 	opts Options
 	r    *Registry
-	logs lockedBuffer
+	logs ni.Log
 
 	creating sync.Mutex // guards identity: who is being created
 	identity identity
@@ -67,28 +64,10 @@ type subscription struct {
 	last uint64
 }
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (*lockedBuffer) Sync() error { return nil }
-
-// stepTime is the clock of a run.
-type stepTime func() time.Time
-
-func (c stepTime) Now() time.Time { return c() }
-
 func newLibraryDriver(m *memoryFS, opts Options, now func() time.Time) *libraryDriver {
 	d := &libraryDriver{fs: m, opts: opts, deleted: make(map[int]*Space), stalled: make(map[int][]func())}
-	d.opts.Clock = stepTime(now)
-	d.opts.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "m"}), &d.logs, zapcore.DebugLevel))
+	d.opts.Clock = ni.Clock(now)
+	d.opts.Logger = d.logs.Logger()
 	d.opts.seams.newIdentity = func() (identity, error) { return d.identity, nil }
 	d.open()
 	return d
@@ -483,7 +462,7 @@ func (d *libraryDriver) Close() ni.Remains {
 	if d.a != nil && !d.killed {
 		remains.Files = d.files()
 	}
-	remains.Shared = map[string]string{"the log": d.logs.b.String()}
+	remains.Shared = map[string]string{"the log": d.logs.String()}
 	return remains
 }
 

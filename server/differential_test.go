@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
+	ni "github.com/engramdb/engram/internal/noninterference"
 	"github.com/engramdb/engram/server/client"
 	"github.com/engramdb/engram/server/internal/httpclient"
 )
@@ -166,7 +167,7 @@ func newStage(t *testing.T, over string) *stage {
 
 func (s *stage) open() {
 	var err error
-	s.registry, err = engram.Open(s.dir, engram.Options{JournalBytes: 1 << 20, Clock: stepTime(func() time.Time { return s.now })})
+	s.registry, err = engram.Open(s.dir, engram.Options{JournalBytes: 1 << 20, Clock: ni.Clock(func() time.Time { return s.now })})
 	require.NoError(s.t, err)
 	s.close = func() {}
 	f := &fixture{t: s.t, registry: s.registry, server: New(s.registry, Options{})}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -20,8 +19,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/engramdb/engram"
 	ni "github.com/engramdb/engram/internal/noninterference"
@@ -68,7 +65,7 @@ type isolationHost struct {
 	dir   string
 	now   func() time.Time
 	serve func(*Server, context.Context, net.Listener) error
-	logs  lockedBuffer
+	logs  ni.Log
 	seen  string // metrics of the servers before
 	spans *traceSink
 
@@ -93,25 +90,6 @@ type isolationTokens struct {
 	incarnation string
 }
 
-// lockedBuffer is a log.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (*lockedBuffer) Sync() error { return nil }
-
-// stepTime is the clock of a run.
-type stepTime func() time.Time
-
-func (c stepTime) Now() time.Time { return c() }
-
 func newIsolationHost(
 	room *isolationRoom, now func() time.Time, serve func(*Server, context.Context, net.Listener) error,
 ) *isolationHost {
@@ -131,10 +109,10 @@ func orPanic(err error) {
 }
 
 func (h *isolationHost) start() {
-	logger := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "m"}), &h.logs, zapcore.DebugLevel))
+	logger := h.logs.Logger()
 	var err error
 	h.registry, err = engram.Open(h.dir, engram.Options{
-		JournalBytes: 1 << 20, Clock: stepTime(h.now), Logger: logger,
+		JournalBytes: 1 << 20, Clock: ni.Clock(h.now), Logger: logger,
 	})
 	orPanic(err)
 	h.tracer, err = tracing.Open(context.Background(), tracing.Config{Endpoint: h.spans.URL, Ratio: 1}, logger)
@@ -170,7 +148,7 @@ func (h *isolationHost) stop() {
 func (h *isolationHost) remains() map[string]string {
 	orPanic(os.RemoveAll(h.dir))
 	h.spans.Close()
-	return map[string]string{"the log": h.logs.b.String(), "the metrics": h.seen, "the traces": h.spans.bytes()}
+	return map[string]string{"the log": h.logs.String(), "the metrics": h.seen, "the traces": h.spans.bytes()}
 }
 
 // key of the tenant whose space it is.

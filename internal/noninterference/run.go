@@ -24,6 +24,12 @@ type Layer struct {
 	Open func(now func() time.Time) Driver
 }
 
+// Clock is the clock of an instance: what [Layer.Open] is given.
+type Clock func() time.Time
+
+// Now returns the time.
+func (c Clock) Now() time.Time { return c() }
+
 // Driver puts operations to one instance of a layer.
 type Driver interface {
 	// Do does op and returns what its tenant is shown: all of the answer, or the
