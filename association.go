@@ -103,18 +103,7 @@ func (s *Space) Dissociate(ctx context.Context, a Association, opts ...WriteOpti
 
 // associate commits a; a weight of 0 removes it.
 func (s *Space) associate(ctx context.Context, a Association, o writeOptions) (Receipt, error) {
-	op := operation{kind: opAssociate, association: a}
-	hash := newPayloadHash(opAssociate, o)
-	hash.add(encodeOperation(&op))
-	op.storedAt = s.registry.Clock.Now().UnixNano()
-	w, err := s.write(ctx, []operation{op}, hash, o)
-	switch {
-	case err != nil:
-		return Receipt{}, err
-	case w.replayed.seq != 0:
-		return Receipt{Seq: w.replayed.seq}, nil
-	}
-	return Receipt{Seq: w.seq}, nil
+	return s.writeOne(ctx, operation{kind: opAssociate, association: a}, o)
 }
 
 // Associations returns the associations of the memory of that id: first those

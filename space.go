@@ -461,8 +461,13 @@ func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOpt
 	if err != nil {
 		return Receipt{}, err
 	}
-	op := operation{kind: opConfigure, config: cfg.canonical()}
-	hash := newPayloadHash(opConfigure, o)
+	return s.writeOne(ctx, operation{kind: opConfigure, config: cfg.canonical()}, o)
+}
+
+// writeOne commits an operation whose receipt is a seq alone. A retry has it
+// again, but for the time.
+func (s *Space) writeOne(ctx context.Context, op operation, o writeOptions) (Receipt, error) {
+	hash := newPayloadHash(op.kind, o)
 	hash.add(encodeOperation(&op))
 	op.storedAt = s.registry.Clock.Now().UnixNano()
 	w, err := s.write(ctx, []operation{op}, hash, o)
