@@ -19,6 +19,7 @@ import (
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/client"
 	"github.com/engramdb/engram/server/internal/httpclient"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // contractCase is an operation, and what comes of it whichever way it is asked
@@ -184,7 +185,7 @@ func (c *contractRun) outcome(t *testing.T, of contractCase) (contractOutcome, b
 }
 
 func (c *contractRun) carryOut(t *testing.T, of contractCase) (any, error) {
-	if _, library := c.partyRegistry.(libraryRegistry); library && of.fault != nil {
+	if _, library := c.partyRegistry.(*local.Registry); library && of.fault != nil {
 		return nil, of.fault
 	}
 	return of.do(t.Context(), c)
@@ -284,8 +285,9 @@ func openParty(t *testing.T, name, dir string, options engram.Options, fault err
 	}
 	switch name {
 	case "library":
-		c.partyRegistry = libraryRegistry{registry}
-		c.space = func(id engram.SpaceID) partySpace { return librarySpace{registry, id} }
+		library := &local.Registry{Registry: registry}
+		c.partyRegistry = library
+		c.space = func(id engram.SpaceID) partySpace { return library.Space(id) }
 	case "http":
 		live := httptest.NewServer(f.server)
 		t.Cleanup(live.Close)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/httpclient"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // backend is what the commands work on: a data directory, or a running server.
@@ -58,105 +59,13 @@ func (b serverBackend) space(_ context.Context, id engram.SpaceID) (memorySpace,
 }
 
 // directory is a data directory that this process has open.
-type directory struct{ *engram.Registry }
-
-func (d directory) Spaces(_ context.Context, after engram.SpaceID) iter.Seq2[engram.SpaceID, error] {
-	return func(yield func(engram.SpaceID, error) bool) {
-		for id := range d.Registry.Spaces(after) {
-			if !yield(id, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (d directory) Create(ctx context.Context, id engram.SpaceID, config engram.SpaceConfig) (engram.SpaceInfo, error) {
-	if _, err := d.Registry.Create(ctx, id, config); err != nil {
-		return engram.SpaceInfo{}, err
-	}
-	return d.Info(ctx, id)
-}
-
-func (d directory) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (engram.SpaceInfo, error) {
-	if _, err := d.Registry.Import(ctx, id, src); err != nil {
-		return engram.SpaceInfo{}, err
-	}
-	return d.Info(ctx, id)
-}
+type directory struct{ *local.Registry }
 
 func (d directory) space(ctx context.Context, id engram.SpaceID) (memorySpace, error) {
-	space, err := d.Get(ctx, id)
-	if err != nil {
+	if _, err := d.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	return directorySpace{space}, nil
-}
-
-// directorySpace is a space of a directory.
-type directorySpace struct{ *engram.Space }
-
-func (s directorySpace) Remember(ctx context.Context, m engram.Memory, requestID string) (engram.Receipt, error) {
-	if requestID == "" {
-		return s.Space.Remember(ctx, m)
-	}
-	return s.Space.Remember(ctx, m, engram.RequestID(requestID))
-}
-
-func (s directorySpace) RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram.Receipt, error) {
-	return s.Space.RememberBatch(ctx, ms)
-}
-
-func (s directorySpace) Forget(ctx context.Context, ids []string) (engram.ForgetReceipt, error) {
-	return s.Space.Forget(ctx, ids)
-}
-
-func (s directorySpace) ForgetWhere(ctx context.Context, f engram.Filter, dryRun bool) (engram.ForgetReceipt, error) {
-	if !dryRun {
-		return s.Space.ForgetWhere(ctx, f)
-	}
-	var receipt engram.ForgetReceipt
-	for _, err := range s.Memories(ctx, f) {
-		if err != nil {
-			return receipt, err
-		}
-		receipt.Forgotten++
-	}
-	receipt.Seq = s.Space.Stats().Content.Seq
-	return receipt, nil
-}
-
-func (s directorySpace) Associate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
-	return s.Space.Associate(ctx, a)
-}
-
-func (s directorySpace) Dissociate(ctx context.Context, a engram.Association) (engram.Receipt, error) {
-	return s.Space.Dissociate(ctx, a)
-}
-
-func (s directorySpace) Configure(ctx context.Context, change func(*engram.SpaceConfig)) (engram.Receipt, error) {
-	config := s.Info().Config // nobody else has the directory
-	change(&config)
-	return s.Space.Configure(ctx, config)
-}
-
-func (s directorySpace) Stats(ctx context.Context) (engram.SpaceStats, error) {
-	// Reading anything wakes the space: only then its figures are the last ones.
-	for _, err := range s.Memories(ctx, engram.Filter{}) {
-		if err != nil {
-			return engram.SpaceStats{}, err
-		}
-		break
-	}
-	return s.Space.Stats(), nil
-}
-
-// Verify reports damage as what was asked for, as the server does.
-func (s directorySpace) Verify(ctx context.Context) (engram.VerifyReport, error) {
-	report, err := s.Space.Verify(ctx)
-	if len(report.Damage) > 0 {
-		return report, nil
-	}
-	return report, err
+	return d.Space(id), nil
 }
 
 // withBackend opens what the command line names for the duration of work.
@@ -166,7 +75,7 @@ func (a *app) withBackend(how access, work func(backend) error) error {
 		return err
 	}
 	if address == "" {
-		return a.withRegistry(how, func(registry *engram.Registry) error { return work(directory{registry}) })
+		return a.withRegistry(how, func(registry *engram.Registry) error { return work(directory{&local.Registry{Registry: registry}}) })
 	}
 	transport, err := a.shown.transport(address)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/internal/strictjson"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // file writes lines to a file and returns its name.
@@ -130,20 +131,21 @@ func TestImportOfLargeMemories(t *testing.T) {
 	vector := `{"content":"v","embedding":[1` + strings.Repeat(",1", engram.MaxDimension-1) + `]}`
 	const contents, vectors = 8, 400
 	lines := strings.Repeat(content+"\n", contents) + strings.Repeat(vector+"\n", vectors)
-	im := importer{space: directorySpace{space}}
+	im := importer{space: space}
 	require.NoError(t, im.run(t.Context(), strings.NewReader(lines), 1))
 	require.Equal(t, contents+vectors, im.result.Stored)
 	require.Less(t, registry.Stats().Frames, uint64(40))
 }
 
-func openSpace(t *testing.T) (*engram.Registry, *engram.Space) {
+func openSpace(t *testing.T) (*local.Registry, local.Space) {
 	t.Helper()
-	registry, err := engram.Open(t.TempDir(), engram.Options{})
+	opened, err := engram.Open(t.TempDir(), engram.Options{})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, registry.Close()) })
-	space, err := registry.Create(t.Context(), "alpha", engram.SpaceConfig{})
+	t.Cleanup(func() { require.NoError(t, opened.Close()) })
+	registry := &local.Registry{Registry: opened}
+	_, err = registry.Create(t.Context(), "alpha", engram.SpaceConfig{})
 	require.NoError(t, err)
-	return registry, space
+	return registry, registry.Space("alpha")
 }
 
 // TestImportReportsAReadError: what was read before it is stored.
@@ -151,7 +153,7 @@ func TestImportReportsAReadError(t *testing.T) {
 	_, space := openSpace(t)
 	broken := errors.New("broken pipe")
 	src := iotest.OneByteReader(strings.NewReader(`{"content":"x"}` + "\n"))
-	im := importer{space: directorySpace{space}}
+	im := importer{space: space}
 	err := im.run(t.Context(), readers{src, iotest.ErrReader(broken)}, 1)
 	require.ErrorIs(t, err, broken)
 	require.Equal(t, 1, im.result.Stored)

@@ -147,7 +147,7 @@ func tryStaleHandle(ctx context.Context, c *check) error {
 		return err
 	}
 	id := made[0].ID()
-	stale, err := c.over.(*library).registry.Get(ctx, id)
+	stale, err := c.over.(*library).Get(ctx, id)
 	if err != nil {
 		return err
 	}

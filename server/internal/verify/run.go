@@ -147,11 +147,8 @@ func (r *run) open(ctx context.Context) error {
 		}
 		r.spaces = newSpaces("", r.config.nonce)
 		r.embedded, r.transports = embedded, []transport{embedded}
-		r.closers = append(r.closers, func() error { return embedded.registry.Close() })
-		r.mayKill = r.config.Child != nil
-		for range embedded.registry.Spaces("") {
-			r.mayKill = false
-		}
+		r.closers = append(r.closers, func() error { return embedded.Close() })
+		r.mayKill = r.config.Child != nil && embedded.Stats().Spaces == 0
 		return nil
 	}
 	keys, err := rolesOf(r.config.Keys)
