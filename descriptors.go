@@ -105,7 +105,8 @@ func (r *Registry) freeDescriptors() bool {
 		if freed == sleepAtOnce {
 			break
 		}
-		// The caller may hold another space's locks: never wait for this one's.
+		// The caller may hold the journal's lock and another space's: never wait for
+		// this one's. Falling asleep, it waits for neither.
 		if s.mu.TryLock() {
 			s.sleepLocked()
 			if s.awake.Load() == nil {

@@ -429,7 +429,7 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 	a, deleted := r.awake[inc], r.tombstones[inc]
 	r.mu.Unlock()
 	if a != nil {
-		return a.settle()
+		return a.settleInUse()
 	}
 	if deleted {
 		return 0, errDropped
@@ -445,11 +445,19 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 	if a.identity.incarnation != inc {
 		return 0, errHomeless
 	}
-	seq, err := a.settle()
+	seq, err := a.settleInUse()
 	if err == nil {
 		s.sleep()
 	}
 	return seq, err
+}
+
+// settleInUse is settle for who does not use the space otherwise: it must not be put
+// to sleep, which settles it too, for the descriptors that this opens.
+func (a *awake) settleInUse() (uint64, error) {
+	a.uses.Add(1)
+	defer a.uses.Add(-1)
+	return a.settle()
 }
 
 // home finds the space of the incarnation: under the id that the journal
