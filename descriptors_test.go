@@ -176,3 +176,23 @@ func TestOutOfDescriptorsInSettling(t *testing.T) {
 	require.NoError(t, r.Close())
 	require.Zero(t, scarce.open.Load())
 }
+
+// With no space to put to sleep, the spares are what the journal and a space's own
+// files are written with.
+func TestOutOfDescriptorsWithEverySpaceInUse(t *testing.T) {
+	r, scarce, spaces := withoutDescriptors(t)
+	for _, s := range spaces {
+		_, err := s.use(background)
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Settle(background))
+	for _, s := range spaces {
+		remember(t, s, Memory{ID: "n", Content: "is there too"})
+		require.NoError(t, s.Checkpoint(background))
+	}
+	require.NoError(t, r.Settle(background))
+	require.Empty(t, r.Stats().Stopped)
+	require.NoError(t, r.Close())
+	require.LessOrEqual(t, scarce.most.Load(), scarce.limit)
+	require.Zero(t, scarce.open.Load())
+}
