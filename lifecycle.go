@@ -220,8 +220,8 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone() != nil || s.ID() != id {
-		return &SpaceNotFoundError{Space: id}
+	if err := s.missing(id); err != nil {
+		return err
 	}
 	a := s.awake.Load()
 	if a != nil {
@@ -359,8 +359,8 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone() != nil || s.ID() != from {
-		return &SpaceNotFoundError{Space: from}
+	if err := s.missing(from); err != nil {
+		return err
 	}
 	claim := newSpace(r, to)
 	claim.creating = make(chan struct{})

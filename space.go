@@ -58,6 +58,19 @@ func (s *Space) gone() error {
 	return nil
 }
 
+// missing returns why the handle, which was found under the id, does not lead to its
+// space any more, or nil. Of a deletion that may not hold nobody is told that it does.
+func (s *Space) missing(id SpaceID) error {
+	gone := s.gone()
+	switch {
+	case gone == nil && s.ID() == id:
+		return nil
+	case gone == nil || errors.Is(gone, ErrSpaceDeleted):
+		return &SpaceNotFoundError{Space: id}
+	}
+	return gone
+}
+
 // awaitCreation returns when the space's creator has finished.
 func (s *Space) awaitCreation(ctx context.Context) error {
 	if s.creating != nil {
