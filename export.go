@@ -43,8 +43,8 @@ func (e *exportEmbedder) validate() error {
 	if e == nil {
 		return nil
 	}
-	if e.Dimension < MinDimension || e.Dimension > MaxDimension {
-		return &LimitError{What: "dimension of the embedder", Got: int64(e.Dimension), Max: MaxDimension}
+	if err := validateEmbedderDimension(e.Dimension); err != nil {
+		return err
 	}
 	return validateEmbedderID(e.ID)
 }
