@@ -356,7 +356,7 @@ func (j *journal) settle(ctx context.Context) error {
 	}
 	j.stuck = nil
 	j.startSettlerLocked()
-	for j.settling && ctx.Err() == nil {
+	for (j.settling || j.current.file.growing) && ctx.Err() == nil {
 		j.changed.Wait()
 	}
 	errs := []error{ctx.Err(), j.stuck}
