@@ -445,3 +445,48 @@ func TestApplyVectors(t *testing.T) {
 	require.Equal(t, segmentUse{dead: 130}, live())
 	require.Zero(t, s.vectors)
 }
+
+// watchedEmbedder says when it is asked for its id.
+type watchedEmbedder struct {
+	*meanings
+	asked func()
+}
+
+func (e *watchedEmbedder) ID() string {
+	if e.asked != nil {
+		e.asked()
+	}
+	return e.meanings.ID()
+}
+
+// What a space lacks that wakes is looked for before anybody else can change it.
+func TestWantedVectorsAreLookedForAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryFS()
+		broken := newMeanings()
+		r := openMemory(t, m, Options{Embedder: broken, Durability: None})
+		s := create(t, r, "alpha")
+		remember(t, s, Memory{Content: "dog"})
+		embedded(t, s)
+		broken.set(func() { broken.broken = errModel })
+		remember(t, s, Memory{Content: "has no vector"})
+		synctest.Wait()
+		require.NoError(t, r.Close())
+
+		e := &watchedEmbedder{meanings: broken}
+		r = openMemory(t, m, Options{Embedder: e, Durability: None})
+		s = get(t, r, "alpha")
+		first := true
+		e.asked = func() {
+			if first {
+				first = false
+				require.Nil(t, s.awake.Load())
+			}
+		}
+		_, err := s.use(background)
+		require.NoError(t, err)
+		require.False(t, first)
+		synctest.Wait()
+		require.NoError(t, r.Close())
+	})
+}

@@ -129,8 +129,8 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	s.registry.mu.Lock()
 	s.registry.awake[a.identity.incarnation] = a
 	s.registry.mu.Unlock()
+	a.wantVectors() // as long as nobody can write to it
 	s.awake.Store(a)
-	a.wantVectors()
 	return a, nil
 }
 
