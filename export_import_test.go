@@ -512,3 +512,22 @@ func TestExportOvertakenByDelete(t *testing.T) {
 	require.ErrorIs(t, err, ErrSpaceDeleted)
 	require.NoError(t, r.Close())
 }
+
+// panickingReader is a source that fails its caller.
+type panickingReader struct{}
+
+func (panickingReader) Read([]byte) (int, error) { panic("no source") }
+
+// A source that panics leaves the id free, and nothing that Close waits for: who
+// recovers from it goes on.
+func TestImportFromASourceThatPanics(t *testing.T) {
+	r, m := newRegistry(t, Options{})
+	header := `{"format":"engram-export","version":1,"config":{}}` + "\n"
+	for _, src := range []io.Reader{panickingReader{}, io.MultiReader(strings.NewReader(header), panickingReader{})} {
+		require.PanicsWithValue(t, "no source", func() { _, _ = r.Import(background, "alpha", src) })
+		_, err := r.Get(background, "alpha")
+		require.ErrorIs(t, err, ErrSpaceNotFound)
+		require.Empty(t, m.files(tmpDir))
+	}
+	create(t, r, "alpha")
+}

@@ -72,21 +72,31 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 			}
 			return other, false, nil
 		}
-		err := r.begin(ctx)
-		if err == nil {
-			err = build(s)
-			r.work.Done()
-		}
-		if err != nil {
-			s.end(errNotCreated)
-			r.disclaim(id)
-		}
-		close(s.creating)
-		if err != nil {
+		if err := r.createClaimed(ctx, s, build); err != nil {
 			return nil, false, err
 		}
 		return s, true, nil
 	}
+}
+
+// createClaimed has build create the space that has claimed its id, and gives the
+// id back where it does not, also if what it reads from panics.
+func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) error {
+	created := false
+	defer func() {
+		if !created {
+			s.end(errNotCreated)
+			r.disclaim(s.ID())
+		}
+		close(s.creating)
+	}()
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	err := build(s)
+	created = err == nil
+	return err
 }
 
 // claim takes s's id, or returns the space that has it.
@@ -122,7 +132,15 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) err
 	if err != nil {
 		return errors.Join(diskFull(err), removeTree(r.root, temporary))
 	}
-	if err = fill(a); err == nil {
+	filled := false
+	defer func() {
+		if !filled { // what it reads from has panicked
+			_ = errors.Join(a.log.close(), removeTree(r.root, temporary))
+		}
+	}()
+	err = fill(a)
+	filled = true
+	if err == nil {
 		err = r.root.Rename(temporary, string(s.ID()))
 	}
 	if err != nil {
