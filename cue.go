@@ -53,7 +53,7 @@ type Plan struct {
 type Recollection struct {
 	Memory Memory `json:"memory"`
 	// Activation in [0,1] is how strongly the cue brings this memory to mind.
-	// It is the sum of the shares in Why.
+	// It is the sum of the shares in Why, or 1 where that is more.
 	Activation float64 `json:"activation"`
 	// Confidence in [0,1] is the memory's own confidence times the probability
 	// that it answers the cue, provided that something in the space does: how far

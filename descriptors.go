@@ -10,15 +10,18 @@ import (
 )
 
 const (
-	// spareDescriptors are held back, so that settling a space, which opens its
-	// SPACE and maybe its log, works when all others are in use.
+	// spareDescriptors are held back for what writes: the journal, and settling a
+	// space, which opens its SPACE and maybe its log, work when all others are in
+	// use. A read that finds none fails, and says nothing about what it would read;
+	// a write that did would stop the space or the registry.
 	spareDescriptors = 4
 	// sleepAtOnce is how many idle spaces are put to sleep when descriptors run out.
 	sleepAtOnce = 16
 )
 
 // thriftyDir is a directory that survives a full descriptor table: idle spaces
-// are put to sleep and the call is tried again. Each call that takes a name opens
+// are put to sleep and the call is tried again, one that writes with the spares
+// too. Each call that takes a name opens
 // the directory of that name first, and does nothing where it cannot: a flush
 // that was reached is never retried.
 type thriftyDir struct {
@@ -28,7 +31,7 @@ type thriftyDir struct {
 
 // OpenDir implements vfs.Dir.
 func (d thriftyDir) OpenDir(name string) (vfs.Dir, error) {
-	dir, err := retryOpen(d.registry, func() (vfs.Dir, error) { return d.Dir.OpenDir(name) })
+	dir, err := retryOpen(d.registry, false, func() (vfs.Dir, error) { return d.Dir.OpenDir(name) })
 	if err != nil {
 		return nil, err
 	}
@@ -37,17 +40,17 @@ func (d thriftyDir) OpenDir(name string) (vfs.Dir, error) {
 
 // Create implements vfs.Dir.
 func (d thriftyDir) Create(name string) (vfs.File, error) {
-	return retryOpen(d.registry, func() (vfs.File, error) { return d.Dir.Create(name) })
+	return retryOpen(d.registry, true, func() (vfs.File, error) { return d.Dir.Create(name) })
 }
 
 // Open implements vfs.Dir.
 func (d thriftyDir) Open(name string, write bool) (vfs.File, error) {
-	return retryOpen(d.registry, func() (vfs.File, error) { return d.Dir.Open(name, write) })
+	return retryOpen(d.registry, write, func() (vfs.File, error) { return d.Dir.Open(name, write) })
 }
 
 // ReadDir implements vfs.Dir.
 func (d thriftyDir) ReadDir(name string) ([]fs.DirEntry, error) {
-	return retryOpen(d.registry, func() ([]fs.DirEntry, error) { return d.Dir.ReadDir(name) })
+	return retryOpen(d.registry, false, func() ([]fs.DirEntry, error) { return d.Dir.ReadDir(name) })
 }
 
 // Mkdir implements vfs.Dir.
@@ -71,13 +74,18 @@ func (d thriftyDir) Sync(name string) error {
 }
 
 func (d thriftyDir) retry(call func() error) error {
-	_, err := retryOpen(d.registry, func() (struct{}, error) { return struct{}{}, call() })
+	_, err := retryOpen(d.registry, true, func() (struct{}, error) { return struct{}{}, call() })
 	return err
 }
 
-func retryOpen[T any](r *Registry, open func() (T, error)) (T, error) {
+func retryOpen[T any](r *Registry, writes bool, open func() (T, error)) (T, error) {
 	opened, err := open()
-	if outOfDescriptors(err) && r.freeDescriptors() {
+	if !outOfDescriptors(err) {
+		return opened, err
+	}
+	r.releaseSpares()
+	defer r.holdSpares()
+	if r.freeDescriptors() || writes {
 		return open()
 	}
 	return opened, err
@@ -87,11 +95,9 @@ func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// freeDescriptors puts idle spaces to sleep, with the spares to do it with, and
-// reports whether there was one.
+// freeDescriptors puts idle spaces to sleep, with the spares, which were released,
+// to do it with, and reports whether there was one.
 func (r *Registry) freeDescriptors() bool {
-	r.releaseSpares()
-	defer r.holdSpares()
 	r.mu.Lock()
 	candidates := make([]*Space, 0, len(r.awake))
 	for _, a := range r.awake {
@@ -105,7 +111,8 @@ func (r *Registry) freeDescriptors() bool {
 		if freed == sleepAtOnce {
 			break
 		}
-		// The caller may hold another space's locks: never wait for this one's.
+		// The caller may hold the journal's lock and another space's: never wait for
+		// this one's. Falling asleep, it waits for neither.
 		if s.mu.TryLock() {
 			s.sleepLocked()
 			if s.awake.Load() == nil {

@@ -137,3 +137,62 @@ func TestOutOfDescriptorsWithNobodyToSleep(t *testing.T) {
 	require.ErrorIs(t, err, ErrMemoryNotFound, "the failure was no verdict on the space")
 	require.NoError(t, r.Close())
 }
+
+// withoutDescriptors returns a registry whose file system is at its limit, with idle
+// spaces to put to sleep.
+func withoutDescriptors(t *testing.T) (*Registry, *scarceFS, []*Space) {
+	scarce := &scarceFS{FS: newMemoryFS(), limit: 1 << 20}
+	r := openMemory(t, scarce, Options{})
+	var spaces []*Space
+	for _, id := range []SpaceID{"alpha", "beta"} {
+		s := create(t, r, id)
+		remember(t, s, Memory{ID: "m", Content: string(id)})
+		spaces = append(spaces, s)
+	}
+	scarce.limit = scarce.open.Load()
+	return r, scarce, spaces
+}
+
+// The journal opens files while it is locked: a space that is put to sleep for
+// that does not wait for it.
+func TestOutOfDescriptorsInTheJournal(t *testing.T) {
+	r, scarce, spaces := withoutDescriptors(t)
+	require.NoError(t, r.Settle(background))
+	scarce.limit += 10
+	for _, s := range spaces {
+		require.Equal(t, "m", list(t, s, Filter{})[0].ID)
+	}
+	require.NoError(t, r.Close())
+	require.Zero(t, scarce.open.Load())
+}
+
+// A space that is settled is not put to sleep for what that opens.
+func TestOutOfDescriptorsInSettling(t *testing.T) {
+	r, scarce, spaces := withoutDescriptors(t)
+	seq, err := r.settleSpace(spaces[0].awake.Load().identity.incarnation, "alpha")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, seq)
+	scarce.limit += 10
+	require.NoError(t, r.Close())
+	require.Zero(t, scarce.open.Load())
+}
+
+// With no space to put to sleep, the spares are what the journal and a space's own
+// files are written with.
+func TestOutOfDescriptorsWithEverySpaceInUse(t *testing.T) {
+	r, scarce, spaces := withoutDescriptors(t)
+	for _, s := range spaces {
+		_, err := s.use(background)
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Settle(background))
+	for _, s := range spaces {
+		remember(t, s, Memory{ID: "n", Content: "is there too"})
+		require.NoError(t, s.Checkpoint(background))
+	}
+	require.NoError(t, r.Settle(background))
+	require.Empty(t, r.Stats().Stopped)
+	require.NoError(t, r.Close())
+	require.LessOrEqual(t, scarce.most.Load(), scarce.limit)
+	require.Zero(t, scarce.open.Load())
+}

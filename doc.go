@@ -50,6 +50,7 @@
 //	Space.mu > awake.commits > maintenance.running > log.files > store.mu > log.mu, log.pins
 //
 // journal.mu, committer.mu and Registry.mu are taken last, with nothing locked
-// behind them but feed.mu. No goroutine runs for an idle space, and Close joins those that
-// run.
+// behind them but feed.mu. Where descriptors run out, idle spaces fall asleep with
+// whatever is locked: nobody who holds a lock of theirs waits for another. No
+// goroutine runs for an idle space, and Close joins those that run.
 package engram

@@ -68,9 +68,9 @@ type DumpRecord struct {
 // DumpOperation is one operation of a frame.
 type DumpOperation struct {
 	Seq    uint64   `json:"seq"`
-	Kind   string   `json:"kind"` // configure, remember, forget, unknown
+	Kind   string   `json:"kind"` // as format.md names it: configure, remember, forget, ...; or unknown
 	Intact bool     `json:"intact"`
-	IDs    []string `json:"ids,omitempty"`    // of the memories remembered or forgotten
+	IDs    []string `json:"ids,omitempty"`    // of the memories that it names
 	Memory *Memory  `json:"memory,omitempty"` // with DumpOptions.Contents
 }
 

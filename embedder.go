@@ -72,10 +72,20 @@ func validateEmbedder(e Embedder) error {
 	if e == nil {
 		return nil
 	}
-	if n := e.Dimension(); n < MinDimension || n > MaxDimension {
-		return &LimitError{What: "dimension of the embedder", Got: int64(n), Max: MaxDimension}
+	if err := validateEmbedderDimension(e.Dimension()); err != nil {
+		return err
 	}
 	return validateEmbedderID(e.ID())
+}
+
+func validateEmbedderDimension(n int) error {
+	if n < MinDimension {
+		return &InvalidError{Field: "embedder", Reason: fmt.Sprintf("has dimension %d, at least %d is needed", n, MinDimension)}
+	}
+	if n > MaxDimension {
+		return &LimitError{What: "dimension of the embedder", Got: int64(n), Max: MaxDimension}
+	}
+	return nil
 }
 
 // fits returns an *EmbedderError where the space's vectors are another embedder's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -375,7 +376,27 @@ func TestVectorsOfCallers(t *testing.T) {
 	})
 }
 
+// What is stored while a space's turn ends with an error gets a turn of its own: a
+// memory that held up a change of embedder may have been forgotten meanwhile.
+func TestEmbeddingGoesOnAfterAnError(t *testing.T) {
+	s, _ := newTestSpace(t, Options{Embedder: newMeanings(), Durability: None})
+	x := s.registry.embedding
+	for _, again := range []bool{true, false} {
+		e := &embeddingSpace{space: s, texts: embedTexts}
+		x.known[s] = e
+		if again {
+			x.want(s)
+		}
+		x.served(e, true, &ForeignVectorsError{Space: s.ID(), Memories: 1})
+		require.Equal(t, again, x.known[s] == e)
+		require.Equal(t, again, slices.Contains(x.waiting, e))
+		x.waiting = nil
+	}
+}
+
 func TestEmbedderIsChecked(t *testing.T) {
+	_, err := Open(t.TempDir(), Options{Embedder: &meanings{id: "x"}})
+	require.EqualError(t, err, "embedder: has dimension 0, at least 1 is needed")
 	for _, e := range []*meanings{{id: "", dimension: 3}, {id: "x", dimension: 0}, {id: "a\nb", dimension: 3}, {id: strings.Repeat("x", 129), dimension: 3}} {
 		_, err := Open(t.TempDir(), Options{Embedder: e, Durability: None})
 		require.Error(t, err)
@@ -423,4 +444,49 @@ func TestApplyVectors(t *testing.T) {
 	apply(operation{kind: opForget, ids: []string{"a"}})
 	require.Equal(t, segmentUse{dead: 130}, live())
 	require.Zero(t, s.vectors)
+}
+
+// watchedEmbedder says when it is asked for its id.
+type watchedEmbedder struct {
+	*meanings
+	asked func()
+}
+
+func (e *watchedEmbedder) ID() string {
+	if e.asked != nil {
+		e.asked()
+	}
+	return e.meanings.ID()
+}
+
+// What a space lacks that wakes is looked for before anybody else can change it.
+func TestWantedVectorsAreLookedForAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryFS()
+		broken := newMeanings()
+		r := openMemory(t, m, Options{Embedder: broken, Durability: None})
+		s := create(t, r, "alpha")
+		remember(t, s, Memory{Content: "dog"})
+		embedded(t, s)
+		broken.set(func() { broken.broken = errModel })
+		remember(t, s, Memory{Content: "has no vector"})
+		synctest.Wait()
+		require.NoError(t, r.Close())
+
+		e := &watchedEmbedder{meanings: broken}
+		r = openMemory(t, m, Options{Embedder: e, Durability: None})
+		s = get(t, r, "alpha")
+		first := true
+		e.asked = func() {
+			if first {
+				first = false
+				require.Nil(t, s.awake.Load())
+			}
+		}
+		_, err := s.use(background)
+		require.NoError(t, err)
+		require.False(t, first)
+		synctest.Wait()
+		require.NoError(t, r.Close())
+	})
 }

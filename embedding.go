@@ -173,7 +173,7 @@ func (x *embedding) served(e *embeddingSpace, more bool, err error) {
 	case failed && !x.closed:
 		e.pause = min(max(embedPause, embedPauseDouble*e.pause), maxEmbedPause)
 		e.stop = afterFunc(e.pause, func() { x.resume(e) })
-	case err == nil && (more || e.again):
+	case e.again || err == nil && more:
 		e.pause = 0
 		x.waiting = append(x.waiting, e)
 	default:

@@ -120,10 +120,13 @@ func (s *Space) checkPosition(ctx context.Context, after uint64) error {
 		return err
 	}
 	defer a.uses.Add(-1)
-	if a.damage == nil && after > s.feed.appliedSeq() {
-		return &InvalidError{Field: "after", Reason: "is a seq that the space has not reached"}
+	if after <= s.feed.appliedSeq() {
+		return nil
 	}
-	return nil
+	if a.damage != nil {
+		return a.damage // which it may be behind
+	}
+	return &InvalidError{Field: "after", Reason: "is a seq that the space has not reached"}
 }
 
 // awaitNext returns when the next operation can be read.

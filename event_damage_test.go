@@ -2,6 +2,7 @@ package engram
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -41,4 +42,26 @@ func TestSubscribeWithoutAnySegmentOfOperations(t *testing.T) {
 		_ = r.Close() // damaged
 	}
 	require.Equal(t, 2*len(segments), damaged)
+}
+
+// Whatever position a subscriber of a damaged space has, behind what is whole it is
+// told what is damaged.
+func TestSubscribeBehindDamage(t *testing.T) {
+	m := newMemoryFS()
+	r := openMemory(t, m, Options{})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{ID: "one", Content: "one"})
+	end := s.awake.Load().log.position().offset
+	remember(t, s, Memory{ID: "two", Content: "two"})
+	require.NoError(t, r.Close())
+	m.flip("alpha/"+segmentPath(1), int(end)+frameHeaderBytes)
+	r = openMemory(t, m, Options{})
+	for _, after := range []uint64{2, 3, 4, math.MaxUint64} {
+		var failed error
+		for _, err := range get(t, r, "alpha").Subscribe(&noWait{Context: background}, after) {
+			failed = err
+		}
+		require.ErrorIs(t, failed, ErrCorrupt, after)
+	}
+	_ = r.Close() // damaged
 }

@@ -43,8 +43,8 @@ func (e *exportEmbedder) validate() error {
 	if e == nil {
 		return nil
 	}
-	if e.Dimension < MinDimension || e.Dimension > MaxDimension {
-		return &LimitError{What: "dimension of the embedder", Got: int64(e.Dimension), Max: MaxDimension}
+	if err := validateEmbedderDimension(e.Dimension); err != nil {
+		return err
 	}
 	return validateEmbedderID(e.ID)
 }
@@ -83,6 +83,9 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (seq uint64, err erro
 	defer r.close()
 	if a.damage == nil && s.registry.Durability != Sync && !s.registry.ReadOnly {
 		if _, err := a.settle(); err != nil {
+			if gone := s.gone(); gone != nil {
+				return 0, gone // its files were closed or removed meanwhile
+			}
 			return 0, fmt.Errorf("export of space %q: %w", string(s.ID()), err)
 		}
 	}

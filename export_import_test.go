@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -491,4 +492,42 @@ func FuzzImport(f *testing.F) {
 		second, _ := exported(t, imported(t, r, "beta", first))
 		require.Equal(t, first, second)
 	})
+}
+
+// A space that is deleted while an export settles it is gone, not failing.
+func TestExportOvertakenByDelete(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{Durability: None})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{Content: "x"})
+	deleted := false
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpOpen && path.Base(c.Name) == spaceFile && !deleted {
+			deleted = true
+			require.NoError(t, r.Delete(background, "alpha"))
+		}
+		return nil
+	})
+	_, err := s.Export(background, io.Discard)
+	require.ErrorIs(t, err, ErrSpaceDeleted)
+	require.NoError(t, r.Close())
+}
+
+// panickingReader is a source that fails its caller.
+type panickingReader struct{}
+
+func (panickingReader) Read([]byte) (int, error) { panic("no source") }
+
+// A source that panics leaves the id free, and nothing that Close waits for: who
+// recovers from it goes on.
+func TestImportFromASourceThatPanics(t *testing.T) {
+	r, m := newRegistry(t, Options{})
+	header := `{"format":"engram-export","version":1,"config":{}}` + "\n"
+	for _, src := range []io.Reader{panickingReader{}, io.MultiReader(strings.NewReader(header), panickingReader{})} {
+		require.PanicsWithValue(t, "no source", func() { _, _ = r.Import(background, "alpha", src) })
+		_, err := r.Get(background, "alpha")
+		require.ErrorIs(t, err, ErrSpaceNotFound)
+		require.Empty(t, m.files(tmpDir))
+	}
+	create(t, r, "alpha")
 }

@@ -53,6 +53,8 @@ type journal struct {
 	closed    bool
 	buf       []byte
 
+	told sync.Map // incarnation -> seq: what settled has not filed yet; not guarded by mu
+
 	groups, frameCount, flushes uint64
 
 	work sync.WaitGroup // settler, extents, timers

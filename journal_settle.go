@@ -57,6 +57,7 @@ func (j *journal) startSettlerLocked() {
 // forward what cannot be settled and releases the file. It gives up mu while
 // spaces settle and returns whether the generation ended.
 func (j *journal) settleOldestLocked() bool {
+	j.fileToldLocked()
 	g := j.old[0]
 	owners := make(map[incarnation]SpaceID, len(g.owed))
 	for space, o := range g.owed {
@@ -69,6 +70,7 @@ func (j *journal) settleOldestLocked() bool {
 	j.mu.Unlock()
 	settled := j.settleAll(owners)
 	j.mu.Lock()
+	j.fileToldLocked()
 	for _, r := range settled {
 		if errors.Is(r.err, errDropped) {
 			j.dropLocked(r.space)
@@ -146,11 +148,25 @@ func (j *journal) returned(space incarnation) {
 	delete(j.hanging, space)
 }
 
-// settled says that the space's mark, flushed by this process, covers seq.
+// settled says that the space's mark, flushed by this process, covers seq. It does
+// not wait for mu: the space may fall asleep to make room for what the journal
+// opens. Who settles next files what could not be filed at once.
 func (j *journal) settled(space incarnation, seq uint64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.settledLocked(space, seq)
+	j.told.Store(space, seq)
+	if j.mu.TryLock() {
+		defer j.mu.Unlock()
+		j.fileToldLocked()
+	}
+}
+
+// fileToldLocked does what settled left undone.
+func (j *journal) fileToldLocked() {
+	j.told.Range(func(space, _ any) bool {
+		if seq, left := j.told.LoadAndDelete(space); left {
+			j.settledLocked(space.(incarnation), seq.(uint64))
+		}
+		return true
+	})
 }
 
 func (j *journal) settledLocked(space incarnation, seq uint64) {
@@ -340,7 +356,7 @@ func (j *journal) settle(ctx context.Context) error {
 	}
 	j.stuck = nil
 	j.startSettlerLocked()
-	for j.settling && ctx.Err() == nil {
+	for (j.settling || j.current.file.growing) && ctx.Err() == nil {
 		j.changed.Wait()
 	}
 	errs := []error{ctx.Err(), j.stuck}

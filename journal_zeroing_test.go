@@ -1,10 +1,12 @@
 package engram
 
 import (
+	"bytes"
 	"path"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,4 +38,29 @@ func TestZeroingAheadFlushesNothing(t *testing.T) {
 	r.journal.mu.Unlock()
 	require.Equal(t, r.Stats().Flushes-before, flushes.Load())
 	require.NoError(t, r.Close())
+}
+
+// Settle leaves nothing of what the journal has let go of, also where the file that
+// holds it is being extended: it waits until that is done.
+func TestSettleZeroesAFileThatGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := openMemory(t, newMemoryFS(), Options{Durability: None})
+		j := r.journal
+		f := j.current.file
+		_, err := f.file.WriteAt([]byte("forgotten"), 4096)
+		require.NoError(t, err)
+		f.used, f.growing = 8192, true
+		settled := make(chan error, 1)
+		go func() { settled <- r.Settle(background) }()
+		synctest.Wait()
+		j.mu.Lock()
+		f.growing = false
+		j.changed.Broadcast()
+		j.mu.Unlock()
+		require.NoError(t, <-settled)
+		b, err := readRange(f.file, 0, 8192)
+		require.NoError(t, err)
+		require.Empty(t, bytes.Trim(b, "\x00"))
+		require.NoError(t, r.Close())
+	})
 }

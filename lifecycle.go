@@ -72,21 +72,31 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 			}
 			return other, false, nil
 		}
-		err := r.begin(ctx)
-		if err == nil {
-			err = build(s)
-			r.work.Done()
-		}
-		if err != nil {
-			s.end(errNotCreated)
-			r.disclaim(id)
-		}
-		close(s.creating)
-		if err != nil {
+		if err := r.createClaimed(ctx, s, build); err != nil {
 			return nil, false, err
 		}
 		return s, true, nil
 	}
+}
+
+// createClaimed has build create the space that has claimed its id, and gives the
+// id back where it does not, also if what it reads from panics.
+func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) error {
+	created := false
+	defer func() {
+		if !created {
+			s.end(errNotCreated)
+			r.disclaim(s.ID())
+		}
+		close(s.creating)
+	}()
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	err := build(s)
+	created = err == nil
+	return err
 }
 
 // claim takes s's id, or returns the space that has it.
@@ -122,7 +132,15 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) err
 	if err != nil {
 		return errors.Join(diskFull(err), removeTree(r.root, temporary))
 	}
-	if err = fill(a); err == nil {
+	filled := false
+	defer func() {
+		if !filled { // what it reads from has panicked
+			_ = errors.Join(a.log.close(), removeTree(r.root, temporary))
+		}
+	}()
+	err = fill(a)
+	filled = true
+	if err == nil {
 		err = r.root.Rename(temporary, string(s.ID()))
 	}
 	if err != nil {
@@ -220,8 +238,8 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone() != nil || s.ID() != id {
-		return &SpaceNotFoundError{Space: id}
+	if err := s.missing(id); err != nil {
+		return err
 	}
 	a := s.awake.Load()
 	if a != nil {
@@ -359,8 +377,8 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone() != nil || s.ID() != from {
-		return &SpaceNotFoundError{Space: from}
+	if err := s.missing(from); err != nil {
+		return err
 	}
 	claim := newSpace(r, to)
 	claim.creating = make(chan struct{})
@@ -429,7 +447,7 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 	a, deleted := r.awake[inc], r.tombstones[inc]
 	r.mu.Unlock()
 	if a != nil {
-		return a.settle()
+		return a.settleInUse()
 	}
 	if deleted {
 		return 0, errDropped
@@ -445,11 +463,19 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 	if a.identity.incarnation != inc {
 		return 0, errHomeless
 	}
-	seq, err := a.settle()
+	seq, err := a.settleInUse()
 	if err == nil {
 		s.sleep()
 	}
 	return seq, err
+}
+
+// settleInUse is settle for who does not use the space otherwise: it must not be put
+// to sleep, which settles it too, for the descriptors that this opens.
+func (a *awake) settleInUse() (uint64, error) {
+	a.uses.Add(1)
+	defer a.uses.Add(-1)
+	return a.settle()
 }
 
 // home finds the space of the incarnation: under the id that the journal

@@ -279,6 +279,51 @@ func TestInfoOvertaken(t *testing.T) {
 	}
 }
 
+// What a deletion of unknown outcome leaves behind, and a space that Close has
+// retired, is not told for one that is not there: who deletes it would take that for
+// done.
+func TestEndedIsNotNotFound(t *testing.T) {
+	ends := map[string]struct {
+		end  func(t *testing.T, f *crashfs.FS, r *Registry, s *Space)
+		want error
+	}{
+		"unknown outcome": {func(t *testing.T, f *crashfs.FS, r *Registry, s *Space) {
+			f.SetHook(func(c crashfs.Call) error {
+				if c.Op == crashfs.OpSyncDir && c.Name == "." {
+					return syscall.EIO
+				}
+				return nil
+			})
+			require.ErrorIs(t, r.Delete(background, "alpha"), ErrUnknownOutcome)
+			f.SetHook(nil)
+		}, ErrUnknownOutcome},
+		"closing": {func(_ *testing.T, _ *crashfs.FS, _ *Registry, s *Space) { s.retire(ErrClosed) }, ErrClosed},
+	}
+	for name, x := range ends {
+		for _, sleeps := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " asleep ", sleeps), func(t *testing.T) {
+				f := crashfs.New()
+				r := openMemory(t, f, Options{})
+				s := create(t, r, "alpha")
+				if sleeps {
+					asleep(t, s)
+				}
+				x.end(t, f, r, s)
+				_, err := r.Info(background, "alpha")
+				for call, err := range map[string]error{
+					"delete": r.Delete(background, "alpha"),
+					"rename": r.Rename(background, "alpha", "beta"),
+					"info":   err,
+				} {
+					require.ErrorIs(t, err, x.want, call)
+					require.NotErrorIs(t, err, ErrSpaceNotFound, call)
+				}
+				require.NoError(t, r.Close())
+			})
+		}
+	}
+}
+
 func TestReadOnlyChangesNoByte(t *testing.T) {
 	dir := t.TempDir()
 	r := openIn(t, dir, Options{})

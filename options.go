@@ -99,7 +99,10 @@ func (o Options) validate() error {
 	if o.Durability < None {
 		return &InvalidError{Field: "durability", Reason: "is not Sync, None or an Interval"}
 	}
-	if o.JournalBytes < minJournalBytes || o.JournalBytes > maxJournalBytes {
+	if o.JournalBytes < minJournalBytes {
+		return &InvalidError{Field: "journal_bytes", Reason: "is less than 1 MiB"}
+	}
+	if o.JournalBytes > maxJournalBytes {
 		return &LimitError{What: "journal bytes", Got: o.JournalBytes, Max: maxJournalBytes}
 	}
 	return validateEmbedder(o.Embedder)
@@ -182,6 +185,7 @@ type WriteOption func(*writeOptions)
 
 type writeOptions struct {
 	requestID string
+	requested bool // with that id
 	expectSeq uint64
 	expects   bool
 	failFast  bool
@@ -192,7 +196,7 @@ type writeOptions struct {
 // request's receipt, or ErrRequestReused if the payload differs. The id is part
 // of the logged operation, so this holds over restarts. 1 to MaxRequestIDBytes.
 func RequestID(id string) WriteOption {
-	return func(o *writeOptions) { o.requestID = id }
+	return func(o *writeOptions) { o.requestID, o.requested = id, true }
 }
 
 // ExpectSeq makes a write conditional: it takes effect only if seq is the last
@@ -211,6 +215,9 @@ func applyWriteOptions(opts []WriteOption) (writeOptions, error) {
 	var o writeOptions
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if o.requested && o.requestID == "" {
+		return o, &InvalidError{Field: "request_id", Reason: "is empty"}
 	}
 	if len(o.requestID) > MaxRequestIDBytes {
 		return o, &LimitError{What: "request id bytes", Got: int64(len(o.requestID)), Max: MaxRequestIDBytes}

@@ -297,13 +297,10 @@ func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 		return SpaceInfo{}, err
 	}
 	info, err := s.info()
+	if gone := s.missing(id); gone != nil { // perhaps only while its file was looked for
+		return SpaceInfo{}, gone
+	}
 	if err != nil {
-		// It may have been deleted or renamed while its file was looked for.
-		if gone := s.gone(); errors.Is(gone, ErrClosed) {
-			return SpaceInfo{}, ErrClosed
-		} else if gone != nil || s.ID() != id {
-			return SpaceInfo{}, &SpaceNotFoundError{Space: id}
-		}
 		return SpaceInfo{}, inSpace(id, err)
 	}
 	return info, nil

@@ -111,6 +111,16 @@ func TestRequestIDPayload(t *testing.T) {
 	require.Equal(t, uint64(2), s.Info().Seq)
 }
 
+// An empty request id would promise what no write could keep.
+func TestRequestIDIsNotEmpty(t *testing.T) {
+	for name, write := range requestWrites() {
+		s, _ := newTestSpace(t, Options{})
+		_, err := write(s, RequestID(""))
+		require.ErrorIs(t, err, ErrInvalid, name)
+		require.Equal(t, uint64(1), s.Info().Seq, name)
+	}
+}
+
 // A request that was refused was not a request: the id is free.
 func TestRequestIDOfARefusedWrite(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})

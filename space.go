@@ -58,6 +58,19 @@ func (s *Space) gone() error {
 	return nil
 }
 
+// missing returns why the handle, which was found under the id, does not lead to its
+// space any more, or nil. Of a deletion that may not hold nobody is told that it does.
+func (s *Space) missing(id SpaceID) error {
+	gone := s.gone()
+	switch {
+	case gone == nil && s.ID() == id:
+		return nil
+	case gone == nil || errors.Is(gone, ErrSpaceDeleted):
+		return &SpaceNotFoundError{Space: id}
+	}
+	return gone
+}
+
 // awaitCreation returns when the space's creator has finished.
 func (s *Space) awaitCreation(ctx context.Context) error {
 	if s.creating != nil {
@@ -116,8 +129,8 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	s.registry.mu.Lock()
 	s.registry.awake[a.identity.incarnation] = a
 	s.registry.mu.Unlock()
+	a.wantVectors() // as long as nobody can write to it
 	s.awake.Store(a)
-	a.wantVectors()
 	return a, nil
 }
 
