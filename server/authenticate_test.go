@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -319,6 +320,39 @@ func TestRevocationEndsStreams(t *testing.T) {
 		require.Contains(t, all, "event: end")
 		require.Contains(t, all, "revoked")
 	}
+}
+
+// TestRevocationEndsImports: what comes after the key was revoked makes no space.
+func TestRevocationEndsImports(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	scopes, err := auth.ParseScopes([]string{"copy:admin"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	put := func() {
+		require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
+	}
+	put()
+	ring, err := auth.OpenKeyring(path, zap.NewNop())
+	require.NoError(t, err)
+	defer ring.Close()
+	r := start(t, newFixture(t, Options{Auth: &auth.Gate{Keys: ring}}))
+	export := bodyFor(route{method: "POST", path: "/import"})
+	connection := r.dial()
+	r.send(connection, fmt.Sprintf("POST /v1/spaces/copy/import HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: %s\r\n"+
+		"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", token, len(export)))
+	answers := bufio.NewReader(connection)
+	response, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusContinue, response.StatusCode) // it is being read
+	key.Revoked = time.Now()
+	put()
+	r.send(connection, export)
+	response, err = http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	reply := readReply(t, response)
+	reply.problem(401, "unauthenticated")
+	require.Contains(t, reply.header.Get("WWW-Authenticate"), "invalid_token")
+	require.Empty(t, r.spaces())
 }
 
 // TestReachOfEveryRoute: the rule by paths finds what each route is about.
