@@ -213,6 +213,9 @@ func (f *serveFlags) check(cmd *cobra.Command) error {
 	if _, err := f.addresses(); err != nil {
 		return err
 	}
+	if _, err := f.embedder.embedder(os.Getenv(embedderKeyVariable)); err != nil {
+		return err
+	}
 	if _, err := f.traces.config(); err != nil {
 		return err
 	}

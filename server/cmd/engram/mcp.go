@@ -43,6 +43,8 @@ another is refused. Without, a call names its space by the argument "space".`,
 			space := flags.space
 			if !cmd.Flags().Changed("space") {
 				space = os.Getenv(spaceVariable)
+			} else if err := engram.SpaceID(space).Validate(); err != nil {
+				return err // also of an empty one, which would bind nothing
 			}
 			return a.relayMCP(cmd.Context(), address, space)
 		},
