@@ -40,6 +40,7 @@ type memorySpace interface {
 	Associations(ctx context.Context, id string) ([]engram.Association, error)
 	Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error]
 	Configure(ctx context.Context, change func(*engram.SpaceConfig)) (engram.Receipt, error)
+	Content(ctx context.Context) (engram.ContentStats, error)
 	Stats(ctx context.Context) (engram.SpaceStats, error)
 	Checkpoint(ctx context.Context) error
 	Verify(ctx context.Context) (engram.VerifyReport, error)
@@ -137,6 +138,11 @@ func (s directorySpace) Configure(ctx context.Context, change func(*engram.Space
 	config := s.Info().Config // nobody else has the directory
 	change(&config)
 	return s.Space.Configure(ctx, config)
+}
+
+func (s directorySpace) Content(ctx context.Context) (engram.ContentStats, error) {
+	stats, err := s.Stats(ctx)
+	return stats.Content, err
 }
 
 func (s directorySpace) Stats(ctx context.Context) (engram.SpaceStats, error) {
