@@ -26,6 +26,7 @@ const (
 	defaultAttempts = 4
 	firstBackoff    = 50 * time.Millisecond // doubled for each further attempt
 	maxBackoff      = 2 * time.Second
+	maxRequestBytes = 2 * engram.MaxBatchBytes // that a server takes
 	maxAnswerBytes  = 32 << 20
 	pingAfter       = time.Minute // of silence the client asks whether the server is there
 	pingTimeout     = 20 * time.Second
