@@ -16,8 +16,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/limit"
 )
@@ -319,6 +321,53 @@ func TestRevocationEndsStreams(t *testing.T) {
 		require.NotContains(t, all, "after")
 		require.Contains(t, all, "event: end")
 		require.Contains(t, all, "revoked")
+	}
+}
+
+// TestStreamsDoNotFollowARename to an id that the caller may not read.
+func TestStreamsDoNotFollowARename(t *testing.T) {
+	for scope, follows := range map[string]bool{"alpha:read": false, "alp*:read": false, "*:write": false, "*:read": true} {
+		scopes, err := auth.ParseScopes([]string{"alpha:read", scope})
+		require.NoError(t, err)
+		key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+		w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+		space := w.create("alpha")
+		web := httptest.NewServer(w.server)
+		defer web.Close()
+		defer web.CloseClientConnections()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+"/v1/spaces/alpha/events", nil)
+		require.NoError(t, err)
+		request.Header.Set(keyHeader, token)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		stream, err := w.memories.Subscribe(withToken(t.Context(), token), &engramv1.SubscribeRequest{MemorySpaceId: "alpha"})
+		require.NoError(t, err)
+		_, err = stream.Recv() // its configuration
+		require.NoError(t, err)
+		require.NoError(t, w.registry.Rename(t.Context(), "alpha", "hidden"))
+		_, err = space.Remember(t.Context(), engram.Memory{Content: "canary"})
+		require.NoError(t, err)
+
+		event, err := stream.Recv()
+		lines, text := bufio.NewScanner(response.Body), ""
+		for !strings.Contains(text, "event: end") && !strings.Contains(text, "canary") && lines.Scan() {
+			text += lines.Text() + "\n"
+		}
+		if follows {
+			require.NoError(t, err)
+			require.Equal(t, "canary", event.GetEvent().GetMemory().GetContent())
+			require.Contains(t, text, "canary")
+		} else {
+			refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
+			require.NotContains(t, err.Error(), "hidden")
+			for lines.Scan() {
+				text += lines.Text() + "\n"
+			}
+			require.NotContains(t, text, "canary")
+			require.NotContains(t, text, "hidden")
+			require.Contains(t, text, "space-not-found")
+		}
+		require.NoError(t, response.Body.Close())
 	}
 }
 

@@ -49,7 +49,11 @@ func (m memoryService) Subscribe(
 	if err := stream.SendHeader(metadata.Pairs(incarnationMetadata, info.Incarnation)); err != nil {
 		return err
 	}
+	c := callOf(ctx)
 	for event, err := range space.Subscribe(ctx, r.GetAfterSeq()) {
+		if err == nil {
+			err = stillMeant(c.principal, c.rule.verb, c.space, space)
+		}
 		if err != nil {
 			return word(err)
 		}
