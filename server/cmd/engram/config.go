@@ -145,12 +145,7 @@ func readConfig(path string) (map[string][]string, error) {
 }
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Look at the settings of a server",
-	}
-	cmd.AddCommand(a.configCheckCommand())
-	return cmd
+	return groupCommand("config", "Look at the settings of a server", a.configCheckCommand())
 }
 
 // settingItem is one line of config check.
