@@ -124,7 +124,7 @@ func (c *Client) GetOrCreate(ctx context.Context, id engram.SpaceID, config engr
 	return space, err
 }
 
-// Info describes a space without waking it.
+// Info describes a space, which the server wakes for it.
 func (c *Client) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
 	answer, err := retried(ctx, c, c.spaces.GetSpace, &engramv1.GetSpaceRequest{MemorySpaceId: string(id)})
 	if err != nil {
