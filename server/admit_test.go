@@ -66,6 +66,16 @@ func TestRequestsFramedTwice(t *testing.T) {
 			require.ErrorIs(t, err, io.EOF, "nothing else is answered")
 		})
 	}
+	// Of HTTP/1.0, net/http passes over the encoding, and would keep the connection.
+	old := strings.Replace(first, "1.1", "1.0", 1) + "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"
+	connection := r.dial()
+	r.send(connection, old+fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(memory), memory)+hidden)
+	answers := bufio.NewReader(connection)
+	response, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	readReply(t, response).problem(400, "framed-twice")
+	_, err = answers.ReadByte()
+	require.ErrorIs(t, err, io.EOF, "nothing else is answered")
 	require.Zero(t, memoryCount(t, space))
 
 	// The same connection may send one after the other, in either framing.
@@ -81,6 +91,11 @@ func TestRequestsFramedTwice(t *testing.T) {
 	reply := f.callChunked("/v1/spaces/alpha/memories", memory)
 	require.Equal(t, 201, reply.status)
 	require.Equal(t, "close", reply.header.Get("Connection"))
+	r10 := httptest.NewRequest(http.MethodPost, "/v1/spaces/alpha/memories", strings.NewReader(memory))
+	r10.Host, r10.Proto, r10.ProtoMinor = "localhost", "HTTP/1.0", 0
+	w := httptest.NewRecorder()
+	f.server.ServeHTTP(w, r10)
+	require.Equal(t, "close", w.Header().Get("Connection"))
 }
 
 // callChunked is call with a body of unknown length.

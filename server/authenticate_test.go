@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -15,8 +16,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/limit"
 )
@@ -269,14 +272,14 @@ func TestClientCertificates(t *testing.T) {
 	require.Equal(t, 401, ask(&tls.ConnectionState{}))
 }
 
-// revocable returns a key with a scope, on a ring that is read from a file, and
+// revocable returns a key with scopes, on a ring that is read from a file, and
 // what revokes it there.
-func revocable(t *testing.T, scope string) (ring *auth.Keyring, token string, revoke func()) {
+func revocable(t *testing.T, scopes ...string) (ring *auth.Keyring, token string, revoke func()) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keys.json")
-	scopes, err := auth.ParseScopes([]string{scope})
+	parsed, err := auth.ParseScopes(scopes)
 	require.NoError(t, err)
-	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	key, token := auth.NewKey("", parsed, time.Now(), time.Time{})
 	put := func() {
 		require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
 	}
@@ -329,6 +332,86 @@ func TestRevocationEndsStreams(t *testing.T) {
 		require.Contains(t, all, "event: end")
 		require.Contains(t, all, "revoked")
 	}
+}
+
+// TestStreamsDoNotFollowARename to an id that the caller may not read.
+func TestStreamsDoNotFollowARename(t *testing.T) {
+	for scope, follows := range map[string]bool{"alpha:read": false, "alp*:read": false, "*:write": false, "*:read": true} {
+		scopes, err := auth.ParseScopes([]string{"alpha:read", scope})
+		require.NoError(t, err)
+		key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+		w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+		space := w.create("alpha")
+		web := httptest.NewServer(w.server)
+		defer web.Close()
+		defer web.CloseClientConnections()
+		request, err := http.NewRequestWithContext(t.Context(), "GET", web.URL+"/v1/spaces/alpha/events", nil)
+		require.NoError(t, err)
+		request.Header.Set(keyHeader, token)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		stream, err := w.memories.Subscribe(withToken(t.Context(), token), &engramv1.SubscribeRequest{MemorySpaceId: "alpha"})
+		require.NoError(t, err)
+		_, err = stream.Recv() // its configuration
+		require.NoError(t, err)
+		require.NoError(t, w.registry.Rename(t.Context(), "alpha", "hidden"))
+		_, err = space.Remember(t.Context(), engram.Memory{Content: "canary"})
+		require.NoError(t, err)
+
+		event, err := stream.Recv()
+		lines, text := bufio.NewScanner(response.Body), ""
+		for !strings.Contains(text, "event: end") && !strings.Contains(text, "canary") && lines.Scan() {
+			text += lines.Text() + "\n"
+		}
+		if follows {
+			require.NoError(t, err)
+			require.Equal(t, "canary", event.GetEvent().GetMemory().GetContent())
+			require.Contains(t, text, "canary")
+		} else {
+			refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
+			require.NotContains(t, err.Error(), "hidden")
+			for lines.Scan() {
+				text += lines.Text() + "\n"
+			}
+			require.NotContains(t, text, "canary")
+			require.NotContains(t, text, "hidden")
+			require.Contains(t, text, "space-not-found")
+		}
+		require.NoError(t, response.Body.Close())
+	}
+}
+
+// TestRevocationEndsImports: what comes after the key was revoked makes no space.
+func TestRevocationEndsImports(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	scopes, err := auth.ParseScopes([]string{"copy:admin"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	put := func() {
+		require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return []auth.Key{key}, nil }))
+	}
+	put()
+	ring, err := auth.OpenKeyring(path, zap.NewNop())
+	require.NoError(t, err)
+	defer ring.Close()
+	r := start(t, newFixture(t, Options{Auth: &auth.Gate{Keys: ring}}))
+	export := bodyFor(route{method: "POST", path: "/import"})
+	connection := r.dial()
+	r.send(connection, fmt.Sprintf("POST /v1/spaces/copy/import HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: %s\r\n"+
+		"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", token, len(export)))
+	answers := bufio.NewReader(connection)
+	response, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusContinue, response.StatusCode) // it is being read
+	key.Revoked = time.Now()
+	put()
+	r.send(connection, export)
+	response, err = http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	reply := readReply(t, response)
+	reply.problem(401, "unauthenticated")
+	require.Contains(t, reply.header.Get("WWW-Authenticate"), "invalid_token")
+	require.Empty(t, r.spaces())
 }
 
 // TestReachOfEveryRoute: the rule by paths finds what each route is about.

@@ -79,22 +79,32 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 }
 
 // openStream is openBody for a body that may take as long as it likes, as long
-// as it keeps coming: each read has the timeout for itself.
+// as it keeps coming: each read has the timeout for itself. What is read after
+// the client's credentials have ended is refused.
 func (s *Server) openStream(x *exchange, limit int64) (*streamedBody, error) {
 	b, err := s.openBody(x, limit)
 	if err != nil {
 		return nil, err
 	}
-	return &streamedBody{b}, nil
+	return &streamedBody{b, x}, nil
 }
 
-type streamedBody struct{ *body }
+type streamedBody struct {
+	*body
+
+	x *exchange
+}
 
 func (b *streamedBody) Read(p []byte) (int, error) {
 	if b.err == nil {
 		b.err = b.renew()
 	}
-	return b.body.Read(p)
+	n, err := b.body.Read(p)
+	if ended := b.x.principal.Check(); ended != nil {
+		n, b.err = 0, refuseCredentials(b.x, ended)
+		err = b.err
+	}
+	return n, err
 }
 
 func (b *body) Read(p []byte) (int, error) {

@@ -18,10 +18,15 @@ const keptHeadBytes = maxHeaderBytes + 12<<10
 // believes the other disagree on where the next request begins (RFC 9112,
 // section 6.3). net/http believes the second and does not tell of the first, so
 // the bytes themselves are asked. Where they are not known, the connection ends
-// with the request, and with it what may be hidden behind it.
+// with the request, and with it what may be hidden behind it. So it does behind
+// one of HTTP/1.0, where net/http passes over the second (section 6.1).
 func (s *Server) checkFraming(x *exchange) error {
-	if len(x.r.TransferEncoding) == 0 {
+	old := !x.r.ProtoAtLeast(1, 1)
+	if len(x.r.TransferEncoding) == 0 && !old {
 		return nil
+	}
+	if old {
+		x.w.Header().Set("Connection", "close")
 	}
 	head, recorded := x.r.Context().Value(headKey{}).(*headConn)
 	if !recorded {

@@ -156,24 +156,54 @@ func (p spaceService) Export(
 
 // chunkReader reads the chunks of an import as one text.
 type chunkReader struct {
-	stream grpc.ClientStreamingServer[engramv1.ImportRequest, engramv1.ImportResponse]
-	chunk  []byte
-	left   int64 // that may still come
-	err    error // that the stream ended with
+	ctx      context.Context //nolint:containedctx // of the import, which is one call
+	received <-chan receivedChunk
+	chunk    []byte
+	left     int64 // that may still come
+	err      error // that the stream ended with
+}
+
+type receivedChunk struct {
+	chunk []byte
+	err   error
+}
+
+// receiveChunks hands on what is received until the stream ends or ctx does. A
+// receive itself ends only with the call, which waits for it no longer then.
+func receiveChunks(
+	ctx context.Context, stream grpc.ClientStreamingServer[engramv1.ImportRequest, engramv1.ImportResponse],
+	received chan<- receivedChunk,
+) {
+	for {
+		request, err := stream.Recv()
+		select {
+		case received <- receivedChunk{request.GetChunk(), err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // Read reads the next bytes, and returns io.EOF only where the client said that
 // it is done.
 func (r *chunkReader) Read(p []byte) (int, error) {
 	for len(r.chunk) == 0 {
-		request, err := r.stream.Recv()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				r.err = err
-			}
-			return 0, err
+		var next receivedChunk
+		select {
+		case next = <-r.received:
+		case <-r.ctx.Done():
+			next.err = context.Cause(r.ctx)
 		}
-		r.chunk = request.GetChunk()
+		if next.err != nil {
+			if !errors.Is(next.err, io.EOF) {
+				r.err = next.err
+			}
+			return 0, next.err
+		}
+		r.chunk = next.chunk
 		if r.left -= int64(len(r.chunk)); r.left < 0 {
 			r.err = refuse(kindBodyTooLarge, "the export is larger than this server takes")
 			return 0, r.err
@@ -195,9 +225,12 @@ func (p spaceService) Import(
 	case err != nil:
 		return err
 	}
-	ctx := stream.Context()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	received := make(chan receivedChunk)
+	p.s.receivers.Go(func() { receiveChunks(ctx, stream, received) })
 	limit := p.s.options.MaxImportBytes
-	source := &chunkReader{stream: stream, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk()))}
+	source := &chunkReader{ctx: ctx, received: received, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk()))}
 	if _, err := p.s.registry.Import(ctx, spaceOf(ctx), source); err != nil {
 		if source.err != nil {
 			return source.err // says more than what the library makes of it

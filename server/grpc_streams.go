@@ -50,7 +50,11 @@ func (m memoryService) Subscribe(
 	if err := stream.SendHeader(metadata.Pairs(incarnationMetadata, info.Incarnation)); err != nil {
 		return err
 	}
+	c := callOf(ctx)
 	for event, err := range space.Subscribe(ctx, r.GetAfterSeq()) {
+		if err == nil {
+			err = stillMeant(c.principal, c.rule.verb, c.space, space)
+		}
 		if err != nil {
 			return word(err)
 		}
@@ -62,12 +66,14 @@ func (m memoryService) Subscribe(
 }
 
 // RememberStream answers each request as its write ends. A draining server
-// takes no more of them, answers those under way and ends the stream.
+// takes no more of them, answers those under way and ends the stream; so it does
+// when the caller's credentials end.
 func (m memoryService) RememberStream(
 	stream grpc.BidiStreamingServer[engramv1.RememberStreamRequest, engramv1.RememberStreamResponse],
 ) error {
 	f := &flight{s: m.s, stream: stream}
 	f.landed = sync.NewCond(&f.mu)
+	ctx := stream.Context()
 	received := make(chan error, 1)
 	m.s.receivers.Add(1)
 	go func() {
@@ -80,6 +86,8 @@ func (m memoryService) RememberStream(
 	case <-m.s.drained.Done():
 		// The end of this method ends the receive.
 		err = engram.ErrClosed
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
 	return errors.Join(err, f.land())
 }

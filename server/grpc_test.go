@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -326,4 +327,35 @@ func TestSubscribeRefusesForeignPositions(t *testing.T) {
 		_, err = stream.Recv()
 		require.Equal(t, c.code, status.Code(err), "%q: %v", c.incarnation, err)
 	}
+}
+
+// TestPagesFitTheirMessage: the most that one page may hold does, also of memories
+// that are all attributes.
+func TestPagesFitTheirMessage(t *testing.T) {
+	w := newWired(t, Options{})
+	space := w.create("alpha")
+	attributes := map[string]string{}
+	for n := range engram.MaxAttributes {
+		attributes[fmt.Sprintf("%0*d", engram.MaxAttributeBytes, n)] = strings.Repeat("x", engram.MaxAttributeBytes)
+	}
+	const stored = 270 // of 128 KiB
+	batch := make([]engram.Memory, 30)
+	for i := range batch {
+		batch[i] = engram.Memory{Content: "x", Attributes: attributes}
+	}
+	for range stored / len(batch) {
+		_, err := space.RememberBatch(t.Context(), batch)
+		require.NoError(t, err)
+	}
+	request := &engramv1.ListMemoriesRequest{MemorySpaceId: "alpha", Limit: maxPageMemories}
+	listed := 0
+	for {
+		page, err := w.memories.ListMemories(t.Context(), request, grpc.MaxCallRecvMsgSize(maxAnswerBytes))
+		require.NoError(t, err)
+		listed += len(page.GetMemories())
+		if request.After = page.GetNext(); request.After == "" {
+			break
+		}
+	}
+	require.Equal(t, stored, listed)
 }

@@ -16,7 +16,7 @@ import (
 const (
 	defaultPageMemories = 100
 	maxPageMemories     = 1000
-	maxPageBytes        = 8 << 20 // of contents and embeddings; one memory more ends the page
+	maxPageBytes        = 8 << 20 // of contents, attributes and embeddings; one memory more ends the page
 )
 
 // memoryPage is the answer of GET .../memories.
@@ -82,6 +82,9 @@ func listPage(
 		}
 		page.Memories = append(page.Memories, memory)
 		size += len(memory.Content) + 4*len(memory.Embedding)
+		for key, value := range memory.Attributes {
+			size += len(key) + len(value)
+		}
 		last.time, last.seq = memory.Time, memory.Seq
 	}
 	return page, nil

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"reflect"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // Bounds of bodies. Eight bytes of JSON for each byte that the library takes
@@ -71,7 +71,7 @@ func (s *Server) remember(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header().Set("Location", spacePath(x.space)+"/memories/"+url.PathEscape(receipt.ID))
+	x.w.Header().Set("Location", spacePath(x.space)+"/memories/"+wire.PathSegment(receipt.ID))
 	return x.answer(http.StatusCreated, receipt)
 }
 

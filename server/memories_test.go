@@ -41,6 +41,11 @@ func TestRememberAndLookup(t *testing.T) {
 
 	f.call("GET", "/v1/spaces/alpha/memories/other", "").problem(404, "memory-not-found")
 	f.call("GET", "/v1/memories/"+url.PathEscape(receipt.ID), "", spaceHeader, "alpha").into(http.StatusOK, &got)
+	for _, id := range []string{".", ".."} { // no steps of a path
+		reply := f.call("POST", "/v1/spaces/alpha/memories", `{"id":"`+id+`","content":"x"}`)
+		f.call("GET", reply.header.Get("Location"), "").into(http.StatusOK, &got)
+		require.Equal(t, id, got.ID)
+	}
 }
 
 // TestLookedUpMemoryCanBeSentBack: what the server returns, it takes, but in

@@ -70,6 +70,9 @@ func TestListSpacesPages(t *testing.T) {
 		f.call("GET", "/v1/spaces?"+query, "").problem(400, "malformed-request")
 	}
 	f.call("GET", "/v1/spaces?after=NO", "").problem(400, "invalid-space-id")
+	for _, query := range []string{"?limt=1", "?after=aaa&after=aaa", "?cursor=x"} { // would be the first page again and again
+		f.call("GET", "/v1/spaces"+query, "").problem(400, "malformed-request")
+	}
 }
 
 func TestRecallRoute(t *testing.T) {

@@ -92,7 +92,7 @@ type Server struct {
 	origins   *http.CrossOriginProtection
 	console   map[string]console.File
 	rules     map[string]rule // of RPCs
-	receivers sync.WaitGroup  // of streams of writes; they end just after their streams
+	receivers sync.WaitGroup  // of streams of writes and imports; they end just after their streams
 	fallbacks fallbacks
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter

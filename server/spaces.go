@@ -58,7 +58,7 @@ func (s *Server) createSpace(x *exchange) error {
 // listSpaces answers from the catalogue, as if there were no spaces but those
 // that the caller may see: it wakes no space and reads no file.
 func (s *Server) listSpaces(x *exchange) error {
-	query, err := parseQuery(x.r)
+	query, err := parseParameters(x.r, "after", "limit")
 	if err != nil {
 		return err
 	}

@@ -82,6 +82,9 @@ func (s *Server) streamEvents(x *exchange) error {
 	events := func(ctx context.Context) iter.Seq2[serverEvent, error] {
 		return func(yield func(serverEvent, error) bool) {
 			for event, err := range space.Subscribe(ctx, after) {
+				if err == nil {
+					err = stillMeant(x.principal, x.route.verb, x.space, space)
+				}
 				e := serverEvent{
 					id: strconv.FormatUint(event.Seq, 10), name: string(event.Kind), data: event, more: event.Seq < info.Seq,
 				}

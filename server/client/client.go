@@ -26,6 +26,7 @@ const (
 	defaultAttempts = 4
 	firstBackoff    = 50 * time.Millisecond // doubled for each further attempt
 	maxBackoff      = 2 * time.Second
+	maxRequestBytes = 2 * engram.MaxBatchBytes // that a server takes
 	maxAnswerBytes  = 32 << 20
 	pingAfter       = time.Minute // of silence the client asks whether the server is there
 	pingTimeout     = 20 * time.Second
@@ -123,7 +124,7 @@ func (c *Client) GetOrCreate(ctx context.Context, id engram.SpaceID, config engr
 	return space, err
 }
 
-// Info describes a space without waking it.
+// Info describes a space, which the server wakes for it.
 func (c *Client) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
 	answer, err := retried(ctx, c, c.spaces.GetSpace, &engramv1.GetSpaceRequest{MemorySpaceId: string(id)})
 	if err != nil {

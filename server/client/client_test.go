@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -246,6 +247,46 @@ func TestRememberStreamOfManyCallers(t *testing.T) {
 	info, err := space.Info(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 64, info.Memories)
+}
+
+// TestRememberStreamOutlivesABadWrite: what cannot be sent, or is too large for the
+// server, fails alone.
+func TestRememberStreamOutlivesABadWrite(t *testing.T) {
+	h := newHost(t)
+	space := h.space(h.dial(), "alpha")
+	stream := space.RememberStream(t.Context())
+	defer func() { require.NoError(t, stream.Close()) }()
+	for _, c := range []struct {
+		bad  engram.Memory
+		want error
+	}{
+		{engram.Memory{Content: "\xff"}, engram.ErrInvalid},
+		{engram.Memory{Content: strings.Repeat("x", 9<<20)}, engram.ErrLimit},
+	} {
+		_, err := space.Remember(t.Context(), c.bad)
+		require.ErrorIs(t, err, c.want)
+		var callers sync.WaitGroup
+		wrong := make(chan error, 400)
+		for n := range 200 {
+			callers.Go(func() {
+				if _, err := stream.Remember(t.Context(), engram.Memory{ID: fmt.Sprint(n), Content: "good"}); err != nil {
+					wrong <- err
+				}
+			})
+			if n%50 == 25 {
+				callers.Go(func() {
+					if _, err := stream.Remember(t.Context(), c.bad); !errors.Is(err, c.want) {
+						wrong <- fmt.Errorf("bad: %w", err)
+					}
+				})
+			}
+		}
+		callers.Wait()
+		close(wrong)
+		for err := range wrong {
+			require.NoError(t, err)
+		}
+	}
 }
 
 // TestLargeAnswersAreStreamed: an answer that no message holds comes all the same.

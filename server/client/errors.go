@@ -51,12 +51,23 @@ func errorOf(err error, request proto.Message) error {
 		return err
 	}
 	e := fromStatus(told)
-	if e.Reason == "" && told.Code() == codes.Internal && request != nil {
-		if field := notText(request.ProtoReflect(), ""); field != "" {
-			return &engram.InvalidError{Field: field, Reason: "is not UTF-8"}
+	if e.Reason == "" && request != nil && (e.Code == codes.Internal || e.Code == codes.ResourceExhausted) {
+		if refused := sendable(request); refused != nil {
+			return refused
 		}
 	}
 	return e
+}
+
+// sendable returns why a request cannot reach a server, as the library words it.
+func sendable(request proto.Message) error {
+	if field := notText(request.ProtoReflect(), ""); field != "" {
+		return &engram.InvalidError{Field: field, Reason: "is not UTF-8"}
+	}
+	if size := proto.Size(request); size > maxRequestBytes {
+		return &engram.LimitError{What: "request bytes", Got: int64(size), Max: maxRequestBytes}
+	}
+	return nil
 }
 
 // fromStatus builds the error of a status.

@@ -228,7 +228,7 @@ func (s *Space) Configure(
 	return wire.ToReceipt(answer.GetReceipt()), err
 }
 
-// Info describes the space without waking it.
+// Info describes the space, which the server wakes for it.
 func (s *Space) Info(ctx context.Context) (engram.SpaceInfo, error) { return s.c.Info(ctx, s.id) }
 
 // Stats returns the space's figures without waking it. Of one that sleeps they

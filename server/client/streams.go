@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 	"sync"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -134,6 +135,10 @@ func (r *RememberStream) Remember(
 ) (engram.Receipt, error) {
 	request := &engramv1.RememberStreamRequest{
 		MemorySpaceId: string(r.space.id), Memory: wire.FromMemory(&m), Options: writeOptions(options),
+		Tag: math.MaxUint64, // each attempt has one of its own, which is no longer
+	}
+	if err := sendable(request); err != nil { // it would end the stream, and fail what others have on it
+		return engram.Receipt{}, err
 	}
 	for attempt := 1; ; attempt++ {
 		receipt, err := r.try(ctx, request)

@@ -39,7 +39,7 @@ const (
 type SpaceServiceClient interface {
 	// CreateSpace makes a space.
 	CreateSpace(ctx context.Context, in *CreateSpaceRequest, opts ...grpc.CallOption) (*CreateSpaceResponse, error)
-	// GetSpace describes a space without waking it.
+	// GetSpace describes a space, which it wakes.
 	GetSpace(ctx context.Context, in *GetSpaceRequest, opts ...grpc.CallOption) (*GetSpaceResponse, error)
 	// ListSpaces returns a page of the ids of all spaces, in their order.
 	ListSpaces(ctx context.Context, in *ListSpacesRequest, opts ...grpc.CallOption) (*ListSpacesResponse, error)
@@ -167,7 +167,7 @@ type SpaceService_ImportClient = grpc.ClientStreamingClient[ImportRequest, Impor
 type SpaceServiceServer interface {
 	// CreateSpace makes a space.
 	CreateSpace(context.Context, *CreateSpaceRequest) (*CreateSpaceResponse, error)
-	// GetSpace describes a space without waking it.
+	// GetSpace describes a space, which it wakes.
 	GetSpace(context.Context, *GetSpaceRequest) (*GetSpaceResponse, error)
 	// ListSpaces returns a page of the ids of all spaces, in their order.
 	ListSpaces(context.Context, *ListSpacesRequest) (*ListSpacesResponse, error)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -103,6 +104,42 @@ func TestExportImport(t *testing.T) {
 	})
 }
 
+// TestOddNames: ids that a path takes for steps, and attributes that a query
+// cannot tell apart, mean the same on both, or are refused.
+func TestOddNames(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		for i, id := range []string{".", "..", "a/../b", "%2e%2e", "ä ?#"} {
+			sh.run("remember", "-s", "alpha", "--create", "--id", id, "memory "+strconv.Itoa(i)).ok()
+			require.Contains(t, sh.run("lookup", "-s", "alpha", id).ok().out, "memory "+strconv.Itoa(i))
+			sh.run("associations", "-s", "alpha", id).ok()
+		}
+		sh.run("remember", "-s", "alpha", "--id", "meant", "--attribute", "a:b=c", "x").ok()
+		sh.run("remember", "-s", "alpha", "--id", "other", "--attribute", "a=b:c", "x").ok()
+		require.NotContains(t, sh.run("list", "-s", "alpha", "--attribute", "a:b=c").out, "other")
+		require.NotContains(t, sh.run("list", "-s", "alpha", "--attribute", "a=b:c").ok().out, "meant")
+	})
+}
+
+// TestEventsNeedTheVerbRead and no other.
+func TestEventsNeedTheVerbRead(t *testing.T) {
+	sh, keys := newShell(t), filepath.Join(t.TempDir(), "keys.json")
+	sh.run("space", "create", "alpha").ok()
+	var key createdKey
+	sh.run("key", "create", "--keys", keys, "--scope", "alpha:read", "-o", "json").into(&key)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out, printed := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- newApp(strings.NewReader(""), printed, io.Discard).run(ctx,
+			[]string{"serve", "--data", sh.dir, "--http", "127.0.0.1:0", "--grpc", "off", "--keys", keys})
+	}()
+	sh.args = []string{"--addr", announced(t, out), "--key", key.Key}
+	require.Contains(t, sh.run("events", "-s", "alpha").ok().out, "configure")
+	stop()
+	require.Equal(t, exitOK, <-code)
+}
+
 // TestSpaceByPrecedence: flag, environment, file, in that order, and what is
 // written lands there, over --addr too.
 func TestSpaceByPrecedence(t *testing.T) {
@@ -145,6 +182,11 @@ func TestAddress(t *testing.T) {
 	sh.run("space", "list", "--addr", server.URL()).failed("either --addr or --data")
 	bare.run("space", "list", "--addr", "http://127.0.0.1:1").failed("no server at", "engram serve")
 	bare.run("space", "list", "--addr", "7432").failed("address of a server")
+	bare.run("space", "list", "--addr", server.URL()+"/").ok()
+	for _, more := range []string{"/other", "/?x=y", "/#x"} { // which must not be passed over
+		bare.run("space", "list", "--addr", server.URL()+more).failed("address of a server")
+		bare.run("mcp", "--addr", server.URL()+more).failed("address of a server")
+	}
 	bare.run("check", "--addr", server.URL()).failed("--addr")
 }
 

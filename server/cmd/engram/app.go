@@ -101,6 +101,9 @@ directories only; config and key read and write files of their own.`,
 	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if a.addr != "" && cmd.Parent() != nil && cmd.Parent().Name() == "key" {
+			return errors.New("--addr: keys are in a file, name it with --keys")
+		}
 		switch cmd.Name() {
 		case "serve", "check", "dump", "salvage", "reembed":
 			if a.addr != "" {
@@ -121,6 +124,17 @@ directories only; config and key read and write files of their own.`,
 		a.verifyCommand(), a.verifyWriterCommand(),
 	)
 	return root
+}
+
+// groupCommand returns a command that only has others below it. Of itself it shows
+// its help; a name that is none of theirs is an error, not help and success.
+func groupCommand(name, short string, below ...*cobra.Command) *cobra.Command {
+	group := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	group.AddCommand(below...)
+	return group
 }
 
 // access says what a command does to the data directory.

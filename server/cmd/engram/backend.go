@@ -41,6 +41,7 @@ type memorySpace interface {
 	Associations(ctx context.Context, id string) ([]engram.Association, error)
 	Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Event, error]
 	Configure(ctx context.Context, change func(*engram.SpaceConfig)) (engram.Receipt, error)
+	Content(ctx context.Context) (engram.ContentStats, error)
 	Stats(ctx context.Context) (engram.SpaceStats, error)
 	Checkpoint(ctx context.Context) error
 	Verify(ctx context.Context) (engram.VerifyReport, error)

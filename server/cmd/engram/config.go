@@ -145,12 +145,7 @@ func readConfig(path string) (map[string][]string, error) {
 }
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "Look at the settings of a server",
-	}
-	cmd.AddCommand(a.configCheckCommand())
-	return cmd
+	return groupCommand("config", "Look at the settings of a server", a.configCheckCommand())
 }
 
 // settingItem is one line of config check.
@@ -211,6 +206,9 @@ func shown(flag *pflag.Flag) string {
 // check does what serve does before it opens the data directory.
 func (f *serveFlags) check(cmd *cobra.Command) error {
 	if _, err := f.addresses(); err != nil {
+		return err
+	}
+	if _, err := f.embedder.embedder(os.Getenv(embedderKeyVariable)); err != nil {
 		return err
 	}
 	if _, err := f.traces.config(); err != nil {

@@ -50,11 +50,11 @@ each line is an event. They end with the last one that there is, or, with
 func (a *app) printEvents(ctx context.Context, space memorySpace, after uint64, follow bool) error {
 	last := uint64(math.MaxUint64)
 	if !follow {
-		stats, err := space.Stats(ctx)
+		stats, err := space.Content(ctx)
 		if err != nil {
 			return err
 		}
-		if last = stats.Content.Seq; last == after {
+		if last = stats.Seq; last == after {
 			return nil
 		}
 	}

@@ -15,14 +15,11 @@ const defaultKeyFile = "engram-keys.json"
 
 func (a *app) keyCommand() *cobra.Command {
 	var path string
-	cmd := &cobra.Command{
-		Use:   "key",
-		Short: "Create, list and revoke API keys",
-		Long: `Create, list and revoke the API keys in a file. A server that was started with
-engram serve --keys FILE follows the file: a change counts at once.`,
-	}
+	cmd := groupCommand("key", "Create, list and revoke API keys",
+		a.keyCreateCommand(&path), a.keyListCommand(&path), a.keyRevokeCommand(&path))
+	cmd.Long = `Create, list and revoke the API keys in a file. A server that was started with
+engram serve --keys FILE follows the file: a change counts at once.`
 	cmd.PersistentFlags().StringVar(&path, "keys", defaultKeyFile, "`file` of the keys")
-	cmd.AddCommand(a.keyCreateCommand(&path), a.keyListCommand(&path), a.keyRevokeCommand(&path))
 	return cmd
 }
 
@@ -179,5 +176,11 @@ func (f *expiryFlag) Set(s string) error {
 		f.Time = time.Now().Add(lifetime).UTC().Truncate(time.Second)
 		return nil
 	}
-	return f.timeFlag.Set(s)
+	if err := f.timeFlag.Set(s); err != nil {
+		return err
+	}
+	if !f.After(time.Now()) {
+		return errors.New("is past")
+	}
+	return nil
 }

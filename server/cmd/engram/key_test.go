@@ -48,6 +48,8 @@ func TestKeyCommands(t *testing.T) {
 	sh.run("key", "create", "--keys", path).failed("--scope")
 	sh.run("key", "create", "--keys", path, "--scope", "*:everything").failed("everything")
 	sh.run("key", "create", "--keys", path, "--scope", "*:read", "--expires", "-1h").failed("positive")
+	sh.run("key", "create", "--keys", path, "--scope", "*:read", "--expires", "2020-01-01T00:00:00Z").failed("is past")
+	sh.run("key", "list", "--keys", path, "--addr", "http://127.0.0.1:1").failed("--addr")
 	sh.run("key", "list", "--keys", path+".not").failed("no such file")
 	require.NoDirExists(t, sh.dir, "keys are no part of a data directory")
 }

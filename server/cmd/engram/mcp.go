@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/httpclient"
 )
 
 func (a *app) mcpCommand() *cobra.Command {
@@ -43,6 +44,8 @@ another is refused. Without, a call names its space by the argument "space".`,
 			space := flags.space
 			if !cmd.Flags().Changed("space") {
 				space = os.Getenv(spaceVariable)
+			} else if err := engram.SpaceID(space).Validate(); err != nil {
+				return err // also of an empty one, which would bind nothing
 			}
 			return a.relayMCP(cmd.Context(), address, space)
 		},
@@ -100,11 +103,11 @@ func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallT
 // mcpEndpoint returns where the server speaks the protocol. The space goes with
 // the address: the server compares it with what a call names.
 func mcpEndpoint(address, space string) (string, error) {
-	endpoint, err := url.Parse(address)
-	if err != nil || endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" {
-		return "", fmt.Errorf("--addr: %q is no address of a server, which looks like http://%s", address, defaultHTTPAddress)
+	endpoint, err := httpclient.ParseAddress(address)
+	if err != nil {
+		return "", fmt.Errorf("--addr: %w", err)
 	}
-	endpoint.Path, endpoint.RawQuery = "/mcp", ""
+	endpoint.Path = "/mcp"
 	if space != "" {
 		if err := engram.SpaceID(space).Validate(); err != nil {
 			return "", err

@@ -100,6 +100,7 @@ func TestMCPNeedsAServer(t *testing.T) {
 	sh.run("mcp", "--addr", "http://127.0.0.1:1").failed("no server at http://127.0.0.1:1", "engram serve")
 	sh.run("mcp", "--addr", "127.0.0.1:7432").failed("--addr")
 	sh.run("mcp", "--space", "../x").failed("space id")
+	sh.run("mcp", "--space", "").failed("space id") // as of a variable that is not set
 }
 
 // TestMCPEndsWithItsInput: an agent that goes away closes the stream.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
+	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
 )
 
@@ -65,6 +66,33 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.CallerRate.Burst, "caller-burst", 0, "requests at once of each credential; 0 means those of a second")
 }
 
+// maxRate bounds the requests a second of a limit: more is none.
+const maxRate = 1e9
+
+// validate refuses numbers that would not do what they seem to.
+func (f *serveFlags) validate() error {
+	for _, l := range []struct {
+		name string
+		rate limit.Rate
+	}{{"space", f.options.SpaceRate}, {"caller", f.options.CallerRate}} {
+		switch {
+		case !(l.rate.PerSecond >= 0 && l.rate.PerSecond <= maxRate):
+			return fmt.Errorf("--%s-rate %v: must be 0 to %.0f", l.name, l.rate.PerSecond, maxRate)
+		case l.rate.Burst < 0:
+			return fmt.Errorf("--%s-burst %d: is negative", l.name, l.rate.Burst)
+		case l.rate.Burst > 0 && l.rate.PerSecond == 0:
+			return fmt.Errorf("--%s-burst is of no use without --%s-rate", l.name, l.name)
+		}
+	}
+	if f.options.CallerRate.PerSecond > 0 && !f.access.asked() {
+		return errors.New("--caller-rate needs credentials (--keys): without them all callers are one, and none is limited")
+	}
+	if f.options.DrainTimeout <= 0 {
+		return fmt.Errorf("--drain-timeout %s: must be positive", f.options.DrainTimeout)
+	}
+	return nil
+}
+
 // listenAddresses are where a server listens. rpc and admin are nil where it does
 // not.
 type listenAddresses struct{ web, rpc, admin *net.TCPAddr }
@@ -72,7 +100,7 @@ type listenAddresses struct{ web, rpc, admin *net.TCPAddr }
 // addresses checks all that can be checked without opening anything. The
 // operator's listener asks nobody for credentials.
 func (f *serveFlags) addresses() (all listenAddresses, err error) {
-	if err := f.access.validate(); err != nil {
+	if err := errors.Join(f.access.validate(), f.validate()); err != nil {
 		return all, err
 	}
 	if all.web, err = resolveAddress("http", f.http, f.access.guarded()); err != nil {

@@ -11,16 +11,11 @@ import (
 )
 
 func (a *app) spaceCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "space",
-		Short: "List, create, describe, configure, verify, re-embed, rename and delete spaces",
-	}
-	cmd.AddCommand(
+	return groupCommand("space", "List, create, describe, configure, verify, re-embed, rename and delete spaces",
 		a.spaceListCommand(), a.spaceCreateCommand(), a.spaceInfoCommand(),
 		a.spaceRenameCommand(), a.spaceDeleteCommand(),
 		a.spaceStatsCommand(), a.spaceConfigureCommand(), a.spaceVerifyCommand(), a.spaceReembedCommand(),
 	)
-	return cmd
 }
 
 // spaceItem is one line of space list.

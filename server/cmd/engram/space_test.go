@@ -93,6 +93,9 @@ func TestUsageErrors(t *testing.T) {
 	sh := newShell(t)
 	for _, args := range [][]string{
 		{"nonsense"},
+		{"space", "nonsense"},
+		{"key", "nonsense", "id"},
+		{"config", "nonsense"},
 		{"space", "create"},
 		{"space", "create", "a", "b"},
 		{"space", "list", "-o", "xml"},

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func scopes(t *testing.T, texts ...string) []Scope {
@@ -319,6 +321,38 @@ func TestUnreadableKeysStayAsTheyWere(t *testing.T) {
 	_, err = ring.authenticate(text)
 	require.ErrorIs(t, err, ErrUnknown)
 	ring.Close()
+}
+
+// TestUnreadableKeysAreTriedAgain: what made them unreadable may end without a trace
+// in the file, as a lack of descriptors does.
+func TestUnreadableKeysAreTriedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	key, text := newKey(t, time.Time{}, "aaa:read")
+	write(t, path, key)
+	core, log := observer.New(zap.ErrorLevel)
+	ring, err := OpenKeyring(path, zap.New(core))
+	require.NoError(t, err)
+	ring.Close() // the test looks itself
+	key.Revoked = time.Now()
+	write(t, path, key)
+	revoked, err := os.ReadFile(path)
+	require.NoError(t, err)
+	moment := time.Now()
+	put := func(content []byte) {
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		require.NoError(t, os.Chtimes(path, moment, moment))
+	}
+	put(bytes.Repeat([]byte("x"), len(revoked)))
+	for range 3 {
+		ring.poll()
+		_, err = ring.authenticate(text)
+		require.NoError(t, err)
+	}
+	require.Equal(t, 1, log.Len(), "the same is said once")
+	put(revoked)
+	ring.poll()
+	_, err = ring.authenticate(text)
+	require.ErrorIs(t, err, ErrRevoked)
 }
 
 func TestCertificates(t *testing.T) {

@@ -94,8 +94,8 @@ func readKeys(path string) (keys []Key, info fs.FileInfo, err error) {
 
 // UpdateKeys replaces the keys of a file by what change makes of them. A file
 // that is not there has none. The new file is flushed before it takes the
-// name, so a crash leaves the old keys or the new. It fails with ErrKeys, and
-// with the error of change.
+// name, so a crash leaves the old keys or the new, and has the owner, group and
+// mode of the old one. It fails with ErrKeys, and with the error of change.
 func UpdateKeys(path string, change func([]Key) ([]Key, error)) error {
 	unlock, err := lockKeys(path)
 	if err != nil {
@@ -143,7 +143,10 @@ func replaceFile(path string, data []byte) (err error) {
 			err = errors.Join(err, os.Remove(temporary.Name()))
 		}
 	}()
-	_, err = temporary.Write(data)
+	err = keepAccess(path, temporary)
+	if err == nil {
+		_, err = temporary.Write(data)
+	}
 	if err = errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
 		return err
 	}
@@ -151,6 +154,22 @@ func replaceFile(path string, data []byte) (err error) {
 		return err
 	}
 	return syncDirectory(filepath.Dir(path))
+}
+
+// keepAccess lets those read the new file, and only those, who can read what path
+// names, if anything: to a server that cannot, a revocation would be no news.
+func keepAccess(path string, replacement *os.File) error {
+	former, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := keepOwner(former, replacement); err != nil {
+		return err
+	}
+	return replacement.Chmod(former.Mode().Perm())
 }
 
 // syncDirectory makes a rename durable where the system can flush a directory.

@@ -23,7 +23,7 @@ const pollInterval = time.Second
 //
 // A file that turns unreadable leaves the keys as they were and is complained
 // of in the log: a slip of the editor must not lock everybody out, and whoever
-// wants to do that can remove the keys.
+// wants to do that can remove the keys. It is tried again each second.
 type Keyring struct {
 	path   string // empty: the keys never change
 	logger *zap.Logger
@@ -32,6 +32,8 @@ type Keyring struct {
 	seen    fs.FileInfo  // what the file was when it was last read, in vain or not
 	missing bool         // the file was not there when last looked for
 	entries map[string]*entry
+
+	complaint string // why the file could not be read when it was last tried; empty: it could
 
 	stop   context.CancelFunc
 	joined chan struct{}
@@ -89,9 +91,20 @@ func (k *Keyring) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			k.refresh()
+			k.poll()
 		}
 	}
+}
+
+// poll is refresh, and tries a file again that could not be read: the reason may
+// have been another than the file.
+func (k *Keyring) poll() {
+	k.mu.Lock()
+	if k.complaint != "" {
+		k.seen = nil
+	}
+	k.mu.Unlock()
+	k.refresh()
 }
 
 // refresh reads the file if it is another than the one that was last read.
@@ -116,10 +129,13 @@ func (k *Keyring) refresh() {
 	keys, read, err := readKeys(k.path)
 	if err != nil {
 		k.seen = info
-		k.logger.Error("keys cannot be read, the last ones still count", zap.Error(err))
+		if k.complaint != err.Error() {
+			k.complaint = err.Error()
+			k.logger.Error("keys cannot be read, the last ones still count", zap.Error(err))
+		}
 		return
 	}
-	k.seen = read
+	k.seen, k.complaint = read, ""
 	k.setLocked(keys)
 	k.logger.Info("keys were loaded", zap.Int("keys", len(keys)))
 }

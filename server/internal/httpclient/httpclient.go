@@ -14,6 +14,7 @@ import (
 	"net/url"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // maxAnswerBytes bounds an answer that is decoded as a whole. The longest is a
@@ -32,12 +33,22 @@ type Client struct {
 // New returns a client of the server at a URL such as http://127.0.0.1:7432. A
 // nil transport is the default one.
 func New(base string, transport http.RoundTripper) (*Client, error) {
+	u, err := ParseAddress(base)
+	if err != nil {
+		return nil, err
+	}
+	return NewMoving(u.String, transport), nil
+}
+
+// ParseAddress reads the address of a server. It may not have a path or query: the
+// server would not see them, and what is at the address without might be another.
+func ParseAddress(base string) (*url.URL, error) {
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" ||
+		u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q is no address of a server: it must look like http://127.0.0.1:7432", base)
 	}
-	prefix := (&url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}).String()
-	return NewMoving(func() string { return prefix }, transport), nil
+	return &url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}, nil
 }
 
 // NewMoving returns a client of a server whose address may change, as that of a
@@ -61,7 +72,7 @@ type call struct {
 	accept  string
 }
 
-func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + url.PathEscape(string(id)) }
+func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + wire.PathSegment(string(id)) }
 
 // send sends the request and returns the answer, whose body is the caller's to
 // close. An answer that is no success is a *Problem.

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 const pageMemories = 500
@@ -47,7 +49,7 @@ func (s *Space) RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram
 
 // Lookup returns the memory of that id.
 func (s *Space) Lookup(ctx context.Context, id string) (m engram.Memory, err error) {
-	_, err = s.do(ctx, call{method: http.MethodGet, path: "/memories/" + url.PathEscape(id)}, &m)
+	_, err = s.do(ctx, call{method: http.MethodGet, path: "/memories/" + wire.PathSegment(id)}, &m)
 	return m, err
 }
 
@@ -55,7 +57,11 @@ func (s *Space) Lookup(ctx context.Context, id string) (m engram.Memory, err err
 // comes last.
 func (s *Space) Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.Memory, error] {
 	return func(yield func(engram.Memory, error) bool) {
-		query := filterQuery(f)
+		query, err := filterQuery(f)
+		if err != nil {
+			yield(engram.Memory{}, err)
+			return
+		}
 		query.Set("limit", strconv.Itoa(pageMemories))
 		for {
 			var page struct {
@@ -79,7 +85,9 @@ func (s *Space) Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.
 	}
 }
 
-func filterQuery(f engram.Filter) url.Values {
+// filterQuery spells a filter as a query. There a colon ends the key of an attribute:
+// one that has a colon itself would be another.
+func filterQuery(f engram.Filter) (url.Values, error) {
 	query := url.Values{}
 	for name, value := range map[string]string{"episode": f.Episode, "kind": string(f.Kind)} {
 		if value != "" {
@@ -92,9 +100,12 @@ func filterQuery(f engram.Filter) url.Values {
 		}
 	}
 	for key, value := range f.Attributes {
+		if strings.Contains(key, ":") {
+			return nil, &engram.InvalidError{Field: "filter.attributes", Reason: "a key with a colon cannot be listed by over HTTP"}
+		}
 		query.Add("attribute", key+":"+value)
 	}
-	return query
+	return query, nil
 }
 
 // Recall answers a cue.
@@ -137,7 +148,7 @@ func (s *Space) Associations(ctx context.Context, id string) ([]engram.Associati
 	var answer struct {
 		Associations []engram.Association `json:"associations"`
 	}
-	_, err := s.do(ctx, call{method: http.MethodGet, path: "/memories/" + url.PathEscape(id) + "/associations"}, &answer)
+	_, err := s.do(ctx, call{method: http.MethodGet, path: "/memories/" + wire.PathSegment(id) + "/associations"}, &answer)
 	return answer.Associations, err
 }
 
@@ -154,9 +165,15 @@ func (s *Space) Configure(ctx context.Context, change func(*engram.SpaceConfig))
 	return receipt, err
 }
 
+// Content returns the figures of what the space holds, which need no verb but read.
+func (s *Space) Content(ctx context.Context) (stats engram.ContentStats, err error) {
+	_, err = s.do(ctx, call{method: http.MethodGet, path: "/stats"}, &stats)
+	return stats, err
+}
+
 // Stats returns the space's figures.
 func (s *Space) Stats(ctx context.Context) (stats engram.SpaceStats, err error) {
-	if _, err = s.do(ctx, call{method: http.MethodGet, path: "/stats"}, &stats.Content); err != nil {
+	if stats.Content, err = s.Content(ctx); err != nil {
 		return stats, err
 	}
 	_, err = s.do(ctx, call{method: http.MethodGet, path: "/stats/operator"}, &stats.Operator)

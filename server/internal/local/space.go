@@ -145,6 +145,12 @@ func (s Space) Stats(ctx context.Context) (engram.SpaceStats, error) {
 	return onAwake(ctx, s, func(space *engram.Space) (engram.SpaceStats, error) { return space.Stats(), nil })
 }
 
+// Content returns the figures that depend on nothing but the space. It wakes it.
+func (s Space) Content(ctx context.Context) (engram.ContentStats, error) {
+	stats, err := s.Stats(ctx)
+	return stats.Content, err
+}
+
 // Checkpoint writes the space's indexes to disk.
 func (s Space) Checkpoint(ctx context.Context) error {
 	_, err := on(ctx, s, func(space *engram.Space) (any, error) { return nil, space.Checkpoint(ctx) })

@@ -112,7 +112,10 @@ export function listMemories(space, filter, cursor, limit, signal) {
   for (const [name, value] of Object.entries(filter)) {
     if (name !== "attributes") query.push([name, value]);
   }
-  for (const [name, value] of Object.entries(filter.attributes ?? {})) query.push(["attribute", `${name}:${value}`]);
+  for (const [name, value] of Object.entries(filter.attributes ?? {})) {
+    if (name.includes(":")) throw new Error("an attribute with a colon in its name cannot be listed by");
+    query.push(["attribute", `${name}:${value}`]);
+  }
   if (cursor) query.push(["cursor", cursor]);
   return answer("list memories", "GET", ["spaces", space, "memories"], { query, signal });
 }

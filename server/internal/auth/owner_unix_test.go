@@ -1,0 +1,35 @@
+//go:build unix
+
+package auth
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestChangedKeysKeepTheirReaders: the server that follows the file runs as another
+// user than who revokes a key, and must be able to read that.
+func TestChangedKeysKeepTheirReaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	key, _ := newKey(t, time.Time{}, "aaa:read")
+	write(t, path, key)
+	require.NoError(t, os.Chmod(path, 0o640))
+	owner, group := os.Getuid(), os.Getgid()
+	if owner == 0 {
+		owner, group = 54321, 54322
+		require.NoError(t, os.Chown(path, owner, group))
+	}
+	key.Revoked = time.Now()
+	write(t, path, key)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm())
+	stat := info.Sys().(*syscall.Stat_t)
+	require.Equal(t, []int{owner, group}, []int{int(stat.Uid), int(stat.Gid)})
+}
