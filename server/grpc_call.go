@@ -282,7 +282,7 @@ type admittedStream struct {
 	server   *Server
 	call     *call
 	latest   *call // what the message received last is, where each names its space; else the same
-	received bool  // a message has been admitted
+	received bool  // a message has been
 
 	announced bool // that a message named no space
 }
@@ -300,7 +300,7 @@ func (a *admittedStream) RecvMsg(message any) error {
 	switch {
 	case a.call.rule.about == aboutEach:
 		own := *a.call
-		if err := a.server.admitMessage(a.ServerStream.Context(), &own, message); err != nil {
+		if err := a.admitEach(&own, message); err != nil {
 			a.announceFallback(&own)
 			return &refusedMessage{message, &own, err}
 		}
@@ -316,6 +316,19 @@ func (a *admittedStream) RecvMsg(message any) error {
 	a.received = true
 	a.announceFallback(a.latest)
 	return nil
+}
+
+// admitEach admits a message that names its own space. For the first, the stream has
+// counted as a request of the caller.
+func (a *admittedStream) admitEach(own *call, message any) error {
+	first := !a.received
+	a.received = true
+	if !first {
+		if err := a.server.limitCaller(own.principal); err != nil {
+			return err
+		}
+	}
+	return a.server.admitMessage(a.ServerStream.Context(), own, message)
 }
 
 // sameSpace lets a later message of a stream repeat what the first one named.

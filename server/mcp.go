@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -93,17 +94,19 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 		Instructions: mcpInstructions,
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
 	})
+	var calls atomic.Int32
 	for _, tool := range s.mcpTools {
 		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			return s.callTool(ctx, x, tool, request.Params.Arguments)
+			return s.callTool(ctx, x, tool, request.Params.Arguments, calls.Add(1) == 1)
 		})
 	}
 	return made
 }
 
 // callTool carries out one call. It is an exchange of its own: a message may have
-// several calls, and each names its space.
-func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage) (*mcp.CallToolResult, error) {
+// several calls, and each names its space. For the first, its message has counted
+// as a request of the caller.
+func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage, first bool) (*mcp.CallToolResult, error) {
 	began := time.Now()
 	ctx, span := traceTool(ctx, x, tool)
 	one := *x
@@ -111,7 +114,14 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 	one.tool = true
 	one.r = x.r.WithContext(ctx)
 	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
-	answer, err := tool.call(s, &one, arguments)
+	var answer any
+	var err error
+	if !first {
+		err = s.limitCaller(one.principal)
+	}
+	if err == nil {
+		answer, err = tool.call(s, &one, arguments)
+	}
 	var result *mcp.CallToolResult
 	one.status = http.StatusOK
 	defer func() {

@@ -68,6 +68,9 @@ func OpenTokens(ctx context.Context, config TokenConfig) (*Tokens, error) {
 func (t *Tokens) authenticate(ctx context.Context, text string) (*Principal, error) {
 	claims := jwt.MapClaims{}
 	_, err := t.parser.ParseWithClaims(text, claims, func(token *jwt.Token) (any, error) {
+		if _, critical := token.Header["crit"]; critical { // RFC 7515, section 4.1.11: no extension is known here
+			return nil, errors.New("the token has extensions that must be understood")
+		}
 		id, _ := token.Header["kid"].(string)
 		return t.keys.find(ctx, id, token.Method.Alg())
 	})

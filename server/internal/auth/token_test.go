@@ -76,6 +76,11 @@ func (i *issuer) sign(method jwt.SigningMethod, id string, key any, c jwt.MapCla
 	if id != "" {
 		token.Header["kid"] = id
 	}
+	return i.signed(token, key)
+}
+
+func (i *issuer) signed(token *jwt.Token, key any) string {
+	i.t.Helper()
 	text, err := token.SignedString(key)
 	require.NoError(i.t, err)
 	return text
@@ -122,6 +127,8 @@ func TestTokens(t *testing.T) {
 	_, err = check(with("exp", time.Now().Add(-time.Hour).Unix()))
 	require.ErrorIs(t, err, ErrExpired)
 
+	extended := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims())
+	extended.Header["kid"], extended.Header["crit"] = "d", []string{"bound-to"}
 	stranger := newIssuer(t)
 	for what, text := range map[string]string{
 		"issuer":       with("iss", "https://other.example"),
@@ -134,6 +141,7 @@ func TestTokens(t *testing.T) {
 		"empty scopes": with("engram_scopes", ""),
 		"bad scopes":   with("engram_scopes", []any{"*:everything"}),
 		"odd scopes":   with("engram_scopes", []any{7}),
+		"extension":    i.signed(extended, i.ed),
 		"stranger":     i.sign(jwt.SigningMethodEdDSA, "d", stranger.ed, claims()),
 		"unknown key":  i.sign(jwt.SigningMethodEdDSA, "x", i.ed, claims()),
 		"other kind":   i.sign(jwt.SigningMethodEdDSA, "r", i.ed, claims()),
