@@ -40,7 +40,9 @@ var errKeySet = errors.New("key set")
 type keySet struct {
 	source string
 
-	mu     sync.Mutex // guards the fields below, and is held while the set is loaded
+	loading sync.Mutex // is held while the set is loaded; who shows a key of it waits for no other
+
+	mu     sync.Mutex // guards the fields below; taken last
 	keys   []publicKey
 	loaded time.Time // or tried to
 }
@@ -58,7 +60,7 @@ func openKeySet(ctx context.Context, source string) (*keySet, error) {
 		}
 	}
 	set := &keySet{source: source}
-	return set, set.loadLocked(ctx)
+	return set, set.load(ctx)
 }
 
 func isURL(source string) bool { return strings.Contains(source, "://") }
@@ -81,21 +83,39 @@ func validateKeySetURL(source string) error {
 // find returns the key of a token. A token without a key id counts only where
 // there is one key of its algorithm.
 func (s *keySet) find(ctx context.Context, id, algorithm string) (crypto.PublicKey, error) {
+	key, due, err := s.lookup(id, algorithm)
+	switch {
+	case !due:
+		return key, err
+	case err != nil:
+		s.loading.Lock()
+	case !s.loading.TryLock():
+		return key, nil
+	}
+	defer s.loading.Unlock()
+	if key, due, err = s.lookup(id, algorithm); !due { // another has loaded it
+		return key, err
+	}
+	// Not the sender's context: others wait for the same set.
+	reload := s.load(context.WithoutCancel(ctx))
+	if reload == nil {
+		key, _, err = s.lookup(id, algorithm)
+		return key, err
+	}
+	if err != nil {
+		return nil, errors.Join(err, reload)
+	}
+	return key, nil
+}
+
+// lookup finds a key in the set as it is, and reports whether that is too old for
+// the answer.
+func (s *keySet) lookup(id, algorithm string) (key crypto.PublicKey, due bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	key, err = s.findLocked(id, algorithm)
 	age := time.Since(s.loaded)
-	key, err := s.findLocked(id, algorithm)
-	if age > keySetMaxAge || err != nil && age > keySetMinAge {
-		// Not the sender's context: others wait for the same set.
-		reload := s.loadLocked(context.WithoutCancel(ctx))
-		switch {
-		case reload == nil:
-			return s.findLocked(id, algorithm)
-		case err != nil:
-			return nil, errors.Join(err, reload)
-		}
-	}
-	return key, err
+	return key, age > keySetMaxAge || err != nil && age > keySetMinAge, err
 }
 
 func (s *keySet) findLocked(id, algorithm string) (crypto.PublicKey, error) {
@@ -111,21 +131,26 @@ func (s *keySet) findLocked(id, algorithm string) (crypto.PublicKey, error) {
 	return found[0].key, nil
 }
 
-func (s *keySet) loadLocked(ctx context.Context) error {
+func (s *keySet) load(ctx context.Context) error {
+	keys, err := s.read(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.loaded = time.Now()
-	data, err := s.read(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errKeySet, err)
+	if err == nil {
+		s.keys = keys
 	}
-	keys, err := parseKeySet(data)
-	if err != nil {
-		return err
-	}
-	s.keys = keys
-	return nil
+	return err
 }
 
-func (s *keySet) read(ctx context.Context) (data []byte, err error) {
+func (s *keySet) read(ctx context.Context) ([]publicKey, error) {
+	data, err := s.fetch(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errKeySet, err)
+	}
+	return parseKeySet(data)
+}
+
+func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 	if !isURL(s.source) {
 		return os.ReadFile(s.source)
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -190,6 +191,41 @@ func TestKeySetFollowsItsURL(t *testing.T) {
 	tokens.keys.loaded = time.Now().Add(-2 * keySetMaxAge)
 	_, err = tokens.authenticate(t.Context(), fresh)
 	require.NoError(t, err, "the last set counts while there is no other")
+}
+
+// TestKeySetThatHangs: who shows a key that is known does not wait for the source.
+func TestKeySetThatHangs(t *testing.T) {
+	i := newIssuer(t)
+	asked := make(chan context.Context, 2)
+	answer := make(chan struct{}, 1)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Context()
+		select {
+		case <-answer:
+			_, _ = w.Write(i.keySet())
+		case <-r.Context().Done():
+		}
+	}))
+	defer provider.Close()
+	answer <- struct{}{}
+	tokens := openTokens(t, provider.URL)
+	<-asked
+	tokens.keys.loaded = time.Now().Add(-2 * keySetMaxAge)
+	refused := make(chan error)
+	madeUp := i.sign(jwt.SigningMethodES256, "made-up", i.ec, claims())
+	go func() {
+		_, err := tokens.authenticate(context.Background(), madeUp)
+		refused <- err
+	}()
+	loading := <-asked
+	for range 3 {
+		_, err := tokens.authenticate(t.Context(), i.sign(jwt.SigningMethodES256, "e", i.ec, claims()))
+		require.NoError(t, err)
+	}
+	require.NoError(t, loading.Err(), "it has been waited for")
+	answer <- struct{}{}
+	require.ErrorIs(t, <-refused, ErrUnknown)
+	require.Empty(t, asked)
 }
 
 func TestTokensRefuseToStart(t *testing.T) {
