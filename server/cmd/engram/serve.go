@@ -127,7 +127,7 @@ that are under way are finished and the directory is closed. A second signal
 ends the process at once; acknowledged memories survive that.
 
 With --embedder the contents of memories and the texts of cues are sent to that
-service; without it nothing is sent anywhere. Its key, if it wants one, is read
+service; without it no content is sent anywhere. Its key, if it wants one, is read
 from the environment variable ENGRAM_EMBEDDER_KEY.
 
 Every flag may also stand in the environment, as ENGRAM_SPACE_RATE for
