@@ -619,7 +619,8 @@ func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error]
 
 // Checkpoint writes the space's indexes to disk, so that waking it loads them
 // instead of replaying its log, and removes the bytes of forgotten and replaced
-// memories from its own files. Writes go on meanwhile.
+// memories from its own files. Writes go on meanwhile; where another checkpoint of
+// the space is under way, they and this one wait until that has ended.
 func (s *Space) Checkpoint(ctx context.Context) error {
 	if err := s.registry.begin(ctx); err != nil {
 		return err
