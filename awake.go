@@ -9,6 +9,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// maxKeptFrameBytes bounds the buffer that a space keeps between its commits: one large
+// batch must not cost memory for good.
+const maxKeptFrameBytes = 64 << 10
+
 // awake is the loaded state of a space: its store, its log and its queue. The
 // store changes only in commit, which one writer at a time calls.
 type awake struct {
@@ -29,7 +33,7 @@ type awake struct {
 	// commits guards append, apply and publish against the beginning of a
 	// checkpoint. Order: commits > log.files.
 	commits sync.Mutex
-	buf     []byte // the frame that take made; used again when it is applied
+	buf     []byte // the frame that take made; used again when it is applied, but for a large one
 	frame   frame
 	offsets []int // of the records in buf
 
@@ -314,6 +318,9 @@ func (a *awake) commit(writes []*write) {
 	a.apply(writes, segment, offset)
 	a.wantVectors()
 	a.checkpointIfDue(len(a.buf))
+	if cap(a.buf) > maxKeptFrameBytes {
+		a.buf = nil
+	}
 }
 
 // apply applies the frame, which stands at the offset of the segment.

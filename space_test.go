@@ -127,6 +127,19 @@ func TestGeneratedIDs(t *testing.T) {
 	require.NoError(t, killed.Close())
 }
 
+func TestLargeFramesAreNotKept(t *testing.T) {
+	r, _ := newRegistry(t, Options{})
+	s := create(t, r, "alpha")
+	for _, size := range []int{100, MaxContentBytes, 100} {
+		_, err := s.Remember(t.Context(), Memory{Content: strings.Repeat("x", size)})
+		require.NoError(t, err)
+		a := s.awake.Load()
+		a.commits.Lock()
+		require.LessOrEqual(t, cap(a.buf), maxKeptFrameBytes)
+		a.commits.Unlock()
+	}
+}
+
 func TestBatchesAreAtomic(t *testing.T) {
 	s, m := newTestSpace(t, Options{})
 	remember(t, s, Memory{ID: "kept", Content: "kept", Embedding: []float32{1, 1}})
