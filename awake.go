@@ -11,7 +11,7 @@ import (
 
 // maxKeptFrameBytes bounds the buffer that a space keeps between its commits: one large
 // batch must not cost memory for good.
-const maxKeptFrameBytes = 64 << 10
+const maxKeptFrameBytes = 256 << 10
 
 // awake is the loaded state of a space: its store, its log and its queue. The
 // store changes only in commit, which one writer at a time calls.
