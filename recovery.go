@@ -165,12 +165,10 @@ func (r *recovery) verdict() Verdict {
 
 // checkName checks that the directory is this space's.
 func (r *recovery) checkName() error {
-	s := r.state.state
-	if s.id != r.id && s.next != r.id {
-		foreign := &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: "names another space", Foreign: true}
-		return errors.Join(foreign, r.disown())
+	if err := r.state.state.names(r.id); err != nil {
+		return errors.Join(err, r.disown())
 	}
-	r.report.MarkSeq = s.mark.seq
+	r.report.MarkSeq = r.state.state.mark.seq
 	return nil
 }
 

@@ -251,6 +251,24 @@ func TestCreateRefusesConfig(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestInfoOfAnothersDirectory: the figures of a space that sleeps are its own.
+func TestInfoOfAnothersDirectory(t *testing.T) {
+	r, m := newRegistry(t, Options{})
+	remember(t, create(t, r, "alpha"), Memory{Content: "secret"})
+	create(t, r, "beta")
+	require.NoError(t, r.Close())
+	m.copy("alpha", "beta")
+	r = openMemory(t, m, Options{})
+	info, err := r.Info(t.Context(), "beta")
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorContains(t, err, "names another space")
+	require.Zero(t, info)
+	info, err = r.Info(t.Context(), "alpha")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), info.Memories)
+	require.NoError(t, r.Close())
+}
+
 func TestInfoKeepsWhatCreationFixed(t *testing.T) {
 	m, clock := newMemoryFS(), newStepClock()
 	r := openMemory(t, m, Options{Clock: clock})

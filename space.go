@@ -238,6 +238,9 @@ func (s *Space) info() (SpaceInfo, error) {
 		return SpaceInfo{}, err
 	}
 	state := file.state
+	if err := state.names(id); err != nil {
+		return SpaceInfo{}, err // the figures are another space's
+	}
 	return SpaceInfo{
 		ID: id, Incarnation: file.identity.incarnation.String(), Created: unixTime(file.identity.created),
 		Config: state.config, Dimension: state.dimension, Memories: state.memories, Bytes: state.bytes,

@@ -57,6 +57,15 @@ type spaceState struct {
 	bytes      int64
 }
 
+// names returns an error unless the state is that of the space of that id: a
+// directory that was copied or moved is another's.
+func (s *spaceState) names(id SpaceID) error {
+	if s.id == id || s.next == id {
+		return nil
+	}
+	return &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: "names another space", Foreign: true}
+}
+
 // stateFile is an open space's SPACE. Its methods are not concurrent.
 type stateFile struct {
 	dir      vfs.Dir

@@ -104,7 +104,7 @@ func recoveries() []mutant {
 		},
 		{
 			name: "foreign-space", what: "a directory may hold a space of another name",
-			edits: []edit{{"recovery.go", `if s.id != r.id && s.next != r.id {`, `if false {`}},
+			edits: []edit{{"spacefile.go", `if s.id == id || s.next == id {`, `if true {`}},
 			tests: "TestDamageFileOfAnotherSpace",
 		},
 		{
