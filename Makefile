@@ -53,10 +53,10 @@ tidy: ## fail if go mod tidy would change a module
 	@$(call each-module,GOWORK=off go mod tidy -diff)
 
 # What damages stored bytes and reads them again has nothing to race with, and is a
-# third of the work; make nightly has it all.
+# third of the work; nor has what measures. make nightly has it all.
 .PHONY: race
 race: ## run the tests but those of damage, the slow ones shortened, under the race detector
-	go test -race -short -skip='^TestDamage' -timeout=20m $(PACKAGES)
+	go test -race -short -skip='^TestDamage' -timeout=20m ./... ./server/...
 
 # What is about time: kills of a process, histories of concurrent callers, one
 # script under many options, operations that meet inside each other. An ordinary
