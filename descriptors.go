@@ -21,9 +21,8 @@ const (
 
 // thriftyDir is a directory that survives a full descriptor table: idle spaces
 // are put to sleep and the call is tried again, one that writes with the spares
-// too. Each call that takes a name opens
-// the directory of that name first, and does nothing where it cannot: a flush
-// that was reached is never retried.
+// too. Each call that takes a name opens the directory of that name first, and does
+// nothing where it cannot: a flush that was reached is never retried.
 type thriftyDir struct {
 	vfs.Dir
 	registry *Registry

@@ -58,7 +58,7 @@ func (s *Server) handler(rt route) http.Handler {
 			s.answerError(x, err)
 		}
 		s.logRequest(x, began)
-		s.countRequest(x, began)
+		s.countExchange(x, transportHTTP, x.route.path, began)
 		if x.broken {
 			// Part of the answer is on its way. Only a connection that breaks tells
 			// the client that it is not whole.

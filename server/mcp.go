@@ -126,7 +126,7 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 	one.status = http.StatusOK
 	defer func() {
 		one.endTool(span)
-		s.countTool(&one, tool, began)
+		s.countExchange(&one, transportMCP, tool.described.Name, began)
 	}()
 	if err == nil {
 		result, err = toolResult(answer)

@@ -24,19 +24,11 @@ const (
 	transportMCP  = "mcp"
 )
 
-// countRequest tells the metrics of a request over HTTP.
-func (s *Server) countRequest(x *exchange, began time.Time) {
+// countExchange tells the metrics of a request over HTTP, or of a call of a tool.
+func (s *Server) countExchange(x *exchange, transport, route string, began time.Time) {
 	s.count(metrics.Request{
-		Transport: transportHTTP, Route: x.route.path, Status: strconv.Itoa(x.status), Problem: x.problem,
+		Transport: transport, Route: route, Status: strconv.Itoa(x.status), Problem: x.problem,
 		Space: x.space, Fallback: x.fallback, Streamed: x.streamed, Duration: time.Since(began),
-	})
-}
-
-// countTool tells the metrics of a call of a tool.
-func (s *Server) countTool(x *exchange, tool mcpTool, began time.Time) {
-	s.count(metrics.Request{
-		Transport: transportMCP, Route: tool.described.Name, Status: strconv.Itoa(x.status), Problem: x.problem,
-		Space: x.space, Fallback: x.fallback, Duration: time.Since(began),
 	})
 }
 

@@ -157,13 +157,10 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 	defer f.stop()
 	defer f.leaveTurn()
 	events := source(ctx)
-	if !await {
-		if err := f.begin(); err != nil || x.r.Method == http.MethodHead {
-			return err
-		}
-	}
 	if await {
 		f.takeTurn()
+	} else if err := f.begin(); err != nil || x.r.Method == http.MethodHead {
+		return err
 	}
 	for event, err := range events {
 		if err == nil {

@@ -351,7 +351,7 @@ func leakingRecords() []mutant {
 		at(mutant{
 			name: "metrics-label", what: "a metric's label is the address as it was sent",
 			edits: []edit{{
-				"server/operate.go", `Transport: transportHTTP, Route: x.route.path,`, `Transport: transportHTTP, Route: x.r.URL.RequestURI(),`,
+				"server/exchange.go", `s.countExchange(x, transportHTTP, x.route.path, began)`, `s.countExchange(x, transportHTTP, x.r.URL.RequestURI(), began)`,
 			}},
 		}, "http"),
 		at(mutant{
