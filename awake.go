@@ -406,20 +406,25 @@ func (a *awake) unpin(pins *segmentSet) {
 
 // memory reads and verifies the record of d.
 func (r *reader) memory(d uint32) (m Memory, err error) {
-	err = r.memoryTo(&m, d, nil)
+	err = r.memoryTo(&m, d, new(stretches))
 	return m, err
 }
 
+// record returns the record at loc, unverified, which near may hold.
+func (r *reader) record(loc locator, near *stretches) ([]byte, error) {
+	if record := near.record(loc); record != nil {
+		return record, nil
+	}
+	return r.awake.log.read(loc)
+}
+
 // memoryTo is memory to m. A record that near holds is not read again.
-func (r *reader) memoryTo(m *Memory, d uint32, near stretches) error {
+func (r *reader) memoryTo(m *Memory, d uint32, near *stretches) error {
 	a := r.awake
 	loc, seq := r.view.locator(d), r.view.seqOf(d)
-	record := near.record(loc)
-	if record == nil {
-		var err error
-		if record, err = a.log.read(loc); err != nil {
-			return a.unreadable(loc, err)
-		}
+	record, err := r.record(loc, near)
+	if err != nil {
+		return a.unreadable(loc, err)
 	}
 	var op operation // in place: a copy would cost the stack as much again
 	if err := op.decode(record, a.identity.key, seq); err != nil || op.memory.ID != string(r.view.id(d)) {

@@ -337,25 +337,35 @@ func decodeOperation(record []byte, key, seq uint64) (op operation, err error) {
 	return op, err
 }
 
+// openRecord verifies the record, which must be exactly one, and returns what its
+// header says.
+func openRecord(record []byte, key, seq uint64) (kind operationKind, replaced bool, err error) {
+	n, err := splitRecord(record)
+	if err != nil {
+		return 0, false, err
+	}
+	if n != len(record) || operationSum(record, key, seq) != binary.LittleEndian.Uint32(record[4:]) {
+		return 0, false, errNotOperation
+	}
+	kind, flags := operationKind(record[8]), record[9]
+	if kind == opRemember {
+		replaced = flags&flagReplaced != 0
+		flags &^= flagReplaced
+	}
+	if !kind.known() || flags != 0 {
+		return 0, false, fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
+	}
+	return kind, replaced, nil
+}
+
 // decode verifies the record, which must be exactly one, and decodes it into a
 // zero op, which shares no memory with it and means nothing beside an error.
 func (op *operation) decode(record []byte, key, seq uint64) error {
-	n, err := splitRecord(record)
-	if err != nil {
+	var err error
+	if op.kind, op.replaced, err = openRecord(record, key, seq); err != nil {
 		return err
 	}
-	if n != len(record) || operationSum(record, key, seq) != binary.LittleEndian.Uint32(record[4:]) {
-		return errNotOperation
-	}
-	op.kind, op.seq = operationKind(record[8]), seq
-	flags := record[9]
-	if op.kind == opRemember {
-		op.replaced = flags&flagReplaced != 0
-		flags &^= flagReplaced
-	}
-	if !op.kind.known() || flags != 0 {
-		return fmt.Errorf("operation kind %d flags %d: %w", record[8], record[9], errUnknownVersion)
-	}
+	op.seq = seq
 	op.memory.Confidence, op.memory.Kind, op.memory.Seq = 1, Episodic, seq
 	err = decodeFields(record[operationHeaderBytes:], op.decodeField)
 	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed) {

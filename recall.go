@@ -27,9 +27,8 @@ const (
 type recalling struct {
 	*reader
 	*scratch
-	cue      *Cue
-	matcher  matcher
-	memories map[uint32]Memory // that were read
+	cue     *Cue
+	matcher matcher
 	// embedding is the cue's, or what the embedder makes of its text; asked says
 	// that it is the latter.
 	embedding []float32
@@ -38,53 +37,15 @@ type recalling struct {
 	spreading *spreading // nil if nothing could spread
 }
 
-// read reads a memory, once.
-func (q *recalling) read(d uint32) (Memory, error) {
-	if m, found := q.memories[d]; found {
-		return m, nil
+// hold reads the records at q.places that are not held yet, several with one call
+// where they lie together, and empties the list.
+func (q *recalling) hold() error {
+	wanted := slices.DeleteFunc(q.places, func(loc locator) bool { return q.near.record(loc) != nil })
+	q.places = q.places[:0]
+	if loc, err := q.near.read(q.awake.log, wanted); err != nil {
+		return q.awake.unreadable(loc, err)
 	}
-	m, err := q.memory(d)
-	if err == nil {
-		if q.memories == nil {
-			q.memories = make(map[uint32]Memory)
-		}
-		q.memories[d] = m
-	}
-	return m, err
-}
-
-// readNear reads what several of those memories lie in together.
-func (q *recalling) readNear(list []candidate) (stretches, error) {
-	places := make([]locator, 0, len(list))
-	for i := range list {
-		if _, known := q.memories[list[i].document]; !known {
-			places = append(places, q.view.locator(list[i].document))
-		}
-	}
-	near, err := q.awake.log.readTogether(places)
-	if err != nil {
-		err = q.awake.unreadable(places[0], err)
-	}
-	return near, err
-}
-
-// readTo reads a memory that is not read again.
-func (q *recalling) readTo(m *Memory, d uint32, near stretches) error {
-	if known, found := q.memories[d]; found {
-		*m = known
-		return nil
-	}
-	return q.memoryTo(m, d, near)
-}
-
-// embeddingOf returns the vector of a document that has one: the one that its
-// record holds, or the derived one.
-func (q *recalling) embeddingOf(d uint32) ([]float32, error) {
-	if v, err := q.derivedVector(d); v != nil || err != nil {
-		return v, err
-	}
-	m, err := q.read(d)
-	return m.Embedding, err
+	return nil
 }
 
 // candidate is a memory that some kind of cue brings to mind, with what each
@@ -94,6 +55,7 @@ type candidate struct {
 	seq      uint64
 	why      Why
 	sum      float64
+	compared bool // why.Vector is known
 }
 
 // scratch is what a recall computes in, as long as the space has documents. It
@@ -103,18 +65,25 @@ type scratch struct {
 	vector     vectorScratch
 	candidates []candidate
 	slots      []uint32 // by document: 1 + its place in candidates
+	ranked     []candidate
+	places     []locator // of records that are to be held
+	near       stretches // that hold records
 }
 
-func (a *awake) borrowScratch(v *view) *scratch {
+func (a *awake) borrowScratch() *scratch {
 	s, _ := a.scratch.Get().(*scratch)
 	if s == nil {
 		s = new(scratch)
 	}
+	return s
+}
+
+// fit makes room for a view's documents.
+func (s *scratch) fit(v *view) {
 	if n := int(v.documents()); len(s.slots) < n {
 		s.slots = make([]uint32, n+n/8)
 	}
 	s.text.fit(v)
-	return s
 }
 
 func (a *awake) returnScratch(s *scratch) {
@@ -122,6 +91,7 @@ func (a *awake) returnScratch(s *scratch) {
 		s.slots[c.document] = 0
 	}
 	s.candidates = s.candidates[:0]
+	s.near.reset()
 	s.text.reset()
 	a.scratch.Put(s)
 }
@@ -141,11 +111,12 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		q.embedding, q.asked = asked.vector, true
 		kinds++
 	}
+	q.scratch = r.awake.borrowScratch()
+	defer r.awake.returnScratch(q.scratch)
 	if kinds == 0 {
 		return q.newest()
 	}
-	q.scratch = r.awake.borrowScratch(r.view)
-	defer r.awake.returnScratch(q.scratch)
+	q.fit(r.view)
 	want := max(cue.limit(), 2) // whether the first is sure shows beside the second
 	if kinds > 1 {
 		want = max(hybridCandidates, 4*cue.limit())
@@ -159,19 +130,19 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		q.addText(text, &c)
 	}
 	q.recallIDs()
-	near, err := q.recallEmbedding(ctx, want)
+	compared, err := q.recallEmbedding(ctx, want)
 	if err != nil {
 		return Recall{}, err
 	}
 	if kinds > 1 {
-		if err := q.complete(text, near, 0, len(q.candidates)); err != nil {
+		if err := q.complete(text, 0, len(q.candidates)); err != nil {
 			return Recall{}, err
 		}
 	}
 	if q.spreads() {
 		fresh, err := q.spreadAssociations(ctx)
 		if err == nil {
-			err = q.completeReached(text, near, fresh)
+			err = q.completeReached(text, fresh)
 		}
 		if err != nil {
 			return Recall{}, err
@@ -180,7 +151,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if err := ctx.Err(); err != nil {
 		return Recall{}, err
 	}
-	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + near.scanned}}
+	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + compared}}
 	if answer.Plan.Degraded = asked.degraded; asked.degraded != "" {
 		answer.Plan.Unembedded = r.view.unembedded()
 		if asked.degraded == DegradedReembedding {
@@ -264,22 +235,23 @@ func (q *recalling) recallIDs() {
 
 // complete gives the candidates from..to-1 what the kinds of cue that did not
 // find them give them.
-func (q *recalling) complete(text *textRecall, near nearest, from, to int) error {
+func (q *recalling) complete(text *textRecall, from, to int) error {
 	bound := text.bound()
+	for i := from; i < to; i++ {
+		q.wantVector(&q.candidates[i])
+	}
+	if err := q.hold(); err != nil {
+		return err
+	}
 	for i := from; i < to; i++ {
 		d := q.candidates[i].document
 		if c := text.complete(d); c != nil && q.candidates[i].why.Text+q.candidates[i].why.Episode == 0 && bound > 0 {
 			q.addText(text, c)
 		}
-		if len(q.embedding) == 0 || !q.view.embedded(d) {
-			continue
-		}
-		if _, known := near.known[d]; !known {
-			embedding, err := q.embeddingOf(d)
-			if err != nil {
+		if q.lacksCosine(&q.candidates[i]) {
+			if err := q.compare(&q.candidates[i]); err != nil {
 				return err
 			}
-			q.candidates[i].why.Vector = max(cosine(q.embedding, embedding), 0)
 		}
 	}
 	return nil
@@ -288,7 +260,7 @@ func (q *recalling) complete(text *textRecall, near nearest, from, to int) error
 // rank returns the most activated candidates that satisfy the filter, in order,
 // one more than asked for if there is one.
 func (q *recalling) rank(kinds float64) []candidate {
-	list := make([]candidate, 0, len(q.candidates))
+	list := q.ranked[:0]
 	for _, c := range q.candidates {
 		n := kinds
 		if q.asked && !q.view.embedded(c.document) {
@@ -305,6 +277,7 @@ func (q *recalling) rank(kinds float64) []candidate {
 	slices.SortFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(b.seq, a.seq))
 	})
+	q.ranked = list
 	return list
 }
 
@@ -318,13 +291,15 @@ func (q *recalling) finish(answer *Recall, ranked []candidate) error {
 	best := ranked[:min(len(ranked), q.cue.limit())]
 	q.explainPaths(best)
 	answer.Recollections = make([]Recollection, len(best))
-	near, err := q.readNear(best)
-	if err != nil {
+	for i := range best {
+		q.places = append(q.places, q.view.locator(best[i].document))
+	}
+	if err := q.hold(); err != nil {
 		return err
 	}
 	for i := range best {
 		r, c := &answer.Recollections[i], &best[i]
-		if err := q.readTo(&r.Memory, c.document, near); err != nil {
+		if err := q.memoryTo(&r.Memory, c.document, &q.near); err != nil {
 			return err
 		}
 		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why

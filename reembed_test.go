@@ -541,7 +541,7 @@ func requireOneEmbedder(t *testing.T, f *crashfs.FS, switched bool) (had string)
 			require.Zero(t, found.Why.Vector, "its vector is of what was replaced")
 			continue
 		}
-		want := max(cosine(e.vector("canine cup"), e.vector(found.Memory.Content)), 0) / 2
+		want := max(unitProduct(e.vector("canine cup"), e.vector(found.Memory.Content)), 0) / 2
 		require.InDelta(t, want, found.Why.Vector, 1e-6, found.Memory.ID)
 	}
 	require.NoError(t, r.Close())

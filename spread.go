@@ -407,7 +407,7 @@ func (q *recalling) seeds() []seed {
 // completeReached gives the memories that spreading alone has made candidates,
 // those from fresh on, what the cue itself gives them; only the most activated,
 // as each may be read.
-func (q *recalling) completeReached(text *textRecall, near nearest, fresh int) error {
+func (q *recalling) completeReached(text *textRecall, fresh int) error {
 	reached := make([]int, 0, len(q.candidates)-fresh)
 	for i := range q.candidates[fresh:] {
 		reached = append(reached, fresh+i)
@@ -417,7 +417,7 @@ func (q *recalling) completeReached(text *textRecall, near nearest, fresh int) e
 		return cmp.Or(cmp.Compare(b.why.Association, a.why.Association), cmp.Compare(b.seq, a.seq))
 	})
 	for _, i := range reached[:min(len(reached), hybridCandidates)] {
-		if err := q.complete(text, near, i, i+1); err != nil {
+		if err := q.complete(text, i, i+1); err != nil {
 			return err
 		}
 	}

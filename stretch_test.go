@@ -2,6 +2,7 @@ package engram
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,37 @@ func TestRecallReadsTogether(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, alone, x.Memory)
 	}
+}
+
+// What is held for one answer has a bound; records beyond it are read alone.
+func TestRecallHoldsLittle(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	const n = 10
+	for i := range n {
+		long := fmt.Sprint("river ", i, strings.Repeat(" x", maxStretchesBytes/8))
+		remember(t, s, Memory{ID: fmt.Sprint(i), Content: long, Embedding: []float32{1, float32(i)}})
+	}
+	for _, cue := range []Cue{{Text: "river"}, {Embedding: []float32{1, 2}}, {Text: "river", Embedding: []float32{1, 2}}} {
+		found := recall(t, s, cue)
+		require.Len(t, found, n)
+		for _, x := range found {
+			alone, err := s.Lookup(t.Context(), x.Memory.ID)
+			require.NoError(t, err)
+			require.Equal(t, alone, x.Memory)
+		}
+	}
+	a := s.awake.Load()
+	v := a.store.view()
+	var places []locator
+	for d := range v.documents() {
+		places = append(places, v.locator(d))
+	}
+	var held stretches
+	_, err := held.read(a.log, places)
+	require.NoError(t, err)
+	require.True(t, held.record(v.locator(0)) != nil)
+	require.True(t, held.record(v.locator(n-1)) == nil)
+	require.LessOrEqual(t, len(held.memory), maxStretchesBytes)
 }
 
 // What is read only because it lies between is not judged, and of what is

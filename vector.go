@@ -22,12 +22,18 @@ const (
 	rotationSeed = 0x656e6772616d
 
 	// scanDepth rows of the scan are ranked by fine codes, more where there are more
-	// than scanRows vectors: see scanDepthOf. Of those this many times as many as
-	// wanted, at least exactReads, are compared exactly: all of a small space are.
+	// than scanRows vectors: see scanDepthOf. Of those at most this many times as many
+	// as wanted, or exactReads if that is more, are compared exactly.
 	scanDepth  = 800
 	scanRows   = 1 << 16
 	readFactor = 3
 	exactReads = 32
+	// They are compared in their order, so many at a time once as many are known as
+	// are wanted, until the next would have to be this many deviations of its estimate
+	// better than that to be one of the best. If no more than exactReads have a
+	// vector, all are compared.
+	comparedTogether = 8
+	doubt            = 3
 )
 
 // vectors are the codes of some documents' embeddings, by row.
@@ -211,33 +217,41 @@ type candidateRow struct {
 	score    float32
 }
 
-// nearest is what a cue's embedding finds.
-type nearest struct {
-	scanned int
-	known   map[uint32]float64 // cosines, exact
-}
-
 // recallEmbedding finds the memories that satisfy the filter and whose
 // embeddings are nearest to the cue's, by cosine: at least as many as wanted, if
-// there are.
-func (q *recalling) recallEmbedding(ctx context.Context, want int) (nearest, error) {
-	near := nearest{known: make(map[uint32]float64)}
+// there are. It returns how many were compared.
+func (q *recalling) recallEmbedding(ctx context.Context, want int) (compared int, err error) {
 	if len(q.embedding) == 0 || q.view.dimension == 0 {
-		return near, nil
+		return 0, nil
 	}
-	for _, row := range q.nearestRows(max(readFactor*want, exactReads)) {
+	rows := q.nearestRows(max(readFactor*want, exactReads))
+	few := q.view.vectors <= exactReads
+	best := make(lowestFirst, 0, want)
+	for n := want; compared < len(rows); n = comparedTogether {
+		next := float64(rows[compared].score)
+		if !few && next+doubt*rabitq.FineDeviation(q.view.dimension, next) < best.floor() {
+			break
+		}
 		if err := ctx.Err(); err != nil {
-			return near, err
+			return 0, err
 		}
-		embedding, err := q.embeddingOf(row.document)
-		if err != nil {
-			return near, err
+		some := rows[compared:min(compared+n, len(rows))]
+		for _, row := range some {
+			q.wantVector(q.of(row.document))
 		}
-		near.scanned++
-		near.known[row.document] = max(cosine(q.embedding, embedding), 0)
-		q.of(row.document).why.Vector = near.known[row.document]
+		if err := q.hold(); err != nil {
+			return 0, err
+		}
+		for _, row := range some {
+			c := q.of(row.document)
+			if err := q.compare(c); err != nil {
+				return 0, err
+			}
+			best.offer(c.why.Vector)
+		}
+		compared += len(some)
 	}
-	return near, nil
+	return compared, nil
 }
 
 // scanDepthOf is the depth of a scan for so many living vectors. Binary codes mistake
@@ -312,13 +326,4 @@ func liveRows(bits *[]uint64, rows int, lives func(row int) bool) []uint64 {
 		}
 	}
 	return *bits
-}
-
-func cosine(a, b []float32) float64 {
-	var dot, aa, bb float64
-	for i := range a {
-		x, y := float64(a[i]), float64(b[i])
-		dot, aa, bb = dot+x*y, aa+x*x, bb+y*y
-	}
-	return min(dot/math.Sqrt(aa*bb), 1)
 }

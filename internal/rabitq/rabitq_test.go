@@ -158,6 +158,40 @@ func TestEstimates(t *testing.T) {
 	}
 }
 
+// The deviation that is stated is that of the errors, whatever the angle, and three
+// of it hold all but a few of them.
+func TestFineDeviation(t *testing.T) {
+	const rows = 2000
+	for _, dim := range []int{8, 64, 100, 768} {
+		for _, share := range []float64{0, 0.5, 2} { // of the query in each vector
+			q, vectors := gaussianVectors(1, dim, 20), gaussianVectors(rows, dim, 21)
+			for i := range vectors {
+				vectors[i] += float32(share * float64(q[i%dim]))
+			}
+			codes := encodeAll(rabitq.NewRotation(dim, 1), vectors)
+			query := rabitq.NewQuery(rabitq.NewRotation(dim, 1), rabitq.TwoBits)
+			query.Set(q)
+			var search rabitq.Search
+			squares, beyond := 0.0, 0
+			for _, candidate := range search.All(nil, []rabitq.Part{{Codes: codes}}, query, rows, rows) {
+				v := vectors[int(candidate.Row)*dim:][:dim]
+				cosine := dot(v, q) / math.Sqrt(dot(v, v)*dot(q, q))
+				off := (float64(candidate.Score) - cosine) / rabitq.FineDeviation(dim, cosine)
+				squares += off * off
+				if math.Abs(off) > 3 {
+					beyond++
+				}
+			}
+			if deviation := math.Sqrt(squares / rows); dim < 64 { // padded: less
+				require.Less(t, deviation, 1.0, "dim %d, share %g", dim, share)
+			} else {
+				require.InDelta(t, 1, deviation, 0.2, "dim %d, share %g", dim, share)
+			}
+			require.LessOrEqual(t, beyond, rows/100, "dim %d, share %g", dim, share)
+		}
+	}
+}
+
 // What the scan makes of the codes of one and of few bits is good enough that the
 // nearest are among a few more.
 func TestRecall(t *testing.T) {
