@@ -110,7 +110,8 @@ type textScratch struct {
 	places     []uint32       // by document: place among the members at hand
 	members    []uint32       // of the episode at hand
 	candidates []textCandidate
-	found      []uint32 // by document: 1 + place in candidates
+	found      []uint32        // by document: 1 + place in candidates
+	ordered    []textCandidate // the best of them
 
 	// By place among the members at hand.
 	frequency, text, own []float64
@@ -605,14 +606,14 @@ func (t *textRecall) complete(d uint32) *textCandidate {
 	return &t.candidates[t.found[d]-1]
 }
 
-// best returns the n best candidates, in order.
+// best returns the n best candidates, in order. The list is valid until the next
+// call.
 func (t *textRecall) best(n int) []textCandidate {
 	top := make(lowestFirst, 0, n)
 	for i := range t.candidates {
 		top.offer(t.candidates[i].sum)
 	}
-	floor := top.floor()
-	var list []textCandidate
+	floor, list := top.floor(), t.ordered[:0]
 	for i := range t.candidates {
 		if c := &t.candidates[i]; c.sum >= floor && c.sum > 0 {
 			list = append(list, *c)
@@ -621,6 +622,7 @@ func (t *textRecall) best(n int) []textCandidate {
 	slices.SortFunc(list, func(a, b textCandidate) int {
 		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(b.seq, a.seq))
 	})
+	t.ordered = list
 	return list[:min(n, len(list))]
 }
 
