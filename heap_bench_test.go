@@ -44,33 +44,3 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
-
-// BenchmarkRecallSize asks three-word cues of larger and larger spaces, whose
-// memories are in the image of a checkpoint.
-func BenchmarkRecallSize(b *testing.B) {
-	for _, memories := range []int{10_000, 100_000} {
-		b.Run(fmt.Sprintf("memories=%d", memories), func(b *testing.B) {
-			ctx := context.Background()
-			r := openBench(b, Options{Durability: None})
-			words := newBenchWords(7)
-			s := benchSpaces(b, r, 1)[0]
-			for from := 0; from < memories; from += 1000 {
-				batch := make([]Memory, 1000)
-				for i := range batch {
-					batch[i] = Memory{Content: words.text(20), Episode: fmt.Sprint("episode ", (from+i)/20)}
-				}
-				_, err := s.RememberBatch(ctx, batch)
-				require.NoError(b, err)
-			}
-			require.NoError(b, s.Checkpoint(ctx))
-			cues := make([]string, 256)
-			for i := range cues {
-				cues[i] = words.text(3)
-			}
-			for i := 0; b.Loop(); i++ {
-				_, err := s.Recall(ctx, Cue{Text: cues[i%len(cues)]})
-				require.NoError(b, err)
-			}
-		})
-	}
-}

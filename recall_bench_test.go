@@ -1,0 +1,217 @@
+package engram
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// benchMemory makes memories of 20 words in episodes of 20, with embeddings around
+// one of 200 centres, as those of texts on common topics are; none with dimension 0.
+type benchMemory struct {
+	words   *benchWords
+	random  *rand.Rand
+	centres [][]float32
+}
+
+func newBenchMemory(dimension int) *benchMemory {
+	m := &benchMemory{words: newBenchWords(7), random: rand.New(rand.NewPCG(7, 7))}
+	if dimension > 0 {
+		for range 200 {
+			m.centres = append(m.centres, m.around(make([]float32, dimension)))
+		}
+	}
+	return m
+}
+
+func (m *benchMemory) around(centre []float32) []float32 {
+	v := slices.Clone(centre)
+	for i := range v {
+		v[i] += float32(m.random.NormFloat64())
+	}
+	return v
+}
+
+func (m *benchMemory) embedding() []float32 {
+	if len(m.centres) == 0 {
+		return nil
+	}
+	return m.around(m.centres[m.random.IntN(len(m.centres))])
+}
+
+func (m *benchMemory) batch(from, n int) []Memory {
+	batch := make([]Memory, n)
+	for i := range batch {
+		batch[i] = Memory{
+			ID: fmt.Sprint(from + i), Content: m.words.text(20), Embedding: m.embedding(),
+			Episode: fmt.Sprint("episode ", (from+i)/20),
+		}
+	}
+	return batch
+}
+
+// benchSpace is a space that holds n such memories in the image of a checkpoint.
+func benchSpace(b *testing.B, m *benchMemory, n int) *Space {
+	b.Helper()
+	s := benchSpaces(b, openBench(b, Options{Durability: None}), 1)[0]
+	for from := 0; from < n; from += 500 {
+		_, err := s.RememberBatch(context.Background(), m.batch(from, min(500, n-from)))
+		require.NoError(b, err)
+	}
+	require.NoError(b, s.Checkpoint(context.Background()))
+	return s
+}
+
+// BenchmarkRecallSize asks cues of larger and larger spaces, whose memories are in
+// the image of a checkpoint: three words, an embedding of 768 dimensions, or both.
+func BenchmarkRecallSize(b *testing.B) {
+	for _, kind := range []struct {
+		name      string
+		sizes     []int
+		dimension int
+		text      bool
+	}{
+		{"text", []int{1000, 10_000, 100_000}, 0, true},
+		{"embedding", []int{1000, 10_000}, 768, false},
+		{"both", []int{10_000}, 768, true},
+	} {
+		for _, n := range kind.sizes {
+			b.Run(fmt.Sprintf("%s/memories=%d", kind.name, n), func(b *testing.B) {
+				m := newBenchMemory(kind.dimension)
+				s := benchSpace(b, m, n)
+				var l latencies
+				var own []time.Duration
+				cues := benchCues(m, kind.text)
+				start := time.Now()
+				for i := 0; b.Loop(); i++ {
+					began := time.Now()
+					_, err := s.Recall(b.Context(), cues[i%len(cues)])
+					require.NoError(b, err)
+					own = append(own, time.Since(began))
+				}
+				l.add(own)
+				l.report(b, time.Since(start))
+			})
+		}
+	}
+}
+
+func benchCues(m *benchMemory, text bool) []Cue {
+	cues := make([]Cue, 256)
+	for i := range cues {
+		cues[i].Embedding = m.embedding()
+		if text {
+			cues[i].Text = m.words.text(3)
+		}
+	}
+	return cues
+}
+
+// BenchmarkRecallTogether measures what a second core adds: the recalls of one
+// thread and of one for each core take turns, and the ratio is that of how many
+// they answer in the same time.
+func BenchmarkRecallTogether(b *testing.B) {
+	for _, dimension := range []int{0, 768} {
+		b.Run(fmt.Sprintf("dimension=%d", dimension), func(b *testing.B) {
+			m := newBenchMemory(dimension)
+			s := benchSpace(b, m, 10_000)
+			cues := benchCues(m, dimension == 0)
+			const recalls = 256 // of each thread in a round
+			round := func(threads int) float64 {
+				var work sync.WaitGroup
+				began := time.Now()
+				for from := range threads {
+					work.Go(func() {
+						for i := range recalls {
+							_, err := s.Recall(b.Context(), cues[(from*recalls/2+i)%len(cues)])
+							require.NoError(b, err)
+						}
+					})
+				}
+				work.Wait()
+				return float64(threads*recalls) / time.Since(began).Seconds()
+			}
+			var ratios []float64
+			for b.Loop() {
+				alone := round(1)
+				ratios = append(ratios, round(runtime.GOMAXPROCS(0))/alone)
+			}
+			slices.Sort(ratios)
+			b.ReportMetric(ratios[len(ratios)/2], "ratio")
+		})
+	}
+}
+
+// BenchmarkCommitBesideRecalls measures what recalls cost a durable write of the
+// same space: writes alone and writes while another thread recalls take turns, and
+// the ratios are those of the medians and of the 99th percentiles.
+func BenchmarkCommitBesideRecalls(b *testing.B) {
+	m := newBenchMemory(0)
+	s := benchSpaces(b, openBench(b, Options{}), 1)[0]
+	cues := benchCues(m, true)
+	_, err := s.RememberBatch(b.Context(), m.batch(0, 1000))
+	require.NoError(b, err)
+	const writes = 200 // in a round
+	next := 1000
+	write := func() (took []time.Duration) {
+		for range writes {
+			one := m.batch(next, 1)
+			next++
+			began := time.Now()
+			_, err := s.RememberBatch(b.Context(), one)
+			took = append(took, time.Since(began))
+			require.NoError(b, err)
+		}
+		return took
+	}
+	var alone, beside []time.Duration
+	for b.Loop() {
+		alone = append(alone, write()...)
+		ctx, stop := context.WithCancel(b.Context())
+		var work sync.WaitGroup
+		work.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				_, err := s.Recall(context.Background(), cues[i%len(cues)])
+				require.NoError(b, err)
+			}
+		})
+		beside = append(beside, write()...)
+		stop()
+		work.Wait()
+	}
+	slices.Sort(alone)
+	slices.Sort(beside)
+	for _, q := range []float64{.5, .99} {
+		at := int(q * float64(len(alone)-1))
+		b.ReportMetric(float64(beside[at])/float64(alone[at]), fmt.Sprintf("p%g-ratio", 100*q))
+	}
+}
+
+// BenchmarkLookup reads memories by their ids.
+func BenchmarkLookup(b *testing.B) {
+	s := benchSpace(b, newBenchMemory(0), 10_000)
+	for i := 0; b.Loop(); i++ {
+		_, err := s.Lookup(b.Context(), fmt.Sprint(i*7919%10_000))
+		require.NoError(b, err)
+	}
+}
+
+// BenchmarkRememberEmbeddings stores memories with embeddings of 768 dimensions in
+// batches of 500, which one thread encodes and indexes.
+func BenchmarkRememberEmbeddings(b *testing.B) {
+	m := newBenchMemory(768)
+	s := benchSpaces(b, openBench(b, Options{Durability: None}), 1)[0]
+	batch := m.batch(0, 500)
+	for b.Loop() {
+		_, err := s.RememberBatch(b.Context(), batch)
+		require.NoError(b, err)
+	}
+	b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "embeddings/s")
+}
