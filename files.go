@@ -33,14 +33,22 @@ func readFile(dir vfs.Dir, name string, limit int64) (_ []byte, err error) {
 // readRange reads exactly the bytes from..to.
 func readRange(file vfs.File, from, to int64) ([]byte, error) {
 	b := make([]byte, max(to-from, 0))
+	if err := readFull(file, b, from); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readFull fills b with the file's bytes from there on.
+func readFull(file vfs.File, b []byte, from int64) error {
 	n, err := file.ReadAt(b, from)
 	if n == len(b) {
-		return b, nil
+		return nil
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return nil, err
+	return err
 }
 
 // writeNewFile makes a file with that content and flushes it, not its name.

@@ -233,30 +233,29 @@ func (j *journal) plausibleSize(f headFile, size int64) error {
 }
 
 // index accepts the groups of the generations and files their frames. It
-// returns those frames that no promise vouches for.
+// returns those frames that no promise vouches for, oldest first. A group
+// promises of its own generation or an earlier one, so the newest is read first;
+// one is in memory at a time, as together they may take gigabytes.
 func (j *journal) index(found []*generation, readOnly bool) ([]groupFrame, error) {
-	contents := make([][]byte, len(found))
+	var b []byte
 	promised := make(map[uint64]int64) // generation -> offset up to which it was durable
-	for i, g := range found {
-		b, err := readRange(g.file.file, 0, g.file.extent)
-		if err != nil {
+	var unsure []groupFrame
+	for _, g := range slices.Backward(found) {
+		b = slices.Grow(b[:0], int(g.file.extent))[:g.file.extent]
+		if err := readFull(g.file.file, b, 0); err != nil {
 			return nil, fmt.Errorf("read %s: %w", path.Join(journalDir, journalPath(g.file.number)), err)
 		}
-		contents[i] = b
 		for _, p := range promises(b, g) {
 			promised[p.generation] = max(promised[p.generation], p.offset)
 		}
-	}
-	var unsure []groupFrame
-	for i, g := range found {
-		more, err := j.accept(g, contents[i], promised[g.number])
+		more, err := j.accept(g, b, promised[g.number])
 		if err := j.tolerate(readOnly, err); err != nil {
 			return nil, err
 		}
 		if j.damage != nil {
-			j.acceptRest(g, contents[i])
+			j.acceptRest(g, b)
 		}
-		unsure = append(unsure, more...)
+		unsure = append(more, unsure...)
 		g.flushed = min(g.end, promised[g.number])
 	}
 	return unsure, nil
@@ -287,10 +286,10 @@ func promises(b []byte, g *generation) []promise {
 	}
 }
 
-// accept walks the groups of a generation. Below the promised offset everything
-// must be whole: a damaged table is damage of the journal, a damaged frame is
-// damage of its space. Above it, the first group that is not whole is the torn
-// end, and all of it is ignored.
+// accept walks the groups of a generation, whose file holds b, and returns the
+// frames above the promised offset. Below it everything must be whole: a damaged
+// table is damage of the journal, a damaged frame is damage of its space. Above
+// it, the first group that is not whole is the torn end, and all of it is ignored.
 func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame, error) {
 	var unsure []groupFrame
 	for {
@@ -313,7 +312,7 @@ func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame,
 			if g.end >= promised {
 				unsure = append(unsure, groupFrame{
 					space: e.space, id: e.id, firstSeq: e.firstSeq, count: e.count,
-					bytes: body[e.offset:][:e.length],
+					bytes: bytes.Clone(body[e.offset:][:e.length]),
 				})
 			}
 		}
