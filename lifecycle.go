@@ -80,11 +80,11 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 }
 
 // createClaimed has build create the space that has claimed its id, and gives the
-// id back where it does not, also if what it reads from panics.
-func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) error {
-	created := false
+// id back where it does not.
+func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) (err error) {
+	err = errNotCreated // unless build returns: what it reads from may panic
 	defer func() {
-		if !created {
+		if err != nil {
 			s.end(errNotCreated)
 			r.disclaim(s.ID())
 		}
@@ -94,9 +94,7 @@ func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Spac
 		return err
 	}
 	defer r.work.Done()
-	err := build(s)
-	created = err == nil
-	return err
+	return build(s)
 }
 
 // claim takes s's id, or returns the space that has it.
@@ -121,7 +119,7 @@ func (r *Registry) disclaim(id SpaceID) {
 // build makes the space's files under .tmp, whole and flushed, has fill add to
 // them, and then gives the directory its name: from then on the absence of any
 // of them is damage.
-func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) error {
+func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (err error) {
 	id, err := r.seams.newIdentity()
 	if err != nil {
 		return err
@@ -132,22 +130,20 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) err
 	if err != nil {
 		return errors.Join(diskFull(err), removeTree(r.root, temporary))
 	}
-	filled := false
+	err = errNotCreated // unless fill returns
 	defer func() {
-		if !filled { // what it reads from has panicked
-			_ = errors.Join(a.log.close(), removeTree(r.root, temporary))
+		if err != nil {
+			err = errors.Join(err, a.log.close(), removeTree(r.root, temporary))
 		}
 	}()
-	err = fill(a)
-	filled = true
-	if err == nil {
-		err = r.root.Rename(temporary, string(s.ID()))
+	if err := fill(a); err != nil {
+		return diskFull(err)
 	}
-	if err != nil {
-		return errors.Join(diskFull(err), a.log.close(), removeTree(r.root, temporary))
+	if err := r.root.Rename(temporary, string(s.ID())); err != nil {
+		return diskFull(err)
 	}
 	if err := r.root.Sync("."); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", ErrUnknownOutcome, err), a.log.close())
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	s.awake.Store(a)
 	r.mu.Lock()
