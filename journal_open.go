@@ -166,20 +166,17 @@ func (j *journal) readHead(spacesExist bool) error {
 	return nil
 }
 
-// createHead makes an empty HEAD, which writeHeadLocked then fills.
+// createHead makes an empty HEAD, which writeHeadLocked then fills, in place of
+// what may stand there.
 func (j *journal) createHead() error {
-	file, err := j.dir.Open(headName, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		file, err = j.dir.Create(headName)
+	err := removeIfExists(j.dir, headName)
+	if err == nil {
+		err = writeNewFile(j.dir, headName, make([]byte, headBytes))
 	}
-	if err != nil {
-		return fmt.Errorf("create journal head: %w", err)
-	}
-	_, err = file.WriteAt(make([]byte, headBytes), 0)
 	if err == nil {
 		err = j.dir.Sync(".")
 	}
-	return errors.Join(err, file.Close())
+	return err
 }
 
 // openFiles opens every file that HEAD lists and returns the generations in
