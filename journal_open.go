@@ -258,29 +258,18 @@ func (j *journal) index(found []*generation, readOnly bool) ([]groupFrame, error
 	return unsure, nil
 }
 
-// promises returns what the groups in b promise, those behind damage too: it
-// looks for the tag at every byte.
+// promises returns what the groups in b promise, those behind damage too.
 func promises(b []byte, g *generation) []promise {
 	var all []promise
-	for at := 0; ; {
-		i := bytes.Index(b[at:], g.tag[:])
-		if i < 0 {
-			return all
-		}
-		at += i
-		gr, ok := decodeGroup(b[at:], g.tag)
-		if !ok {
-			at++
-			continue
-		}
+	for at, gr := range findGroups(b, g.tag) {
 		all = append(all, gr.promise)
 		if at%frameAlign != 0 {
 			// Groups are aligned: bytes were inserted or lost before this one,
 			// which no torn write does.
 			all = append(all, promise{generation: g.number, offset: math.MaxInt64})
 		}
-		at += groupHeaderBytes
 	}
+	return all
 }
 
 // accept walks the groups of a generation, whose file holds b, and returns the
@@ -329,24 +318,15 @@ func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame,
 // acceptRest files the frames of the groups that stand behind damage, wherever
 // they are.
 func (j *journal) acceptRest(g *generation, b []byte) {
-	for at := g.end; at < int64(len(b)); {
-		i := bytes.Index(b[at:], g.tag[:])
-		if i < 0 {
-			return
-		}
-		at += int64(i)
-		gr, ok := decodeGroup(b[at:], g.tag)
-		if !ok {
-			at++
-			continue
-		}
+	end := min(g.end, int64(len(b)))
+	for at, gr := range findGroups(b[end:], g.tag) {
+		at := end + int64(at)
 		body := b[at:][:min(int64(gr.total), int64(len(b))-at)]
 		for _, e := range gr.entries {
 			j.frames[e.space] = append(j.frames[e.space], frameRef{
 				generation: g, offset: at + e.offset, entry: e, damaged: !e.intact(body),
 			})
 		}
-		at += groupHeaderBytes
 	}
 }
 
