@@ -88,14 +88,9 @@ func (s *Space) Dissociate(ctx context.Context, a Association, opts ...WriteOpti
 	}
 	a.Weight = 0
 	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
-		aw, err := s.use(ctx)
-		if err != nil {
-			return Receipt{}, err
-		}
-		v, damaged := aw.store.view(), aw.damaged()
-		aw.uses.Add(-1)
-		if damaged == nil && !v.associated(&a) {
-			return Receipt{Seq: v.seq}, nil
+		seq, skip, err := s.skips(ctx, func(v *view) bool { return v.graph.has(a.From, a.To, a.Kind) })
+		if err != nil || skip {
+			return Receipt{Seq: seq}, err
 		}
 	}
 	return s.associate(ctx, a, o)
@@ -126,11 +121,6 @@ func (s *Space) Associations(ctx context.Context, id string) ([]Association, err
 		return nil, fmt.Errorf("memory %q: %w", id, ErrMemoryNotFound)
 	}
 	return v.graph.associations(id), a.damaged()
-}
-
-// associated reports whether the view has an association of a's memories and kind.
-func (v *view) associated(a *Association) bool {
-	return v.graph.has(a.From, a.To, a.Kind)
 }
 
 // admitAssociation checks w against the state that the frame so far leaves.

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -404,12 +405,10 @@ func (s *Space) Forget(ctx context.Context, ids []string, opts ...WriteOption) (
 		}
 	}
 	return s.forget(ctx, operation{kind: opForget, ids: ids}, opts, func(v *view) bool {
-		for _, id := range ids {
-			if _, found := v.lookup(id); found {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(ids, func(id string) bool {
+			_, found := v.lookup(id)
+			return found
+		})
 	})
 }
 
@@ -441,14 +440,8 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 		return ForgetReceipt{}, err
 	}
 	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
-		a, err := s.use(ctx)
-		if err != nil {
-			return ForgetReceipt{}, err
-		}
-		v, damaged := a.store.view(), a.damaged()
-		a.uses.Add(-1)
-		if damaged == nil && !matches(v) {
-			return ForgetReceipt{Seq: v.seq}, nil
+		if seq, skip, err := s.skips(ctx, matches); err != nil || skip {
+			return ForgetReceipt{Seq: seq}, err
 		}
 	}
 	hash := newPayloadHash(opForget, o)
@@ -465,6 +458,22 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 		return ForgetReceipt{Seq: w.replayed.seq, Forgotten: int(w.replayed.forgotten)}, nil
 	}
 	return ForgetReceipt{Seq: w.seq, Forgotten: w.forgotten}, nil
+}
+
+// skips reports whether an operation need not be written, as it would change
+// nothing of what the space holds, and the seq at which that is so. A damaged space
+// has the write say what is wrong.
+func (s *Space) skips(ctx context.Context, changes func(*view) bool) (seq uint64, skip bool, err error) {
+	a, err := s.use(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer a.uses.Add(-1)
+	v := a.store.view()
+	if a.damage != nil || changes(v) {
+		return 0, false, nil
+	}
+	return v.seq, true, nil
 }
 
 // Configure changes the space's configuration, as one logged operation. A
