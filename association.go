@@ -103,7 +103,9 @@ func (s *Space) associate(ctx context.Context, a Association, o writeOptions) (R
 
 // Associations returns the associations of the memory of that id: first those
 // that it has to others, in the order of To and Kind, then those that others
-// have to it, in the order of From and Kind. It costs in proportion to them.
+// have to it, in the order of From and Kind. There are at most MaxAssociations of
+// the former and any number of the latter; it costs in proportion to them, and reads
+// no file. An unknown id is [ErrMemoryNotFound].
 func (s *Space) Associations(ctx context.Context, id string) ([]Association, error) {
 	if err := validateMemoryID("id", id, false); err != nil {
 		return nil, err

@@ -28,8 +28,8 @@ func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Sp
 }
 
 // GetOrCreate returns the space of that id and creates it, as Create does, if
-// there is none; cfg matters only then. Concurrent callers for one id get the
-// same *Space.
+// there is none; cfg, which must be valid, matters only then. A read-only registry
+// creates none: [ErrReadOnly]. Concurrent callers for one id get the same *Space.
 func (r *Registry) GetOrCreate(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, _, err := r.create(ctx, id, cfg)
 	return s, err
@@ -524,10 +524,10 @@ func (r *Registry) readIncarnation(id SpaceID) (incarnation, error) {
 	return state.identity.incarnation, nil
 }
 
-// RecoverAll wakes every space, several at a time, so that what a crash left
-// is recovered now, and returns a report of each in id order. Spaces that slept
-// sleep again. A damaged space has the verdict Refused and does not stop the
-// others; the error is for spaces that could not be read at all.
+// RecoverAll wakes every space, two for each processor at a time, so that what a
+// crash left is recovered now, and returns a report of each in id order. Spaces that
+// slept sleep again. A damaged space has the verdict Refused and does not stop the
+// others; the error is for spaces that could not be read at all, and ctx's.
 func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
