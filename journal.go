@@ -399,7 +399,7 @@ func (j *journal) createFileLocked() error {
 		err = j.dir.Sync(".")
 	}
 	if err != nil {
-		return diskFull(fmt.Errorf("create journal file: %w", errors.Join(err, file.Close())))
+		return diskFull(fmt.Errorf("create journal file: %w", errors.Join(err, file.Close(), removeIfExists(j.dir, name))))
 	}
 	j.free = append(j.free, f)
 	return nil

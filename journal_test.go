@@ -387,6 +387,31 @@ func TestSettleOnAFullDisk(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// A journal file that finds no room gives back what it took of it.
+func TestJournalFileOnAFullDiskLeavesNothing(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	tinyJournal(r)
+	s := create(t, r, "aaa")
+	f.SetRoom(100)
+	for {
+		_, err := s.Remember(background, Memory{Content: strings.Repeat("x", 1000)})
+		if err != nil {
+			require.ErrorIs(t, err, ErrDiskFull)
+			break
+		}
+	}
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	entries, err := root.ReadDir(journalDir)
+	require.NoError(t, err)
+	require.NoError(t, root.Close())
+	require.Len(t, entries, 2, "HEAD and the file that is full")
+	f.SetRoom(-1)
+	remember(t, s, Memory{Content: "x"})
+	require.NoError(t, r.Close())
+}
+
 // Settle gives up with its context also while it waits for a free file of the
 // journal, which a space that hangs may keep.
 func TestSettleGivesUpWaitingForAFile(t *testing.T) {
