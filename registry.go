@@ -190,12 +190,21 @@ func (r *Registry) prepareDirectory() error {
 func (r *Registry) makeReserve() error {
 	file, err := r.root.Open(reserveFile, false)
 	if err == nil {
-		r.reserved = true
-		return file.Close()
+		size, err := file.Size()
+		if err = errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+		if size == reserveBytes {
+			r.reserved = true
+			return nil
+		}
+		if err := removeIfExists(r.root, reserveFile); err != nil { // it was cut short
+			return err
+		}
 	}
 	err = writeNewFile(r.root, reserveFile, make([]byte, reserveBytes))
 	if errors.Is(err, ErrDiskFull) {
-		return nil // what there is, is in use already
+		return removeIfExists(r.root, reserveFile) // what there is, is in use already
 	}
 	if err != nil {
 		return err
