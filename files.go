@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"syscall"
 
 	"github.com/engramdb/engram/internal/vfs"
@@ -71,6 +72,41 @@ func writeNewFile(dir vfs.Dir, name string, content []byte) error {
 func removeIfExists(dir vfs.Dir, name string) error {
 	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// removeTree removes a file or directory with all it holds. What is missing is
+// removed.
+func removeTree(dir vfs.Dir, name string) error {
+	if err := removeChildren(dir, name, false); err != nil {
+		return err
+	}
+	return removeIfExists(dir, name)
+}
+
+// removeChildren empties a directory, or with keep the directories in it.
+func removeChildren(dir vfs.Dir, name string, keep bool) error {
+	entries, err := dir.ReadDir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", name, err)
+	}
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		switch {
+		case keep && e.IsDir():
+			err = removeChildren(dir, child, false)
+		case e.IsDir():
+			err = removeTree(dir, child)
+		default:
+			err = removeIfExists(dir, child)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

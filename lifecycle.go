@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"runtime"
 	"sync"
@@ -436,94 +435,6 @@ func (l *log) rename(root vfs.Dir, from, to SpaceID) (moved bool, err error) {
 	return true, err
 }
 
-// settleSpace implements settler. A space that sleeps is woken, which recovers
-// what the journal holds of it, and put to sleep again.
-func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
-	r.mu.Lock()
-	a, deleted := r.awake[inc], r.tombstones[inc]
-	r.mu.Unlock()
-	if a != nil {
-		return a.settleInUse()
-	}
-	if deleted {
-		return 0, errDropped
-	}
-	s, err := r.home(inc, id)
-	if err != nil {
-		return 0, err
-	}
-	a, err = s.wake(true)
-	if err != nil {
-		return 0, err
-	}
-	if a.identity.incarnation != inc {
-		return 0, errHomeless
-	}
-	seq, err := a.settleInUse()
-	if err == nil {
-		s.sleep()
-	}
-	return seq, err
-}
-
-// settleInUse is settle for who does not use the space otherwise: it must not be put
-// to sleep, which settles it too, for the descriptors that this opens.
-func (a *awake) settleInUse() (uint64, error) {
-	a.uses.Add(1)
-	defer a.uses.Add(-1)
-	return a.settle()
-}
-
-// home finds the space of the incarnation: under the id that the journal
-// names, or by reading every SPACE, once. What cannot be read is no verdict.
-func (r *Registry) home(inc incarnation, id SpaceID) (*Space, error) {
-	r.mu.Lock()
-	searched := r.found != nil
-	r.mu.Unlock()
-	if !searched {
-		if found, err := r.readIncarnation(id); err == nil && found == inc {
-			return r.lookup(id)
-		}
-		all := make(map[incarnation]SpaceID)
-		for other := range r.Spaces("") {
-			switch found, err := r.readIncarnation(other); {
-			case err == nil:
-				all[found] = other
-			case !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion):
-				return nil, err // it may be the one
-			}
-		}
-		r.mu.Lock()
-		r.found = all
-		r.mu.Unlock()
-	}
-	r.mu.Lock()
-	found, ok := r.found[inc]
-	r.mu.Unlock()
-	if !ok {
-		return nil, errHomeless
-	}
-	return r.lookup(found)
-}
-
-func (r *Registry) lookup(id SpaceID) (*Space, error) {
-	shard := r.shardOf(id)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	if s := shard.spaces[id]; s != nil {
-		return s, nil
-	}
-	return nil, errHomeless
-}
-
-func (r *Registry) readIncarnation(id SpaceID) (incarnation, error) {
-	state, err := r.readState(id)
-	if err != nil {
-		return incarnation{}, err
-	}
-	return state.identity.incarnation, nil
-}
-
 // RecoverAll wakes every space, two for each processor at a time, so that what a
 // crash left is recovered now, and returns a report of each in id order. Spaces that
 // slept sleep again. A damaged space has the verdict Refused and does not stop the
@@ -573,39 +484,4 @@ func parseIncarnation(name string) (incarnation, bool) {
 	var inc incarnation
 	n, err := hex.Decode(inc[:], []byte(name[:min(len(name), 2*len(inc))]))
 	return inc, err == nil && n == len(inc) && len(name) == 2*len(inc)
-}
-
-// removeTree removes a file or directory with all it holds. What is missing is
-// removed.
-func removeTree(dir vfs.Dir, name string) error {
-	if err := removeChildren(dir, name, false); err != nil {
-		return err
-	}
-	return removeIfExists(dir, name)
-}
-
-// removeChildren empties a directory, or with keep the directories in it.
-func removeChildren(dir vfs.Dir, name string, keep bool) error {
-	entries, err := dir.ReadDir(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list %s: %w", name, err)
-	}
-	for _, e := range entries {
-		child := path.Join(name, e.Name())
-		switch {
-		case keep && e.IsDir():
-			err = removeChildren(dir, child, false)
-		case e.IsDir():
-			err = removeTree(dir, child)
-		default:
-			err = removeIfExists(dir, child)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

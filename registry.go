@@ -260,10 +260,7 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
-	shard := r.shardOf(id)
-	shard.mu.RLock()
-	s := shard.spaces[id]
-	shard.mu.RUnlock()
+	s := r.space(id)
 	if s == nil {
 		return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
 	}
@@ -274,6 +271,14 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// space returns the space that has the id, or is being created with it; nil: none.
+func (r *Registry) space(id SpaceID) *Space {
+	shard := r.shardOf(id)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	return shard.spaces[id]
 }
 
 // usable returns why no call can be served.

@@ -108,7 +108,7 @@ func settling() []mutant {
 		},
 		{
 			name: "homeless-dropped", what: "frames of a space that is not there are dropped though it was not deleted",
-			edits: []edit{{"lifecycle.go", `	if !ok {
+			edits: []edit{{"home.go", `	if !ok {
 		return nil, errHomeless`, `	if !ok {
 		return nil, errDropped`}},
 			tests: "TestHomelessFramesWait",
@@ -116,8 +116,8 @@ func settling() []mutant {
 		{
 			name: "settled-by-name", what: "the journal asks the space of a frame's name, whatever its incarnation",
 			edits: []edit{
-				{"lifecycle.go", `if found, err := r.readIncarnation(id); err == nil && found == inc {`, `if _, err := r.readIncarnation(id); err == nil {`},
-				{"lifecycle.go", `if a.identity.incarnation != inc {`, `if false {`},
+				{"home.go", `if found, err := r.readIncarnation(id); err == nil && found == inc {`, `if _, err := r.readIncarnation(id); err == nil {`},
+				{"home.go", `if a.identity.incarnation != inc {`, `if false {`},
 			},
 			tests: "TestFramesFollowARename",
 		},
