@@ -16,8 +16,10 @@ import (
 
 // Create makes a space. When it returns nil the space survives a power loss,
 // under every durability: creation does not wait in the journal. An id that is
-// taken is ErrSpaceExists. It costs five flushes; spaces of other ids do not
-// wait for them.
+// taken is [ErrSpaceExists], one that no space can have [ErrInvalidSpaceID], a
+// configuration out of its range [ErrInvalid] or [ErrLimit]; with these and with
+// [ErrDiskFull] there is no new space. After [ErrUnknownOutcome] the next Open finds it
+// or not. It costs five flushes; spaces of other ids do not wait for them.
 func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, created, err := r.create(ctx, id, cfg)
 	if err == nil && !created {
@@ -218,10 +220,12 @@ func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake 
 }
 
 // Delete deletes a space with all it holds. When it returns nil the space stays
-// deleted; when it returns an error before that, it is there as before. It
-// costs two flushes and, after that, the removal of its files. It works on
-// damaged spaces, and on sleeping ones without waking them. Writes that no
-// group had taken, and every later use of the handle, get ErrSpaceDeleted.
+// deleted; after an error it is there as before, but for [ErrUnknownOutcome]: then the
+// next Open finds it or not, and until then its handle returns that error. It
+// costs two flushes and, after that, the removal of its files; on a full disk it uses
+// a reserve. It works on damaged spaces, and on sleeping ones without waking them.
+// Writes that no group had taken, and every later use of the handle, get
+// [ErrSpaceDeleted]. An unknown id is a [SpaceNotFoundError].
 func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	if err := r.begin(ctx); err != nil {
 		return err
