@@ -107,7 +107,7 @@ damage: ## damage each byte and each file of stored registries, and count what c
 # What the durable core is made of. docs/durability.md says what of it no test
 # reaches, and why.
 COVERED := wal journal journal_open journal_settle group recovery recovery_complete \
-	checkpoint image image_build columns record registry lifecycle
+	checkpoint image image_build columns record registry lifecycle home
 
 .PHONY: cover
 cover: ## report the tests' coverage by file; fail where the durable core has less than 95 %

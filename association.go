@@ -88,14 +88,9 @@ func (s *Space) Dissociate(ctx context.Context, a Association, opts ...WriteOpti
 	}
 	a.Weight = 0
 	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
-		aw, err := s.use(ctx)
-		if err != nil {
-			return Receipt{}, err
-		}
-		v, damaged := aw.store.view(), aw.damaged()
-		aw.uses.Add(-1)
-		if damaged == nil && !v.associated(&a) {
-			return Receipt{Seq: v.seq}, nil
+		seq, skip, err := s.skips(ctx, func(v *view) bool { return v.graph.has(a.From, a.To, a.Kind) })
+		if err != nil || skip {
+			return Receipt{Seq: seq}, err
 		}
 	}
 	return s.associate(ctx, a, o)
@@ -108,7 +103,9 @@ func (s *Space) associate(ctx context.Context, a Association, o writeOptions) (R
 
 // Associations returns the associations of the memory of that id: first those
 // that it has to others, in the order of To and Kind, then those that others
-// have to it, in the order of From and Kind. It costs in proportion to them.
+// have to it, in the order of From and Kind. There are at most MaxAssociations of
+// the former and any number of the latter; it costs in proportion to them, and reads
+// no file. An unknown id is [ErrMemoryNotFound].
 func (s *Space) Associations(ctx context.Context, id string) ([]Association, error) {
 	if err := validateMemoryID("id", id, false); err != nil {
 		return nil, err
@@ -126,11 +123,6 @@ func (s *Space) Associations(ctx context.Context, id string) ([]Association, err
 		return nil, fmt.Errorf("memory %q: %w", id, ErrMemoryNotFound)
 	}
 	return v.graph.associations(id), a.damaged()
-}
-
-// associated reports whether the view has an association of a's memories and kind.
-func (v *view) associated(a *Association) bool {
-	return v.graph.has(a.From, a.To, a.Kind)
 }
 
 // admitAssociation checks w against the state that the frame so far leaves.

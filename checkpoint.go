@@ -16,8 +16,9 @@ import (
 // runs at a time, and nothing closes the files meanwhile.
 type maintenance struct {
 	running sync.Mutex
-	logged  int64 // bytes appended since the last checkpoint began; guarded by awake.commits
-	size    int64 // of the last checkpoint; guarded by running
+	logged  int64    // bytes appended since the last checkpoint began; guarded by awake.commits
+	size    int64    // of the last checkpoint; guarded by running
+	left    []string // files of a checkpoint that was abandoned; guarded by running
 }
 
 // defaultCheckpointBytes of log are written between two checkpoints, or half as
@@ -153,17 +154,21 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	if _, err := a.settle(); err != nil {
 		return err
 	}
+	// The rotation has moved the mark: the slot that may have named them is written.
+	if err := a.removeLeft(); err != nil {
+		return err
+	}
 	rewritten, err := a.rewrite(job)
 	var ref checkpointRef
 	if err == nil {
 		ref, err = a.writeCheckpoint(job)
 	}
 	if err != nil {
-		return errors.Join(err, a.abandon(rewritten))
+		return errors.Join(err, a.abandon(rewritten, ref, false))
 	}
-	old, err := a.log.install(ref)
+	old, named, err := a.log.install(ref)
 	if err != nil {
-		return errors.Join(err, closeAll(rewritten))
+		return errors.Join(err, a.abandon(rewritten, ref, named))
 	}
 	a.log.publish(job.victims, rewritten, func() { a.move(job) })
 	a.maintenance.size = ref.size
@@ -176,13 +181,29 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	return errors.Join(removeIfExists(a.log.dir, old.name()), a.log.dir.Sync("."))
 }
 
-// abandon removes what a checkpoint that failed has written.
-func (a *awake) abandon(written []*segment) error {
-	errs := []error{closeAll(written), removeIfExists(a.log.dir, checkpointTemporary)}
+// abandon gives up the files that a checkpoint has written. Where SPACE may name
+// them, they stay until the next checkpoint.
+func (a *awake) abandon(written []*segment, ref checkpointRef, named bool) error {
+	a.maintenance.left = []string{checkpointTemporary, ref.name()}
 	for _, s := range written {
-		errs = append(errs, removeIfExists(a.log.dir, segmentPath(s.number)))
+		a.maintenance.left = append(a.maintenance.left, segmentPath(s.number))
 	}
-	return errors.Join(errs...)
+	err := closeAll(written)
+	if named {
+		return err
+	}
+	return errors.Join(err, a.removeLeft())
+}
+
+// removeLeft removes what a checkpoint that was abandoned has left.
+func (a *awake) removeLeft() error {
+	for _, name := range a.maintenance.left {
+		if err := removeIfExists(a.log.dir, name); err != nil {
+			return err
+		}
+	}
+	a.maintenance.left = nil
+	return nil
 }
 
 // rewrite copies the living records of each victim to a segment of kind bodies.
@@ -320,13 +341,15 @@ func (a *awake) writeCheckpoint(job *checkpointJob) (checkpointRef, error) {
 }
 
 // install makes ref the space's checkpoint, with a mark that covers it, and
-// returns the one before.
-func (l *log) install(ref checkpointRef) (checkpointRef, error) {
+// returns the one before. With an error, named says whether the state that names
+// ref was being written: what then becomes of it is not known until the slot is
+// written again.
+func (l *log) install(ref checkpointRef) (old checkpointRef, named bool, err error) {
 	l.files.Lock()
 	defer l.files.Unlock()
-	old := l.state.state.checkpoint
-	_, err := l.settleLocked(func(s *spaceState) { s.checkpoint = ref })
-	return old, err
+	old = l.state.state.checkpoint
+	_, err = l.settleLocked(func(s *spaceState) { s.checkpoint, named = ref, true })
+	return old, named, err
 }
 
 // move puts the image in place of what it is an image of.

@@ -34,3 +34,19 @@ func TestDamageHeadSlot(t *testing.T) {
 		require.NoError(t, r.Close())
 	}
 }
+
+// What stands in the place of HEAD in a registry without spaces is replaced: the
+// next opening reads what this one wrote.
+func TestDamageHeadOfAnEmptyRegistry(t *testing.T) {
+	for _, length := range []int{0, 1, headBytes - 1, headBytes, headBytes + 1} {
+		m := newMemoryFS()
+		require.NoError(t, openMemory(t, m, Options{}).Close())
+		m.put(journalDir+"/"+headName, bytes.Repeat([]byte{0xee}, length))
+		r := openMemory(t, m, Options{})
+		remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+		require.NoError(t, r.Close())
+		r = openMemory(t, m, Options{})
+		require.Equal(t, []string{"m"}, idsOf(list(t, get(t, r, "aaa"), Filter{})), "%d bytes", length)
+		require.NoError(t, r.Close())
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"path"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -201,6 +202,37 @@ func TestJournalManyKilledOpenings(t *testing.T) {
 		require.EqualValues(t, i+1, f.firstSeq)
 		require.Equal(t, frames[i%len(frames)], f.bytes)
 	}
+	require.NoError(t, j.close())
+}
+
+// However many generations wait for their spaces, an opening takes the memory of
+// one of their files.
+func TestJournalOpensOneFileAtATime(t *testing.T) {
+	_, frames := fuzzGroups(fuzzOperations())
+	seed := journalSeeds()["no-groups"]
+	m := fuzzedJournal(seed[0].([]byte), seed[1].([]byte))
+	for i := range maxFoundGenerations {
+		j, err := openJournalIn(t, m, false)
+		require.NoError(t, err)
+		f := groupFrame{space: exampleIdentity().incarnation, id: exampleID, firstSeq: uint64(i + 1), count: 1, bytes: frames[0]}
+		require.NoError(t, j.append([]groupFrame{f}))
+		killed := m.clone()
+		require.NoError(t, j.close())
+		m = killed
+	}
+	const longest = 4 << 20
+	for name := range m.files(journalDir) {
+		if name != headName {
+			m.extend(path.Join(journalDir, name), longest-minJournalBytes)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	j, err := openJournalIn(t, m, true)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Len(t, j.old, maxFoundGenerations)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2*longest))
 	require.NoError(t, j.close())
 }
 

@@ -1,7 +1,6 @@
 package engram
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -428,17 +427,8 @@ func (d *dumper) journal() error {
 // groups dumps the groups of a generation, and of each the frames. What stands
 // between two groups is damage; behind the last one bytes mean nothing.
 func (d *dumper) groups(name string, b []byte, f headFile) error {
-	for at, end := 0, 0; ; {
-		i := bytes.Index(b[at:], f.tag[:])
-		if i < 0 {
-			return nil
-		}
-		at += i
-		g, ok := decodeGroup(b[at:], f.tag)
-		if !ok {
-			at++
-			continue
-		}
+	end := 0
+	for at, g := range findGroups(b, f.tag) {
 		if at > end {
 			gap := DumpRecord{File: name, Offset: int64(end), Length: int64(at - end), Kind: DumpDamage, Generation: f.generation}
 			if err := d.emit(gap); err != nil {
@@ -460,8 +450,8 @@ func (d *dumper) groups(name string, b []byte, f headFile) error {
 			}
 		}
 		end = at + len(body)
-		at += groupHeaderBytes
 	}
+	return nil
 }
 
 // groupFrame dumps a frame of a group. Its operations are read with the key of

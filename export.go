@@ -166,9 +166,9 @@ func (v *view) exportAssociations(ctx context.Context, lines *json.Encoder, livi
 //
 // A line that is not as docs/export.md says, that exceeds a limit, repeats an
 // id or an association, or associates a memory that is not there, is an
-// [ImportError] with its number, and so is an export that was cut short. An id that is taken is ErrSpaceExists, before src is read. What
-// is in memory of src at a time is one frame. Close of the registry waits for
-// the line that is being read.
+// [ImportError] with its number, and so is an export that was cut short. An id that
+// is taken is ErrSpaceExists, before src is read. What is in memory of src at a time
+// is one frame. Close of the registry waits for the line that is being read.
 func (r *Registry) Import(ctx context.Context, id SpaceID, src io.Reader) (*Space, error) {
 	s, created, err := r.createWith(ctx, id, func(s *Space) error {
 		in := &importer{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"syscall"
 
 	"github.com/engramdb/engram/internal/vfs"
@@ -33,14 +34,22 @@ func readFile(dir vfs.Dir, name string, limit int64) (_ []byte, err error) {
 // readRange reads exactly the bytes from..to.
 func readRange(file vfs.File, from, to int64) ([]byte, error) {
 	b := make([]byte, max(to-from, 0))
+	if err := readFull(file, b, from); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readFull fills b with the file's bytes from there on.
+func readFull(file vfs.File, b []byte, from int64) error {
 	n, err := file.ReadAt(b, from)
 	if n == len(b) {
-		return b, nil
+		return nil
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return nil, err
+	return err
 }
 
 // writeNewFile makes a file with that content and flushes it, not its name.
@@ -63,6 +72,41 @@ func writeNewFile(dir vfs.Dir, name string, content []byte) error {
 func removeIfExists(dir vfs.Dir, name string) error {
 	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// removeTree removes a file or directory with all it holds. What is missing is
+// removed.
+func removeTree(dir vfs.Dir, name string) error {
+	if err := removeChildren(dir, name, false); err != nil {
+		return err
+	}
+	return removeIfExists(dir, name)
+}
+
+// removeChildren empties a directory, or with keep the directories in it.
+func removeChildren(dir vfs.Dir, name string, keep bool) error {
+	entries, err := dir.ReadDir(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", name, err)
+	}
+	for _, e := range entries {
+		child := path.Join(name, e.Name())
+		switch {
+		case keep && e.IsDir():
+			err = removeChildren(dir, child, false)
+		case e.IsDir():
+			err = removeTree(dir, child)
+		default:
+			err = removeIfExists(dir, child)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -375,3 +375,18 @@ func TestFormatDecodesCheckpoint(t *testing.T) {
 	}
 	require.Equal(t, shown["checkpoint"], encodeStore(s, c.start, c.segments))
 }
+
+// Which version SPACE has says the copy that tells it, whatever became of the other.
+func TestFormatVersionOfSpace(t *testing.T) {
+	id := exampleIdentity()
+	intact := encodeSpaceFile(id, spaceState{id: exampleID})
+	for pages, at := range map[[2]int]int{{0, 3}: 3, {3, 0}: 0, {1, 2}: 2, {2, 1}: 1} {
+		b := bytes.Clone(intact)
+		clear(b[pages[0]*pageBytes:][:pageBytes])
+		sealBlock(putU32(b[at*pageBytes:][:pageBytes], 8, 7))
+		_, _, err := decodeSpaceFile(b)
+		var version *VersionError
+		require.ErrorAs(t, err, &version)
+		require.EqualValues(t, 7, version.Version, "page %d", at)
+	}
+}

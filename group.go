@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"iter"
 	"slices"
 )
 
@@ -245,6 +246,29 @@ func decodeGroup(b []byte, tag generationTag) (group, bool) {
 		at += n
 	}
 	return g, true
+}
+
+// findGroups yields the groups of the generation in b, with where they stand: also
+// those behind damage and inserted bytes, as it looks for the tag at every byte.
+func findGroups(b []byte, tag generationTag) iter.Seq2[int, group] {
+	return func(yield func(int, group) bool) {
+		for at := 0; ; {
+			i := bytes.Index(b[at:], tag[:])
+			if i < 0 {
+				return
+			}
+			at += i
+			g, ok := decodeGroup(b[at:], tag)
+			if !ok {
+				at++
+				continue
+			}
+			if !yield(at, g) {
+				return
+			}
+			at += groupHeaderBytes
+		}
+	}
 }
 
 func decodeGroupEntry(b []byte, total int) (groupEntry, int, bool) {

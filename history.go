@@ -46,11 +46,8 @@ func (l *log) readAt(s *segment, b []byte, offset int64) error {
 	if err != nil {
 		return err
 	}
-	n, err := file.ReadAt(b, offset)
-	if n == len(b) {
-		return nil
-	}
-	if errors.Is(err, io.EOF) {
+	err = readFull(file, b, offset)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return errNotFrame
 	}
 	return err

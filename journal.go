@@ -1,6 +1,8 @@
 package engram
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -108,7 +110,7 @@ func (j *journal) append(frames []groupFrame) error {
 	size := int64(groupLen(frames))
 	for j.failed == nil {
 		if j.current.end > 0 && j.current.end+size > j.fileBytes {
-			if err := j.switchLocked(); err != nil {
+			if err := j.switchLocked(context.Background()); err != nil {
 				return err
 			}
 		} else if !j.awaitExtentLocked(size) {
@@ -269,9 +271,10 @@ func writeZeros(f vfs.File, from, to int64) error {
 }
 
 // switchLocked ends the current generation and begins the next in a free file;
-// while there is none, it waits. mu is given up meanwhile, so that frames can
-// be carried forward into the file that is full.
-func (j *journal) switchLocked() error {
+// while there is none, it waits, until ctx is done and changed is broadcast. mu
+// is given up meanwhile, so that frames can be carried forward into the file
+// that is full.
+func (j *journal) switchLocked(ctx context.Context) error {
 	old := j.current
 	if len(j.free) == 0 && !slices.ContainsFunc(j.old, func(g *generation) bool { return !g.found }) {
 		if err := j.createFileLocked(); err != nil {
@@ -279,7 +282,7 @@ func (j *journal) switchLocked() error {
 		}
 	}
 	j.stuck = nil
-	for len(j.free) == 0 && j.failed == nil && j.stuck == nil && !j.closed {
+	for len(j.free) == 0 && j.failed == nil && j.stuck == nil && !j.closed && ctx.Err() == nil {
 		j.startSettlerLocked()
 		j.changed.Wait()
 		if j.current != old {
@@ -292,7 +295,7 @@ func (j *journal) switchLocked() error {
 	case j.closed:
 		return ErrClosed
 	case len(j.free) == 0:
-		return j.stuck
+		return cmp.Or(j.stuck, ctx.Err())
 	}
 	if err := j.flushLocked(); err != nil {
 		return err
@@ -396,7 +399,7 @@ func (j *journal) createFileLocked() error {
 		err = j.dir.Sync(".")
 	}
 	if err != nil {
-		return diskFull(fmt.Errorf("create journal file: %w", errors.Join(err, file.Close())))
+		return diskFull(fmt.Errorf("create journal file: %w", errors.Join(err, file.Close(), removeIfExists(j.dir, name))))
 	}
 	j.free = append(j.free, f)
 	return nil

@@ -166,20 +166,17 @@ func (j *journal) readHead(spacesExist bool) error {
 	return nil
 }
 
-// createHead makes an empty HEAD, which writeHeadLocked then fills.
+// createHead makes an empty HEAD, which writeHeadLocked then fills, in place of
+// what may stand there.
 func (j *journal) createHead() error {
-	file, err := j.dir.Open(headName, true)
-	if errors.Is(err, fs.ErrNotExist) {
-		file, err = j.dir.Create(headName)
+	err := removeIfExists(j.dir, headName)
+	if err == nil {
+		err = writeNewFile(j.dir, headName, make([]byte, headBytes))
 	}
-	if err != nil {
-		return fmt.Errorf("create journal head: %w", err)
-	}
-	_, err = file.WriteAt(make([]byte, headBytes), 0)
 	if err == nil {
 		err = j.dir.Sync(".")
 	}
-	return errors.Join(err, file.Close())
+	return err
 }
 
 // openFiles opens every file that HEAD lists and returns the generations in
@@ -233,64 +230,52 @@ func (j *journal) plausibleSize(f headFile, size int64) error {
 }
 
 // index accepts the groups of the generations and files their frames. It
-// returns those frames that no promise vouches for.
+// returns those frames that no promise vouches for, oldest first. A group
+// promises of its own generation or an earlier one, so the newest is read first;
+// one is in memory at a time, as together they may take gigabytes.
 func (j *journal) index(found []*generation, readOnly bool) ([]groupFrame, error) {
-	contents := make([][]byte, len(found))
+	var b []byte
 	promised := make(map[uint64]int64) // generation -> offset up to which it was durable
-	for i, g := range found {
-		b, err := readRange(g.file.file, 0, g.file.extent)
-		if err != nil {
+	var unsure []groupFrame
+	for _, g := range slices.Backward(found) {
+		b = slices.Grow(b[:0], int(g.file.extent))[:g.file.extent]
+		if err := readFull(g.file.file, b, 0); err != nil {
 			return nil, fmt.Errorf("read %s: %w", path.Join(journalDir, journalPath(g.file.number)), err)
 		}
-		contents[i] = b
 		for _, p := range promises(b, g) {
 			promised[p.generation] = max(promised[p.generation], p.offset)
 		}
-	}
-	var unsure []groupFrame
-	for i, g := range found {
-		more, err := j.accept(g, contents[i], promised[g.number])
+		more, err := j.accept(g, b, promised[g.number])
 		if err := j.tolerate(readOnly, err); err != nil {
 			return nil, err
 		}
 		if j.damage != nil {
-			j.acceptRest(g, contents[i])
+			j.acceptRest(g, b)
 		}
-		unsure = append(unsure, more...)
+		unsure = append(more, unsure...)
 		g.flushed = min(g.end, promised[g.number])
 	}
 	return unsure, nil
 }
 
-// promises returns what the groups in b promise, those behind damage too: it
-// looks for the tag at every byte.
+// promises returns what the groups in b promise, those behind damage too.
 func promises(b []byte, g *generation) []promise {
 	var all []promise
-	for at := 0; ; {
-		i := bytes.Index(b[at:], g.tag[:])
-		if i < 0 {
-			return all
-		}
-		at += i
-		gr, ok := decodeGroup(b[at:], g.tag)
-		if !ok {
-			at++
-			continue
-		}
+	for at, gr := range findGroups(b, g.tag) {
 		all = append(all, gr.promise)
 		if at%frameAlign != 0 {
 			// Groups are aligned: bytes were inserted or lost before this one,
 			// which no torn write does.
 			all = append(all, promise{generation: g.number, offset: math.MaxInt64})
 		}
-		at += groupHeaderBytes
 	}
+	return all
 }
 
-// accept walks the groups of a generation. Below the promised offset everything
-// must be whole: a damaged table is damage of the journal, a damaged frame is
-// damage of its space. Above it, the first group that is not whole is the torn
-// end, and all of it is ignored.
+// accept walks the groups of a generation, whose file holds b, and returns the
+// frames above the promised offset. Below it everything must be whole: a damaged
+// table is damage of the journal, a damaged frame is damage of its space. Above
+// it, the first group that is not whole is the torn end, and all of it is ignored.
 func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame, error) {
 	var unsure []groupFrame
 	for {
@@ -313,7 +298,7 @@ func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame,
 			if g.end >= promised {
 				unsure = append(unsure, groupFrame{
 					space: e.space, id: e.id, firstSeq: e.firstSeq, count: e.count,
-					bytes: body[e.offset:][:e.length],
+					bytes: bytes.Clone(body[e.offset:][:e.length]),
 				})
 			}
 		}
@@ -333,24 +318,15 @@ func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame,
 // acceptRest files the frames of the groups that stand behind damage, wherever
 // they are.
 func (j *journal) acceptRest(g *generation, b []byte) {
-	for at := g.end; at < int64(len(b)); {
-		i := bytes.Index(b[at:], g.tag[:])
-		if i < 0 {
-			return
-		}
-		at += int64(i)
-		gr, ok := decodeGroup(b[at:], g.tag)
-		if !ok {
-			at++
-			continue
-		}
+	end := min(g.end, int64(len(b)))
+	for at, gr := range findGroups(b[end:], g.tag) {
+		at := end + int64(at)
 		body := b[at:][:min(int64(gr.total), int64(len(b))-at)]
 		for _, e := range gr.entries {
 			j.frames[e.space] = append(j.frames[e.space], frameRef{
 				generation: g, offset: at + e.offset, entry: e, damaged: !e.intact(body),
 			})
 		}
-		at += groupHeaderBytes
 	}
 }
 

@@ -350,7 +350,7 @@ func (j *journal) settle(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 	}
 	if j.current.end > 0 {
-		if err := j.switchLocked(); err != nil {
+		if err := j.switchLocked(ctx); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package engram
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -384,4 +385,63 @@ func TestSettleOnAFullDisk(t *testing.T) {
 	f.SetHook(nil)
 	remember(t, s, Memory{ID: "p", Content: "content"})
 	require.NoError(t, r.Close())
+}
+
+// A journal file that finds no room gives back what it took of it.
+func TestJournalFileOnAFullDiskLeavesNothing(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	tinyJournal(r)
+	s := create(t, r, "aaa")
+	f.SetRoom(100)
+	for {
+		_, err := s.Remember(background, Memory{Content: strings.Repeat("x", 1000)})
+		if err != nil {
+			require.ErrorIs(t, err, ErrDiskFull)
+			break
+		}
+	}
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	entries, err := root.ReadDir(journalDir)
+	require.NoError(t, err)
+	require.NoError(t, root.Close())
+	require.Len(t, entries, 2, "HEAD and the file that is full")
+	f.SetRoom(-1)
+	remember(t, s, Memory{Content: "x"})
+	require.NoError(t, r.Close())
+}
+
+// Settle gives up with its context also while it waits for a free file of the
+// journal, which a space that hangs may keep.
+func TestSettleGivesUpWaitingForAFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		sick, well := create(t, r, "sick"), create(t, r, "well")
+		remember(t, sick, Memory{Content: "a"})
+		released := make(chan struct{})
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpSync && strings.Contains(c.Name, madeIn(sick)) {
+				<-released
+			}
+			return nil
+		})
+		settled, gaveUp := make(chan error, 1), make(chan error, 1)
+		go func() { settled <- r.Settle(background) }()
+		synctest.Wait()
+		remember(t, well, Memory{Content: "a"})
+		ctx, cancel := context.WithCancel(background)
+		go func() { gaveUp <- r.Settle(ctx) }()
+		synctest.Wait()
+		began := time.Now()
+		cancel()
+		err := <-gaveUp
+		waited := time.Since(began)
+		close(released)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, waited)
+		require.NoError(t, <-settled)
+		require.NoError(t, r.Close())
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"runtime"
 	"sync"
@@ -17,8 +16,10 @@ import (
 
 // Create makes a space. When it returns nil the space survives a power loss,
 // under every durability: creation does not wait in the journal. An id that is
-// taken is ErrSpaceExists. It costs five flushes; spaces of other ids do not
-// wait for them.
+// taken is [ErrSpaceExists], one that no space can have [ErrInvalidSpaceID], a
+// configuration out of its range [ErrInvalid] or [ErrLimit]; with these and with
+// [ErrDiskFull] there is no new space. After [ErrUnknownOutcome] the next Open finds it
+// or not. It costs five flushes; spaces of other ids do not wait for them.
 func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, created, err := r.create(ctx, id, cfg)
 	if err == nil && !created {
@@ -28,8 +29,8 @@ func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Sp
 }
 
 // GetOrCreate returns the space of that id and creates it, as Create does, if
-// there is none; cfg matters only then. Concurrent callers for one id get the
-// same *Space.
+// there is none; cfg, which must be valid, matters only then. A read-only registry
+// creates none: [ErrReadOnly]. Concurrent callers for one id get the same *Space.
 func (r *Registry) GetOrCreate(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, _, err := r.create(ctx, id, cfg)
 	return s, err
@@ -80,11 +81,11 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 }
 
 // createClaimed has build create the space that has claimed its id, and gives the
-// id back where it does not, also if what it reads from panics.
-func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) error {
-	created := false
+// id back where it does not.
+func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) (err error) {
+	err = errNotCreated // unless build returns: what it reads from may panic
 	defer func() {
-		if !created {
+		if err != nil {
 			s.end(errNotCreated)
 			r.disclaim(s.ID())
 		}
@@ -94,9 +95,7 @@ func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Spac
 		return err
 	}
 	defer r.work.Done()
-	err := build(s)
-	created = err == nil
-	return err
+	return build(s)
 }
 
 // claim takes s's id, or returns the space that has it.
@@ -121,7 +120,7 @@ func (r *Registry) disclaim(id SpaceID) {
 // build makes the space's files under .tmp, whole and flushed, has fill add to
 // them, and then gives the directory its name: from then on the absence of any
 // of them is damage.
-func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) error {
+func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (err error) {
 	id, err := r.seams.newIdentity()
 	if err != nil {
 		return err
@@ -132,22 +131,20 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) err
 	if err != nil {
 		return errors.Join(diskFull(err), removeTree(r.root, temporary))
 	}
-	filled := false
+	err = errNotCreated // unless fill returns
 	defer func() {
-		if !filled { // what it reads from has panicked
-			_ = errors.Join(a.log.close(), removeTree(r.root, temporary))
+		if err != nil {
+			err = errors.Join(err, a.log.close(), removeTree(r.root, temporary))
 		}
 	}()
-	err = fill(a)
-	filled = true
-	if err == nil {
-		err = r.root.Rename(temporary, string(s.ID()))
+	if err := fill(a); err != nil {
+		return diskFull(err)
 	}
-	if err != nil {
-		return errors.Join(diskFull(err), a.log.close(), removeTree(r.root, temporary))
+	if err := r.root.Rename(temporary, string(s.ID())); err != nil {
+		return diskFull(err)
 	}
 	if err := r.root.Sync("."); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", ErrUnknownOutcome, err), a.log.close())
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	s.awake.Store(a)
 	r.mu.Lock()
@@ -223,10 +220,12 @@ func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake 
 }
 
 // Delete deletes a space with all it holds. When it returns nil the space stays
-// deleted; when it returns an error before that, it is there as before. It
-// costs two flushes and, after that, the removal of its files. It works on
-// damaged spaces, and on sleeping ones without waking them. Writes that no
-// group had taken, and every later use of the handle, get ErrSpaceDeleted.
+// deleted; after an error it is there as before, but for [ErrUnknownOutcome]: then the
+// next Open finds it or not, and until then its handle returns that error. It
+// costs two flushes and, after that, the removal of its files; on a full disk it uses
+// a reserve. It works on damaged spaces, and on sleeping ones without waking them.
+// Writes that no group had taken, and every later use of the handle, get
+// [ErrSpaceDeleted]. An unknown id is a [SpaceNotFoundError].
 func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	if err := r.begin(ctx); err != nil {
 		return err
@@ -440,98 +439,10 @@ func (l *log) rename(root vfs.Dir, from, to SpaceID) (moved bool, err error) {
 	return true, err
 }
 
-// settleSpace implements settler. A space that sleeps is woken, which recovers
-// what the journal holds of it, and put to sleep again.
-func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
-	r.mu.Lock()
-	a, deleted := r.awake[inc], r.tombstones[inc]
-	r.mu.Unlock()
-	if a != nil {
-		return a.settleInUse()
-	}
-	if deleted {
-		return 0, errDropped
-	}
-	s, err := r.home(inc, id)
-	if err != nil {
-		return 0, err
-	}
-	a, err = s.wake(true)
-	if err != nil {
-		return 0, err
-	}
-	if a.identity.incarnation != inc {
-		return 0, errHomeless
-	}
-	seq, err := a.settleInUse()
-	if err == nil {
-		s.sleep()
-	}
-	return seq, err
-}
-
-// settleInUse is settle for who does not use the space otherwise: it must not be put
-// to sleep, which settles it too, for the descriptors that this opens.
-func (a *awake) settleInUse() (uint64, error) {
-	a.uses.Add(1)
-	defer a.uses.Add(-1)
-	return a.settle()
-}
-
-// home finds the space of the incarnation: under the id that the journal
-// names, or by reading every SPACE, once. What cannot be read is no verdict.
-func (r *Registry) home(inc incarnation, id SpaceID) (*Space, error) {
-	r.mu.Lock()
-	searched := r.found != nil
-	r.mu.Unlock()
-	if !searched {
-		if found, err := r.readIncarnation(id); err == nil && found == inc {
-			return r.lookup(id)
-		}
-		all := make(map[incarnation]SpaceID)
-		for other := range r.Spaces("") {
-			switch found, err := r.readIncarnation(other); {
-			case err == nil:
-				all[found] = other
-			case !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion):
-				return nil, err // it may be the one
-			}
-		}
-		r.mu.Lock()
-		r.found = all
-		r.mu.Unlock()
-	}
-	r.mu.Lock()
-	found, ok := r.found[inc]
-	r.mu.Unlock()
-	if !ok {
-		return nil, errHomeless
-	}
-	return r.lookup(found)
-}
-
-func (r *Registry) lookup(id SpaceID) (*Space, error) {
-	shard := r.shardOf(id)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	if s := shard.spaces[id]; s != nil {
-		return s, nil
-	}
-	return nil, errHomeless
-}
-
-func (r *Registry) readIncarnation(id SpaceID) (incarnation, error) {
-	state, err := r.readState(id)
-	if err != nil {
-		return incarnation{}, err
-	}
-	return state.identity.incarnation, nil
-}
-
-// RecoverAll wakes every space, several at a time, so that what a crash left
-// is recovered now, and returns a report of each in id order. Spaces that slept
-// sleep again. A damaged space has the verdict Refused and does not stop the
-// others; the error is for spaces that could not be read at all.
+// RecoverAll wakes every space, two for each processor at a time, so that what a
+// crash left is recovered now, and returns a report of each in id order. Spaces that
+// slept sleep again. A damaged space has the verdict Refused and does not stop the
+// others; the error is for spaces that could not be read at all, and ctx's.
 func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
@@ -577,39 +488,4 @@ func parseIncarnation(name string) (incarnation, bool) {
 	var inc incarnation
 	n, err := hex.Decode(inc[:], []byte(name[:min(len(name), 2*len(inc))]))
 	return inc, err == nil && n == len(inc) && len(name) == 2*len(inc)
-}
-
-// removeTree removes a file or directory with all it holds. What is missing is
-// removed.
-func removeTree(dir vfs.Dir, name string) error {
-	if err := removeChildren(dir, name, false); err != nil {
-		return err
-	}
-	return removeIfExists(dir, name)
-}
-
-// removeChildren empties a directory, or with keep the directories in it.
-func removeChildren(dir vfs.Dir, name string, keep bool) error {
-	entries, err := dir.ReadDir(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list %s: %w", name, err)
-	}
-	for _, e := range entries {
-		child := path.Join(name, e.Name())
-		switch {
-		case keep && e.IsDir():
-			err = removeChildren(dir, child, false)
-		case e.IsDir():
-			err = removeTree(dir, child)
-		default:
-			err = removeIfExists(dir, child)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

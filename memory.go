@@ -96,13 +96,16 @@ type Memory struct {
 	// Time is when it happened; default now. Years 1678 to 2261, kept to the
 	// nanosecond, returned in UTC.
 	Time time.Time `json:"time,omitzero"`
-	// Episode is the conversation, session or task the memory belongs to.
-	// Neighbours in time within an episode help to recall each other.
+	// Episode is the conversation, session or task the memory belongs to, a name
+	// like an ID, or empty for none. Neighbours in time within an episode help to
+	// recall each other.
 	Episode string `json:"episode,omitempty"`
-	// Attributes are the caller's own pairs, to filter by.
+	// Attributes are the caller's own pairs, to filter by: at most MaxAttributes, key
+	// and value UTF-8 of at most MaxAttributeBytes each, no key empty.
 	Attributes map[string]string `json:"attributes,omitempty"`
-	// Embedding is an optional vector, finite and not zero. The first one
-	// remembered fixes the dimension of the space.
+	// Embedding is an optional vector of MinDimension to MaxDimension elements,
+	// finite and not all zero. The first one remembered fixes the dimension of the
+	// space.
 	Embedding []float32 `json:"embedding,omitempty"`
 	// Confidence in (0,1] is how much the memory is to be believed; 0 means 1.
 	Confidence float64 `json:"confidence,omitempty"`

@@ -28,7 +28,8 @@ func (r *recovery) complete(segmentBytes int64) (*log, error) {
 		}
 		r.segments = append(r.segments, s)
 		if err := r.writeTail(s); err != nil {
-			return nil, err
+			// Until the state names it nothing does, and each attempt makes another.
+			return nil, errors.Join(err, s.close(), removeIfExists(r.dir, segmentPath(s.number)))
 		}
 		if n := len(r.tailAt); n > 0 {
 			t := r.tailAt[n-1]

@@ -99,14 +99,11 @@ func (s *Space) Reembed(ctx context.Context) (Receipt, error) {
 }
 
 func (s *Space) reembed(ctx context.Context, e Embedder) (Receipt, error) {
-	a, err := s.use(ctx)
-	if err != nil {
-		return Receipt{}, err
-	}
-	v, damaged := a.store.view(), a.damaged()
-	a.uses.Add(-1)
-	if damaged == nil && (v.dimension == 0 || v.next.isOf(e) || v.isOf(e) && v.next.generation == 0) {
-		return Receipt{Seq: v.seq}, nil
+	seq, skip, err := s.skips(ctx, func(v *view) bool {
+		return v.dimension != 0 && !v.next.isOf(e) && (!v.isOf(e) || v.next.generation != 0)
+	})
+	if err != nil || skip {
+		return Receipt{Seq: seq}, err
 	}
 	op := operation{
 		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: s.registry.Clock.Now().UnixNano(),

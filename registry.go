@@ -78,10 +78,12 @@ type shard struct {
 	spaces map[SpaceID]*Space
 }
 
-// Open opens the registry in the directory dir, which it creates if there is
-// none. Another holder of the directory is a [LockedError], at once. Open reads
-// names and the journal, not the spaces: those that a crash left behind recover
-// when they are first used, or in the background.
+// Open opens the registry in the directory dir, which it creates, with its parents,
+// if there is none and opts are not ReadOnly. Another holder of the directory is a
+// [LockedError], at once; bad options are [ErrInvalid] or [ErrLimit], a format that
+// this version does not know is a [VersionError]. Open reads names and the journal,
+// one of its files in memory at a time, not the spaces: those that a crash left
+// behind recover when they are first used, or in the background.
 //
 // Damage to the journal's own tables is a [CorruptionError]. With
 // Options.ReadOnly such a registry opens, and each of its spaces is quarantined:
@@ -188,12 +190,21 @@ func (r *Registry) prepareDirectory() error {
 func (r *Registry) makeReserve() error {
 	file, err := r.root.Open(reserveFile, false)
 	if err == nil {
-		r.reserved = true
-		return file.Close()
+		size, err := file.Size()
+		if err = errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+		if size == reserveBytes {
+			r.reserved = true
+			return nil
+		}
+		if err := removeIfExists(r.root, reserveFile); err != nil { // it was cut short
+			return err
+		}
 	}
 	err = writeNewFile(r.root, reserveFile, make([]byte, reserveBytes))
 	if errors.Is(err, ErrDiskFull) {
-		return nil // what there is, is in use already
+		return removeIfExists(r.root, reserveFile) // what there is, is in use already
 	}
 	if err != nil {
 		return err
@@ -237,9 +248,11 @@ func (r *Registry) shardOf(id SpaceID) *shard {
 	return &r.shards[maphash.String(r.seed, string(id))%lookupShards]
 }
 
-// Get returns the space of that id. It neither creates nor wakes it: a damaged
-// one says so when it is used. An unknown id is a [SpaceNotFoundError]. Calls
-// for one id return the same *Space for as long as it exists.
+// Get returns the space of that id. It neither creates nor wakes it, and reads no
+// file: a damaged one says so when it is used. An unknown id is a
+// [SpaceNotFoundError], one that no space can have [ErrInvalidSpaceID]. Of a space
+// that is being created it waits for the end of that, or of ctx. Calls for one id
+// return the same *Space for as long as it exists.
 func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
@@ -247,10 +260,7 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
-	shard := r.shardOf(id)
-	shard.mu.RLock()
-	s := shard.spaces[id]
-	shard.mu.RUnlock()
+	s := r.space(id)
 	if s == nil {
 		return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
 	}
@@ -261,6 +271,14 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// space returns the space that has the id, or is being created with it; nil: none.
+func (r *Registry) space(id SpaceID) *Space {
+	shard := r.shardOf(id)
+	shard.mu.RLock()
+	defer shard.mu.RUnlock()
+	return shard.spaces[id]
 }
 
 // usable returns why no call can be served.
@@ -290,7 +308,8 @@ func (r *Registry) Spaces(after SpaceID) iter.Seq[SpaceID] {
 	}
 }
 
-// Info describes a space without waking it: of a sleeping space it reads SPACE.
+// Info describes a space without waking it: of a sleeping space it reads SPACE, 16
+// KiB. Errors are those of Get and, where SPACE is damaged, a [CorruptionError].
 func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 	s, err := r.Get(ctx, id)
 	if err != nil {
@@ -334,7 +353,7 @@ func (r *Registry) begin(ctx context.Context) error {
 	return nil
 }
 
-// Stats returns the registry's figures. They are for its operator.
+// Stats returns the registry's figures, and reads no file. They are for its operator.
 func (r *Registry) Stats() RegistryStats {
 	r.mu.Lock()
 	stats := RegistryStats{Spaces: r.catalogue.Len(), Awake: len(r.awake), Epoch: r.epoch}
@@ -343,9 +362,13 @@ func (r *Registry) Stats() RegistryStats {
 	return stats
 }
 
-// Settle makes every space's own log durable, moves their marks and empties the
-// journal, which is then zero bytes on disk. An error names what could not be
-// settled, which stays in the journal.
+// Settle makes durable, in every space's own log, what the journal holds of it,
+// moves their marks and empties the journal, whose files then are zeros on disk. It
+// wakes spaces that a crash has left unsettled. It costs two flushes for each space
+// that has written since it was settled last. Writes go on meanwhile.
+//
+// An error names what could not be settled, which stays in the journal: nothing is
+// lost by it. When ctx is done Settle returns its error, and settling goes on.
 func (r *Registry) Settle(ctx context.Context) error {
 	if err := r.begin(ctx); err != nil {
 		return err
@@ -356,8 +379,11 @@ func (r *Registry) Settle(ctx context.Context) error {
 
 // Close finishes the writes that are under way, settles every space, joins
 // every goroutine and releases the directory. Calls after it, and writes that
-// no group had taken, get ErrClosed. Calling it again only waits for the first call. An error
-// says what could not be settled; the next Open recovers it.
+// no group had taken, get ErrClosed, and so may reads that are under way. Close
+// waits for calls that create, import, rename, delete, checkpoint or settle, and
+// cancels those of the Embedder. A space that hangs while it is settled is given up
+// after a second. Calling Close again only waits for the first call. An error says
+// what could not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	if r.closed {

@@ -3,6 +3,7 @@ package engram
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -44,5 +45,41 @@ func TestForgetTakesTheReserve(t *testing.T) {
 	require.Equal(t, 1, forget(t, first, unwanted).Forgotten)
 	require.Empty(t, list(t, first, Filter{}))
 	f.SetRoom(-1)
+	require.NoError(t, r.Close())
+}
+
+// A reserve that finds no room takes none, and one that is short is made again.
+func TestReserveIsWholeOrNotThere(t *testing.T) {
+	size := func(f *crashfs.FS) int {
+		root, err := f.OpenDir("", false)
+		require.NoError(t, err)
+		b, err := readFile(root, reserveFile, reserveBytes)
+		if errors.Is(err, fs.ErrNotExist) {
+			b, err = nil, nil
+		}
+		require.NoError(t, err)
+		require.NoError(t, root.Close())
+		return len(b)
+	}
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	require.Equal(t, reserveBytes, size(f))
+	require.True(t, r.giveUpReserve())
+	require.NoError(t, r.Close())
+
+	f.SetRoom(100)
+	r = openMemory(t, f, Options{})
+	require.Zero(t, size(f))
+	require.False(t, r.giveUpReserve())
+	require.NoError(t, r.Close())
+	f.SetRoom(-1)
+
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	require.NoError(t, writeNewFile(root, reserveFile, make([]byte, reserveBytes/2))) // a crash cut it short
+	require.NoError(t, root.Close())
+	r = openMemory(t, f, Options{})
+	require.Equal(t, reserveBytes, size(f))
+	require.True(t, r.giveUpReserve())
 	require.NoError(t, r.Close())
 }

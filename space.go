@@ -8,6 +8,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,8 +217,8 @@ func (s *Space) retire(err error) {
 // ID returns the space's present id.
 func (s *Space) ID() SpaceID { return *s.name.Load() }
 
-// Info describes the space without waking it: of a sleeping space it reads SPACE,
-// whose figures are those of the mark. Where that cannot be read, and after the
+// Info describes the space without waking it: of a sleeping space it reads SPACE, 16
+// KiB, whose figures are those of the mark. Where that cannot be read, and after the
 // space was deleted, only the id and the state are filled in; [Registry.Info]
 // tells why.
 func (s *Space) Info() SpaceInfo {
@@ -260,8 +261,9 @@ func (a *awake) info() SpaceInfo {
 	return info
 }
 
-// Stats returns the space's figures without waking it: those of a sleeping
-// space are zero but for its state.
+// Stats returns the space's figures without waking it, and reads no file: those of
+// a sleeping space are zero but for its state. While a flush or a mark of the
+// space's log is under way, it waits for that.
 func (s *Space) Stats() SpaceStats {
 	a := s.awake.Load()
 	if a == nil {
@@ -291,10 +293,17 @@ func (s *Space) Stats() SpaceStats {
 
 // Remember stores m, or replaces the memory of its id. When it returns nil the
 // memory is recallable and, under the default durability, survives power loss.
-// m is not kept and not changed; the receipt has the id. Bad input is
-// [ErrInvalid], [ErrLimit] or [ErrWrongSpace], a used-up quota [ErrQuota], and
-// nothing has changed. ctx cancels the write as long as no group has taken it;
-// after that the outcome is known, or ErrUnknownOutcome says it is not.
+// m is not kept and not changed; the receipt has the id.
+//
+// Bad input is [ErrInvalid], [ErrLimit] or [ErrWrongSpace], a used-up quota
+// [ErrQuota], no room [ErrDiskFull], and what the options ask for [ErrConflict],
+// [ErrRequestReused] or [ErrBusy]; damage of the space is a [CorruptionError], and
+// [ErrStopped] says that its writes or the registry's have ended. With each of these
+// nothing has changed. ctx cancels the write as long as no group has taken it; after
+// that the outcome is known, or [ErrUnknownOutcome] says it is not.
+//
+// It costs a share of one flush with all writes of the registry that wait at the
+// same time, and two writes of the record: to the journal and to the space's log.
 func (s *Space) Remember(ctx context.Context, m Memory, opts ...WriteOption) (Receipt, error) {
 	receipts, err := s.RememberBatch(ctx, []Memory{m}, opts...)
 	if err != nil {
@@ -304,8 +313,8 @@ func (s *Space) Remember(ctx context.Context, m Memory, opts ...WriteOption) (Re
 }
 
 // RememberBatch stores all of ms, at most MaxBatch and MaxBatchBytes, or none:
-// also after a crash. Otherwise it is as Remember; receipts are in the order of
-// ms. Of several memories with one id the last one stays.
+// also after a crash. No ms are ErrInvalid. Otherwise it is as Remember; receipts are
+// in the order of ms. Of several memories with one id the last one stays.
 func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOption) ([]Receipt, error) {
 	if len(ms) == 0 {
 		return nil, &InvalidError{Field: "memories", Reason: "is empty"}
@@ -387,10 +396,12 @@ func (w *write) receipts(ms []Memory) []Receipt {
 	return receipts
 }
 
-// Forget forgets the memories of these ids, at most MaxForgetIDs; unknown ones
-// are not an error. When it returns they are in no recall, lookup or listing;
+// Forget forgets the memories of these ids, 1 to MaxForgetIDs; unknown ones
+// are not an error, and where there is none of them nothing is written, unless an
+// option asks for it. When it returns they are in no recall, lookup or listing;
 // their bytes are gone from the files after a Checkpoint and a Settle, once
-// earlier readers have ended. Durability and cancellation are as in Remember.
+// earlier readers have ended. On a full disk it uses a reserve. Durability, errors
+// and cancellation are as in Remember.
 func (s *Space) Forget(ctx context.Context, ids []string, opts ...WriteOption) (ForgetReceipt, error) {
 	if len(ids) == 0 {
 		return ForgetReceipt{}, &InvalidError{Field: "ids", Reason: "is empty"}
@@ -404,18 +415,18 @@ func (s *Space) Forget(ctx context.Context, ids []string, opts ...WriteOption) (
 		}
 	}
 	return s.forget(ctx, operation{kind: opForget, ids: ids}, opts, func(v *view) bool {
-		for _, id := range ids {
-			if _, found := v.lookup(id); found {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(ids, func(id string) bool {
+			_, found := v.lookup(id)
+			return found
+		})
 	})
 }
 
 // ForgetWhere forgets the memories that satisfy f when the operation is
-// committed, as one operation, however many they are. An empty filter is
-// ErrInvalid: to forget everything, delete the space. Otherwise it is as Forget.
+// committed, as one operation, however many they are. It costs in proportion to
+// the memories that the filter has to look at, while the space's other writes wait.
+// An empty filter is ErrInvalid: to forget everything, delete the space. Otherwise
+// it is as Forget.
 func (s *Space) ForgetWhere(ctx context.Context, f Filter, opts ...WriteOption) (ForgetReceipt, error) {
 	if err := f.validate(); err != nil {
 		return ForgetReceipt{}, err
@@ -441,14 +452,8 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 		return ForgetReceipt{}, err
 	}
 	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
-		a, err := s.use(ctx)
-		if err != nil {
-			return ForgetReceipt{}, err
-		}
-		v, damaged := a.store.view(), a.damaged()
-		a.uses.Add(-1)
-		if damaged == nil && !matches(v) {
-			return ForgetReceipt{Seq: v.seq}, nil
+		if seq, skip, err := s.skips(ctx, matches); err != nil || skip {
+			return ForgetReceipt{Seq: seq}, err
 		}
 	}
 	hash := newPayloadHash(opForget, o)
@@ -467,8 +472,27 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 	return ForgetReceipt{Seq: w.seq, Forgotten: w.forgotten}, nil
 }
 
-// Configure changes the space's configuration, as one logged operation. A
-// lowered quota forgets nothing; it refuses what would grow the space further.
+// skips reports whether an operation need not be written, as it would change
+// nothing of what the space holds, and the seq at which that is so. A damaged space
+// has the write say what is wrong.
+func (s *Space) skips(ctx context.Context, changes func(*view) bool) (seq uint64, skip bool, err error) {
+	a, err := s.use(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	defer a.uses.Add(-1)
+	v := a.store.view()
+	if a.damage != nil || changes(v) {
+		return 0, false, nil
+	}
+	return v.seq, true, nil
+}
+
+// Configure replaces the space's configuration by cfg, as one logged operation: what
+// is zero in cfg has its default again. A lowered quota forgets nothing; it refuses
+// what would grow the space further. A field out of its range is ErrInvalid or
+// ErrLimit, another Analyzer ErrInvalid. Otherwise it is as Remember; the receipt
+// has the seq only.
 func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOption) (Receipt, error) {
 	if err := cfg.validate(); err != nil {
 		return Receipt{}, err
@@ -559,7 +583,9 @@ func (p payloadHash) sum() uint64 {
 	return p.Sum64()
 }
 
-// Lookup returns the memory of that id, or ErrMemoryNotFound.
+// Lookup returns the memory of that id, or [ErrMemoryNotFound]. It reads and verifies
+// one record of the space's log. Where that is damaged the error is a
+// [CorruptionError], and the space's writes stop.
 func (s *Space) Lookup(ctx context.Context, id string) (Memory, error) {
 	if err := validateMemoryID("id", id, false); err != nil {
 		return Memory{}, err
@@ -586,8 +612,11 @@ func (s *Space) Lookup(ctx context.Context, id string) (Memory, error) {
 }
 
 // Memories yields the memories that satisfy f in time order, those of one time
-// in the order they were stored, from one snapshot. An error ends the listing
-// and comes with a zero Memory; of a quarantined space it comes last.
+// in the order they were stored, from one snapshot, which is taken when the
+// iteration begins. An error ends the listing and comes with a zero Memory; of a
+// quarantined space it comes last. Each memory is read when it is yielded. Writes go
+// on meanwhile, but the space stays awake, and the files that the snapshot needs
+// stay on disk, until the iteration ends.
 func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error] {
 	return func(yield func(Memory, error) bool) {
 		if err := f.validate(); err != nil {
@@ -622,8 +651,14 @@ func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error]
 
 // Checkpoint writes the space's indexes to disk, so that waking it loads them
 // instead of replaying its log, and removes the bytes of forgotten and replaced
-// memories from its own files. Writes go on meanwhile; where another checkpoint of
-// the space is under way, they and this one wait until that has ended.
+// memories from its own files, as soon as no earlier reader needs them. When it
+// returns nil everything up to its call is durable, under every durability. Writes
+// go on meanwhile; where another checkpoint of the space is under way, they and this
+// one wait until that has ended. Once begun, it does not look at ctx.
+//
+// It writes all indexes, and of the segments that hold anything forgotten or
+// replaced what is left. Where there is no room for that it is [ErrDiskFull], and the
+// space is as it was; any other failure of its files stops its writes.
 func (s *Space) Checkpoint(ctx context.Context) error {
 	if err := s.registry.begin(ctx); err != nil {
 		return err
@@ -640,7 +675,11 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 // Recall answers the cue from one snapshot: the memories that it brings to
 // mind, the most activated first, no more than its limit. If that many satisfy
 // the filter and match the cue, that many are returned. The same state and cue
-// give the same answer. It holds no lock that a write waits for.
+// give the same answer. It holds no lock that a write waits for, and keeps nothing of
+// cue. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the
+// memories that have terms of the text, or to all that have an embedding, and reads
+// the bodies of what it returns. Of a quarantined space the answer is of what
+// precedes the damage, and comes with the [CorruptionError].
 //
 // With an [Options.Embedder], a cue with Text and no Embedding is also compared
 // by meaning, with the memories that have a vector. While some have none, and

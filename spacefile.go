@@ -207,14 +207,19 @@ func decodeSpaceFile(b []byte) (identity, spaceState, error) {
 	damaged := func(offset int64, reason string) error {
 		return &CorruptionError{File: spaceFile, Offset: offset, Reason: reason}
 	}
+	later := func(page int) error {
+		return &VersionError{File: spaceFile, Version: blockVersion(b[page*pageBytes:])}
+	}
 	if len(b) != spaceFileBytes {
 		return identity{}, spaceState{}, damaged(int64(min(len(b), spaceFileBytes)), "has the wrong length")
 	}
 	id, err := decodeIdentityPage(b)
 	second, err2 := decodeIdentityPage(b[3*pageBytes:])
 	switch {
-	case errors.Is(err, errUnknownVersion) || errors.Is(err2, errUnknownVersion):
-		return identity{}, spaceState{}, &VersionError{File: spaceFile, Version: blockVersion(b)}
+	case errors.Is(err, errUnknownVersion):
+		return identity{}, spaceState{}, later(0)
+	case errors.Is(err2, errUnknownVersion):
+		return identity{}, spaceState{}, later(3)
 	case err != nil && err2 != nil:
 		return identity{}, spaceState{}, damaged(0, "both copies of the identity are damaged")
 	case err != nil:
@@ -227,8 +232,10 @@ func decodeSpaceFile(b []byte) (identity, spaceState, error) {
 	switch {
 	case errors.Is(err, errForeignSlot) || errors.Is(err2, errForeignSlot):
 		return id, spaceState{}, damaged(pageBytes, "holds the state of another space")
-	case errors.Is(err, errUnknownVersion) || errors.Is(err2, errUnknownVersion):
-		return id, spaceState{}, &VersionError{File: spaceFile, Version: blockVersion(b[pageBytes:])}
+	case errors.Is(err, errUnknownVersion):
+		return id, spaceState{}, later(1)
+	case errors.Is(err2, errUnknownVersion):
+		return id, spaceState{}, later(2)
 	case err != nil && err2 != nil:
 		return id, spaceState{}, damaged(pageBytes, "both state slots are damaged")
 	case err != nil || err2 == nil && other.counter > first.counter:

@@ -61,7 +61,7 @@ type RegistryStats struct {
 	Spaces            int    `json:"spaces"`
 	Awake             int    `json:"awake"`
 	Epoch             uint32 `json:"epoch"`              // raised by each writable open
-	JournalFiles      int    `json:"journal_files"`      //
+	JournalFiles      int    `json:"journal_files"`      // in use, waiting for spaces to settle, or free
 	JournalBytes      int64  `json:"journal_bytes"`      // written to the current file
 	JournalGeneration uint64 `json:"journal_generation"` // of the current file
 	Groups            uint64 `json:"groups"`             // written since Open

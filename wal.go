@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"path"
@@ -433,20 +432,11 @@ func (l *log) readTo(b []byte, loc locator) error {
 	if s == nil {
 		return fmt.Errorf("%s: %w", segmentPath(loc.segment), fs.ErrNotExist)
 	}
-	if loc.offset+int64(loc.length) > s.written.Load() && l.readUnwritten(s, b, loc.offset) {
-		return nil
+	err := l.readAt(s, b, loc.offset)
+	if errors.Is(err, errNotFrame) {
+		return errNotOperation
 	}
-	file, err := s.open(l.dir)
-	if err != nil {
-		return err
-	}
-	if _, err := file.ReadAt(b, loc.offset); err != nil {
-		if errors.Is(err, io.EOF) {
-			return errNotOperation
-		}
-		return err
-	}
-	return nil
+	return err
 }
 
 // find returns the segment. A record may move while its reader is on the way:

@@ -1,0 +1,89 @@
+package engram
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
+)
+
+// filesOf returns the names of the space's checkpoints and segments.
+func filesOf(t *testing.T, f *crashfs.FS, id SpaceID) []string {
+	t.Helper()
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	var names []string
+	for _, dir := range []string{string(id), string(id) + "/" + walDir} {
+		entries, err := root.ReadDir(dir)
+		require.NoError(t, err)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), "checkpoint") || strings.HasSuffix(e.Name(), walSuffix) {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	require.NoError(t, root.Close())
+	return names
+}
+
+// checkpointMeets makes a space with a checkpoint, and has another one meet what
+// happens when its file has its name.
+func checkpointMeets(t *testing.T, happens func(f *crashfs.FS, s *Space) error) (*Registry, *crashfs.FS, *Space) {
+	t.Helper()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content"})
+	require.NoError(t, s.Checkpoint(background))
+	forget(t, s, "n")
+	named := false
+	f.SetHook(func(c crashfs.Call) error {
+		if named {
+			return happens(f, s)
+		}
+		named = c.Op == crashfs.OpRename && strings.HasSuffix(c.Name, checkpointTemporary)
+		return nil
+	})
+	require.ErrorIs(t, s.Checkpoint(background), ErrDiskFull)
+	f.SetHook(nil)
+	return r, f, s
+}
+
+// A checkpoint that is not put in place because the disk is full gives the room
+// back that it took.
+func TestCheckpointOnAFullDiskLeavesNothing(t *testing.T) {
+	r, f, s := checkpointMeets(t, func(f *crashfs.FS, s *Space) error {
+		f.SetHook(nil)
+		f.SetRoom(0)
+		remember(t, s, Memory{ID: "o", Content: strings.Repeat("content ", 100)}) // waits in memory for room in the log
+		return nil
+	})
+	require.Equal(t, []string{"checkpoint-3-2", "00000001.wal", "00000002.wal", "00000003.wal"}, filesOf(t, f, "aaa"))
+	f.SetRoom(-1)
+	require.NoError(t, s.Checkpoint(background))
+	require.Equal(t, []string{"m", "o"}, idsOf(list(t, s, Filter{})))
+	require.NoError(t, r.Close())
+}
+
+// While SPACE may name a checkpoint that was not put in place, its files stay:
+// the next one removes them.
+func TestCheckpointThatMayBeNamedStays(t *testing.T) {
+	r, f, s := checkpointMeets(t, func(f *crashfs.FS, s *Space) error {
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, spaceFile) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		return nil
+	})
+	killed := openMemory(t, f.Snapshot().Kill(), Options{})
+	require.Equal(t, []string{"m"}, idsOf(list(t, get(t, killed, "aaa"), Filter{})))
+	require.NoError(t, killed.Close())
+	require.NoError(t, s.Checkpoint(background))
+	require.Len(t, filesOf(t, f, "aaa"), 3, "a checkpoint, what it needs, and where the log goes on")
+	require.NoError(t, r.Close())
+}
