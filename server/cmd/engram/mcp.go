@@ -86,9 +86,9 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 			return relayCall(ctx, upstream, request.Params)
 		})
 	}
-	return relay.Run(ctx, &mcp.IOTransport{
+	return relay.Run(ctx, answeringTransport{&mcp.IOTransport{
 		Reader: io.NopCloser(a.in), Writer: nopWriteCloser{a.out}, MaxLineLength: maxLineBytes,
-	})
+	}})
 }
 
 // relayCall passes one call on as it is.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -109,4 +111,42 @@ func TestMCPEndsWithItsInput(t *testing.T) {
 	server := engramtest.Start(t, engramtest.Options{})
 	code := newApp(strings.NewReader(""), io.Discard, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL()})
 	require.Equal(t, exitOK, code)
+}
+
+// initialize are the lines with which a session begins.
+const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"by-hand","version":"1"}}}
+{"jsonrpc":"2.0","method":"notifications/initialized"}
+`
+
+// TestMCPAnswersWhatItHasRead: a client may close the input right behind its calls,
+// and go on reading.
+func TestMCPAnswersWhatItHasRead(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alice"}})
+	const calls = 20
+	input := strings.Builder{}
+	input.WriteString(initialize)
+	for i := range calls {
+		fmt.Fprintf(&input, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"remember","arguments":{"content":"x"}}}`+"\n", i+1)
+	}
+	for _, end := range []string{"", "{", `{"jsonrpc":"2.0","id":`} { // of the input, or within a message
+		var out bytes.Buffer
+		newApp(strings.NewReader(input.String()+end), &out, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL(), "-s", "alice"})
+		answered := map[int]bool{}
+		for line := range strings.Lines(out.String()) {
+			var answer struct {
+				ID     int
+				Result struct{ IsError bool }
+				Error  json.RawMessage
+			}
+			require.NoError(t, json.Unmarshal([]byte(line), &answer))
+			require.False(t, answer.Result.IsError, line)
+			require.Nil(t, answer.Error, line)
+			answered[answer.ID] = true
+		}
+		require.Len(t, answered, calls+1, "input ends in %q", end)
+	}
+	memories, err := server.Space("alice").Memories(t.Context(), engram.Filter{})
+	require.NoError(t, err)
+	require.Len(t, memories, 3*calls)
 }
