@@ -97,7 +97,7 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 	var calls atomic.Int32
 	for _, tool := range s.mcpTools {
 		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			return s.callTool(ctx, x, tool, request.Params.Arguments, calls.Add(1) == 1)
+			return s.callTool(ctx, x, tool, request.Params, calls.Add(1) == 1)
 		})
 	}
 	return made
@@ -106,9 +106,9 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 // callTool carries out one call. It is an exchange of its own: a message may have
 // several calls, and each names its space. For the first, its message has counted
 // as a request of the caller.
-func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage, first bool) (*mcp.CallToolResult, error) {
+func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, params *mcp.CallToolParamsRaw, first bool) (*mcp.CallToolResult, error) {
 	began := time.Now()
-	ctx, span := traceTool(ctx, x, tool)
+	ctx, span := s.traceTool(ctx, x, tool, params.Meta)
 	one := *x
 	one.w = headerSink{}
 	one.tool = true
@@ -120,7 +120,7 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, argume
 		err = s.limitCaller(one.principal)
 	}
 	if err == nil {
-		answer, err = tool.call(s, &one, arguments)
+		answer, err = tool.call(s, &one, params.Arguments)
 	}
 	var result *mcp.CallToolResult
 	one.status = http.StatusOK

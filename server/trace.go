@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -136,10 +137,18 @@ func (c *call) endSpan(span trace.Span, err error) {
 	}
 }
 
-// traceTool begins the span of a call of a tool, below that of its request.
-func traceTool(ctx context.Context, x *exchange, tool mcpTool) (context.Context, trace.Span) {
+// traceTool begins the span of a call of a tool: below the span that the call names,
+// as the protocol has it, else below that of its request.
+func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta mcp.Meta) (context.Context, trace.Span) {
 	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(x.r.Context()))
-	ctx, span := tracing.StartChild(ctx, callToolMethod+" "+tool.described.Name)
+	if s.options.Traces == nil {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	var parents []string
+	if named, ok := meta[tracing.Traceparent].(string); ok {
+		parents = []string{named}
+	}
+	ctx, span := s.options.Traces.Start(ctx, callToolMethod+" "+tool.described.Name, parents)
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String(attributeTransport, transportMCP),
