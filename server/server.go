@@ -41,7 +41,8 @@ type Options struct {
 	// RequireSpace refuses a request that names no space, instead of taking the
 	// default space.
 	RequireSpace bool
-	// AutoCreate lets a write create the space it names.
+	// AutoCreate lets a write of memories create the space it names, unless it is
+	// refused, or expects something to be there (If-Match, expect_seq).
 	AutoCreate bool
 	// NoConsole answers the paths of the web console as if nothing were there.
 	NoConsole bool
