@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/internal/strictjson"
@@ -107,51 +105,35 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 // several calls, and each names its space. For the first, its message has counted
 // as a request of the caller.
 func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, params *mcp.CallToolParamsRaw, first bool) (*mcp.CallToolResult, error) {
-	began := time.Now()
-	ctx, span := s.traceTool(ctx, x, tool, params.Meta)
 	one := *x
+	one.request = request{began: time.Now(), principal: x.principal}
+	ctx, one.span = s.traceTool(ctx, x, tool, params.Meta)
 	one.w = headerSink{}
-	one.tool = true
+	one.tool = tool.described.Name
 	one.r = x.r.WithContext(ctx)
-	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
-	var answer any
+	one.route = route{method: x.route.method, path: x.route.path + "#" + one.tool, verb: tool.verb}
+	one.status = http.StatusOK
+	defer s.finish(&one)
 	var err error
 	if !first {
 		err = s.limitCaller(one.principal)
 	}
+	var answer any
 	if err == nil {
 		answer, err = tool.call(s, &one, params.Arguments)
 	}
 	var result *mcp.CallToolResult
-	one.status = http.StatusOK
-	defer func() {
-		one.endTool(span)
-		s.countExchange(&one, transportMCP, tool.described.Name, began)
-	}()
 	if err == nil {
 		result, err = toolResult(answer)
 	}
 	if err != nil {
-		p := describe(s.withNear(ctx, one.principal, err))
-		p.Instance = instancePrefix + one.requestID
-		one.problem, one.status = strings.TrimPrefix(p.Type, problemTypePrefix), p.Status
-		if p.Status >= http.StatusInternalServerError {
-			s.options.Logger.Error("request failed", zap.String("request_id", one.requestID),
-				zap.String("problem", p.Type), zap.String("space", string(one.space)), zap.Error(err))
-		}
+		p := s.problemOf(&one, err)
+		one.status = p.Status
 		if result, err = toolResult(p); err != nil {
 			return nil, err
 		}
 		result.StructuredContent, result.IsError = nil, true // the schema is that of a success
 	}
-	s.options.Logger.Info("tool",
-		zap.String("request_id", one.requestID),
-		zap.String("tool", tool.described.Name),
-		zap.String("space", string(one.space)),
-		zap.Bool("fallback", one.fallback),
-		zap.String("problem", one.problem),
-		zap.Duration("duration", time.Since(began)),
-	)
 	return result, nil
 }
 
@@ -182,7 +164,7 @@ func decodeArguments(arguments json.RawMessage, v any) error {
 
 // bodyPlace says where a body names the space.
 func (x *exchange) bodyPlace() string {
-	if x.tool {
+	if x.tool != "" {
 		return "the argument space"
 	}
 	return "the field " + spaceField

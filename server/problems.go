@@ -327,9 +327,9 @@ func detailOf(err, sentinel error) string {
 	return sentinel.Error()
 }
 
-// answerError sends the problem document for err, and logs what is the
-// server's own fault in full: the client is not told.
-func (s *Server) answerError(x *exchange, err error) {
+// problemOf returns the problem document for the error that ends an exchange, and
+// logs what is the server's own fault in full: the client is not told.
+func (s *Server) problemOf(x *exchange, err error) problem {
 	p := describe(s.withNear(x.r.Context(), x.principal, err))
 	p.Instance = instancePrefix + x.requestID
 	x.problem = strings.TrimPrefix(p.Type, problemTypePrefix)
@@ -337,6 +337,12 @@ func (s *Server) answerError(x *exchange, err error) {
 		s.options.Logger.Error("request failed",
 			zap.String("request_id", x.requestID), zap.String("problem", p.Type), zap.String("space", string(x.space)), zap.Error(err))
 	}
+	return p
+}
+
+// answerError sends the problem document for err.
+func (s *Server) answerError(x *exchange, err error) {
+	p := s.problemOf(x, err)
 	if p.retryAfter > 0 {
 		x.w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
