@@ -71,7 +71,10 @@ func (s *Server) admit(x *exchange) error {
 	if err := s.origins.Check(x.r); err != nil {
 		return refuse(kindCrossOrigin, "the request comes from a web page of another origin")
 	}
-	return s.authenticate(x)
+	if err := s.authenticate(x); err != nil {
+		return err
+	}
+	return s.take(&x.request, addressOf(x.r.RemoteAddr))
 }
 
 // outcome tells how it ended. An answer that is the server's fault, that broke off, or

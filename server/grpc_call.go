@@ -83,9 +83,28 @@ func (s *Server) answerCall(ctx context.Context, method string, streamed bool, r
 		if err := s.authenticateCall(ctx, c); err != nil {
 			return err
 		}
+		if err := s.take(&c.request, c.host()); err != nil {
+			return err
+		}
 		return run(ctx, c)
 	})
 	return c.err
+}
+
+// holdMessage counts a request that has been received until its call ends.
+func (s *Server) holdMessage(c *call, request any) error {
+	if message, ok := request.(proto.Message); ok {
+		return s.hold(&c.request, int64(proto.Size(message)))
+	}
+	return nil
+}
+
+// host returns by what name the caller's address is counted.
+func (c *call) host() string {
+	if metered, ok := c.remote.(meteredAddr); ok {
+		return metered.conn.address
+	}
+	return addressOf(c.address())
 }
 
 // outcome tells how it ended.
@@ -199,6 +218,9 @@ func (s *Server) interceptUnary(
 ) (answer any, err error) {
 	err = s.answerCall(ctx, info.FullMethod, false, func(ctx context.Context, c *call) error {
 		refused := s.admitMessage(ctx, c, request)
+		if refused == nil {
+			refused = s.holdMessage(c, request)
+		}
 		if c.fallback { // said also to who is refused
 			if err := grpc.SetHeader(ctx, metadata.Pairs(fallbackMetadata, string(c.space))); err != nil {
 				return err
@@ -292,7 +314,7 @@ func (a *admittedStream) RecvMsg(message any) error {
 	switch {
 	case a.call.rule.about == aboutEach:
 		own := call{method: a.call.method, rule: a.call.rule, remote: a.call.remote, one: true}
-		own.principal = a.call.principal
+		own.principal, own.held.by = a.call.principal, a.call.held.by
 		if err := a.admitEach(&own, message); err != nil {
 			a.announceFallback(&own)
 			return &refusedMessage{message, &own, err}
@@ -301,7 +323,11 @@ func (a *admittedStream) RecvMsg(message any) error {
 	case a.received:
 		return a.sameSpace(message)
 	default:
-		if err := a.server.admitMessage(a.ServerStream.Context(), a.call, message); err != nil {
+		err := a.server.admitMessage(a.ServerStream.Context(), a.call, message)
+		if err == nil {
+			err = a.server.holdMessage(a.call, message)
+		}
+		if err != nil {
 			a.announceFallback(a.call)
 			return err
 		}

@@ -159,8 +159,9 @@ type chunkReader struct {
 	ctx      context.Context //nolint:containedctx // of the import, which is one call
 	received <-chan receivedChunk
 	chunk    []byte
-	left     int64 // that may still come
-	err      error // that the stream ended with
+	left     int64                   // that may still come
+	hold     func(bytes int64) error // counts the chunk that is in memory
+	err      error                   // that the stream ended with
 }
 
 type receivedChunk struct {
@@ -203,6 +204,9 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			}
 			return 0, next.err
 		}
+		if r.err = r.hold(int64(len(next.chunk))); r.err != nil {
+			return 0, r.err
+		}
 		r.chunk = next.chunk
 		if r.left -= int64(len(r.chunk)); r.left < 0 {
 			r.err = refuse(kindBodyTooLarge, "the export is larger than this server takes")
@@ -230,7 +234,11 @@ func (p spaceService) Import(
 	received := make(chan receivedChunk)
 	p.s.receivers.Go(func() { receiveChunks(ctx, stream, received) })
 	limit := p.s.options.MaxImportBytes
-	source := &chunkReader{ctx: ctx, received: received, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk()))}
+	c := callOf(ctx)
+	source := &chunkReader{
+		ctx: ctx, received: received, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk())),
+		hold: func(bytes int64) error { return p.s.hold(&c.request, bytes) },
+	}
 	if _, err := p.s.registry.Import(ctx, spaceOf(ctx), source); err != nil {
 		if source.err != nil {
 			return source.err // says more than what the library makes of it

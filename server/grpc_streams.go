@@ -147,7 +147,11 @@ func (f *flight) takeOff(size int) bool {
 }
 
 func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequest, size int) {
-	f.answer(ctx, callOf(ctx), request.GetTag(), func() (engram.Receipt, error) {
+	c := callOf(ctx)
+	f.answer(ctx, c, request.GetTag(), func() (engram.Receipt, error) {
+		if err := f.s.hold(&c.request, int64(size)); err != nil {
+			return engram.Receipt{}, err
+		}
 		return f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
 	})
 	f.mu.Lock()

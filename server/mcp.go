@@ -50,11 +50,7 @@ func newMCPHandler() http.Handler {
 
 // serveMCP answers one message of the Model Context Protocol.
 func (s *Server) serveMCP(x *exchange) error {
-	source, err := s.openBody(x, maxMCPBody)
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(source)
+	text, err := s.readBody(x, maxMCPBody)
 	if err != nil {
 		return err
 	}
@@ -116,7 +112,9 @@ func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, params
 	defer s.finish(&one)
 	var err error
 	if !first {
-		err = s.limitCaller(one.principal)
+		if err = s.limitCaller(one.principal); err == nil {
+			err = s.take(&one.request, addressOf(x.r.RemoteAddr))
+		}
 	}
 	var answer any
 	if err == nil {

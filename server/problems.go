@@ -105,6 +105,10 @@ var (
 		slug: "rate-limited", status: http.StatusTooManyRequests, title: "Too many requests",
 		hint: "Nothing was done. Send the request again after the time in Retry-After.",
 	}
+	kindUnderWay = kind{
+		slug: "too-much-under-way", status: http.StatusTooManyRequests, title: "Too much under way",
+		hint: "Nothing was done. Send the request again when others have ended; close event streams that nobody reads.",
+	}
 	kindSpaceAmbiguous = kind{
 		slug: "space-ambiguous", status: http.StatusBadRequest, title: "More than one space named",
 		hint: "Name the space once, best in the path.",
@@ -252,7 +256,7 @@ type problem struct {
 	Instance string `json:"instance,omitempty"` // the request's id, as a URN
 	Hint     string `json:"hint,omitempty"`
 	Quota    string `json:"quota,omitempty"` // which quota, of quota-exceeded
-	Limit    string `json:"limit,omitempty"` // which rate limit, of rate-limited
+	Limit    string `json:"limit,omitempty"` // which limit, of rate-limited and too-much-under-way
 	Floor    uint64 `json:"floor,omitempty"` // the least position to subscribe after, of history-trimmed
 
 	// Near are spaces that the caller may see and may have meant, of space-not-found.
@@ -272,7 +276,7 @@ func describe(err error) problem {
 	if errors.As(err, &quota) {
 		p.Quota = quota.Quota
 	}
-	var limited *rateError
+	var limited *limitError
 	if errors.As(err, &limited) {
 		p.Limit, p.retryAfter = limited.limit, int(math.Ceil(limited.wait.Seconds()))
 	}
@@ -292,9 +296,9 @@ func classify(err error) (kind, string) {
 	if errors.As(err, &r) {
 		return r.kind, r.detail
 	}
-	var limited *rateError
+	var limited *limitError
 	if errors.As(err, &limited) {
-		return kindRateLimited, limited.Error()
+		return limited.kind, limited.Error()
 	}
 	for _, row := range &libraryKinds {
 		if errors.Is(err, row.sentinel) {

@@ -25,6 +25,7 @@ type request struct {
 	fallback  bool            // it named none
 	streamed  bool            // how long it lasts says nothing
 	problem   string          // slug of the error that is the answer
+	held      held
 }
 
 // outcome is how a request ended, in the words of its transport.
@@ -50,6 +51,7 @@ func (r *request) shared() *request { return r }
 // label.
 func (s *Server) finish(e ended) {
 	r, o := e.shared(), e.outcome()
+	s.release(r)
 	took := time.Since(r.began)
 	existing := s.existing(r)
 	if r.span != nil {
@@ -89,7 +91,7 @@ func (s *Server) existing(r *request) engram.SpaceID {
 	case r.space == "" || r.problem == "":
 		return r.space
 	case slices.Contains([]string{
-		"space-not-found", kindForbidden.slug, kindUnauthenticated.slug, kindRateLimited.slug,
+		"space-not-found", kindForbidden.slug, kindUnauthenticated.slug, kindRateLimited.slug, kindUnderWay.slug,
 	}, r.problem):
 		return ""
 	}
