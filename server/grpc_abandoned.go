@@ -103,7 +103,7 @@ func (c *meteredConn) waited() {
 func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn := meteredOf(ctx)
 	if conn == nil {
-		return ctx, nil
+		return newArriving(ctx, s.bodyTimeout), nil
 	}
 	taken, first := conn.open(time.Now())
 	if first {
@@ -113,7 +113,7 @@ func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context,
 	if !taken {
 		return ctx, status.Error(codes.Unavailable, "the connection has been closed")
 	}
-	return ctx, nil
+	return newArriving(ctx, s.bodyTimeout), nil
 }
 
 // streamEnded notes the end of a call that has reached its interceptor.
