@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,17 +57,44 @@ func (s *Server) serveMCP(x *exchange) error {
 	}
 	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
 	r.Body = io.NopCloser(bytes.NewReader(text))
-	s.mcp.ServeHTTP(&mcpAnswer{x}, r)
-	return nil
+	answer := &mcpAnswer{x: x}
+	s.mcp.ServeHTTP(answer, r)
+	return answer.refusal()
 }
 
-// mcpAnswer sends through the exchange what a handler of another package answers.
-type mcpAnswer struct{ x *exchange }
+// mcpAnswer sends through the exchange what a handler of another package answers. A
+// refusal in plain text, which is of no message, is kept to become a problem.
+type mcpAnswer struct {
+	x       *exchange
+	refused int // status of the refusal; 0: it is none
+	text    strings.Builder
+}
+
+// maxRefusalBytes bounds what is kept of a refusal: it may repeat the client's message.
+const maxRefusalBytes = 256
+
+// refusal returns why the request was refused, nil if it was answered.
+func (a *mcpAnswer) refusal() error {
+	text := strings.ToValidUTF8(strings.TrimSpace(a.text.String()), "\uFFFD")
+	switch {
+	case a.refused == 0:
+		return nil
+	case a.refused >= http.StatusInternalServerError:
+		return errors.New(text)
+	}
+	k := kindMessage
+	k.status = a.refused
+	return refuse(k, text)
+}
 
 func (a *mcpAnswer) Header() http.Header { return a.x.w.Header() }
 
 func (a *mcpAnswer) WriteHeader(status int) {
-	if a.x.status != 0 {
+	if a.x.status != 0 || a.refused != 0 {
+		return
+	}
+	if status >= http.StatusBadRequest && strings.HasPrefix(a.Header().Get("Content-Type"), "text/plain") {
+		a.refused = status
 		return
 	}
 	a.x.begin(a.x.w.Header().Get("Content-Type"))
@@ -77,6 +105,10 @@ func (a *mcpAnswer) WriteHeader(status int) {
 
 func (a *mcpAnswer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
+	if a.refused != 0 {
+		a.text.Write(p[:min(len(p), maxRefusalBytes-a.text.Len())])
+		return len(p), nil
+	}
 	n, err := a.x.Write(p)
 	a.x.sendErr = errors.Join(a.x.sendErr, err)
 	return n, err

@@ -77,6 +77,10 @@ var (
 		slug: "malformed-body", status: http.StatusBadRequest, title: "Malformed body",
 		hint: "Send one JSON object with the documented fields, each at most once.",
 	}
+	kindMessage = kind{
+		slug: "malformed-message", status: http.StatusBadRequest, title: "Malformed message",
+		hint: "Send a message of the Model Context Protocol as JSON, with the header that its transport asks for.",
+	}
 	kindBodyTooLarge = kind{
 		slug: "body-too-large", status: http.StatusRequestEntityTooLarge, title: "Body too large",
 		hint: "Split the batch, or shorten the content.",
