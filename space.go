@@ -316,13 +316,7 @@ func (s *Space) Remember(ctx context.Context, m Memory, opts ...WriteOption) (Re
 // also after a crash. No ms are ErrInvalid. Otherwise it is as Remember; receipts are
 // in the order of ms. Of several memories with one id the last one stays.
 func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOption) ([]Receipt, error) {
-	if len(ms) == 0 {
-		return nil, &InvalidError{Field: "memories", Reason: "is empty"}
-	}
-	if len(ms) > MaxBatch {
-		return nil, &LimitError{What: "memories in a batch", Got: int64(len(ms)), Max: MaxBatch}
-	}
-	o, err := applyWriteOptions(opts)
+	o, err := batchOptions(ms, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -331,11 +325,64 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 		return nil, err
 	}
 	defer a.uses.Add(-1)
-	id, analyzer := s.ID(), a.analyzer
-	now := s.registry.Clock.Now().UnixNano()
+	analyzer := a.analyzer
+	hash := newPayloadHash(opRemember, o)
+	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
+	if err != nil {
+		return nil, err
+	}
+	for i := range operations {
+		op := &operations[i]
+		op.analysis = analyzer.analyzeMemory(op.memory.Content)
+		if len(op.memory.Embedding) > 0 {
+			op.codes = a.store.rotations.encode(op.memory.Embedding)
+		}
+	}
+	a.linkSimilar(operations)
+	w, err := s.write(ctx, operations, hash, o)
+	if err != nil {
+		return nil, err
+	}
+	return w.receipts(ms), nil
+}
+
+// ValidateBatch returns the error with which [Space.RememberBatch] refuses these
+// memories and options in a space of that id whatever the space holds, and nil where
+// only that could make it refuse them. Who makes a space for its first memories asks
+// before. It costs about as much as encoding the memories.
+func ValidateBatch(id SpaceID, ms []Memory, opts ...WriteOption) error {
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	o, err := batchOptions(ms, opts)
+	if err != nil {
+		return err
+	}
+	operations, err := rememberOperations(id, ms, 0, payloadHash{})
+	if err != nil {
+		return err
+	}
+	_, _, err = encodeWrite(operations, o, 0)
+	return err
+}
+
+// batchOptions returns how a batch is to be written, and refuses one that has no
+// memories or too many.
+func batchOptions(ms []Memory, opts []WriteOption) (writeOptions, error) {
+	if len(ms) == 0 {
+		return writeOptions{}, &InvalidError{Field: "memories", Reason: "is empty"}
+	}
+	if len(ms) > MaxBatch {
+		return writeOptions{}, &LimitError{What: "memories in a batch", Got: int64(len(ms)), Max: MaxBatch}
+	}
+	return applyWriteOptions(opts)
+}
+
+// rememberOperations returns the operations that store ms, without what is derived
+// from contents and embeddings, and refuses what no space of that id would store.
+func rememberOperations(id SpaceID, ms []Memory, now int64, hash payloadHash) ([]operation, error) {
 	dimension := 0
 	operations := make([]operation, len(ms))
-	hash := newPayloadHash(opRemember, o)
 	for i := range ms {
 		m := &ms[i]
 		if m.Space != "" && m.Space != id {
@@ -360,17 +407,8 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 		if m.Confidence == 0 {
 			op.memory.Confidence = 1
 		}
-		op.analysis = analyzer.analyzeMemory(m.Content)
-		if len(m.Embedding) > 0 {
-			op.codes = a.store.rotations.encode(m.Embedding)
-		}
 	}
-	a.linkSimilar(operations)
-	w, err := s.write(ctx, operations, hash, o)
-	if err != nil {
-		return nil, err
-	}
-	return w.receipts(ms), nil
+	return operations, nil
 }
 
 func inBatch(err error, i, n int) error {
@@ -526,16 +564,9 @@ func (s *Space) write(ctx context.Context, operations []operation, hash payloadH
 		return nil, ErrReadOnly
 	}
 	w := &write{operations: operations, options: o, hash: hash.sum(), signal: make(chan step, 2)}
-	if o.requestID != "" {
-		operations[0].request = request{id: o.requestID, hash: w.hash, operations: uint32(len(operations))}
-	}
-	w.records = make([][]byte, len(operations))
-	for i := range operations {
-		w.records[i] = encodeOperation(&operations[i])
-		w.bytes += len(w.records[i])
-	}
-	if w.bytes > MaxBatchBytes {
-		return nil, &LimitError{What: "bytes of a write, encoded", Got: int64(w.bytes), Max: MaxBatchBytes}
+	var err error
+	if w.records, w.bytes, err = encodeWrite(operations, o, w.hash); err != nil {
+		return nil, err
 	}
 	a, err := s.use(ctx)
 	if err != nil {
@@ -549,6 +580,23 @@ func (s *Space) write(ctx context.Context, operations []operation, hash payloadH
 		return nil, err
 	}
 	return w, nil
+}
+
+// encodeWrite returns the records of the operations of one write, and how many bytes
+// they have.
+func encodeWrite(operations []operation, o writeOptions, hash uint64) (records [][]byte, bytes int, err error) {
+	if o.requestID != "" {
+		operations[0].request = request{id: o.requestID, hash: hash, operations: uint32(len(operations))}
+	}
+	records = make([][]byte, len(operations))
+	for i := range operations {
+		records[i] = encodeOperation(&operations[i])
+		bytes += len(records[i])
+	}
+	if bytes > MaxBatchBytes {
+		return nil, 0, &LimitError{What: "bytes of a write, encoded", Got: int64(bytes), Max: MaxBatchBytes}
+	}
+	return records, bytes, nil
 }
 
 // payloadHash tells whether a repeated request id comes with the same payload.

@@ -173,6 +173,37 @@ func TestBatchesAreAtomic(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// TestValidateBatch: what it refuses an empty space refuses with the same error, and
+// what it lets pass an empty space stores.
+func TestValidateBatch(t *testing.T) {
+	r, _ := newRegistry(t, Options{})
+	large := Memory{Content: strings.Repeat("x", MaxContentBytes)}
+	for i, c := range []struct {
+		memories []Memory
+		options  []WriteOption
+		valid    bool
+	}{
+		{nil, nil, false},
+		{make([]Memory, MaxBatch+1), nil, false},
+		{[]Memory{{Content: "x"}}, nil, true},
+		{[]Memory{{Content: "x", Space: "other"}}, nil, false},
+		{[]Memory{{Content: "x"}, {Content: "\xff"}}, nil, false},
+		{[]Memory{{Embedding: vector(8)}, {Content: "x"}, {Embedding: vector(8)}}, nil, true},
+		{[]Memory{{Embedding: vector(8)}, {Content: "x"}, {Embedding: vector(16)}}, nil, false},
+		{[]Memory{large, large, large}, []WriteOption{RequestID("x")}, true},
+		{[]Memory{large, large, large, large}, nil, false},
+		{[]Memory{{Content: "x"}}, []WriteOption{RequestID("")}, false},
+		{[]Memory{{Content: "x"}}, []WriteOption{RequestID(strings.Repeat("x", MaxRequestIDBytes+1))}, false},
+	} {
+		s := create(t, r, SpaceID(fmt.Sprint("space-", i)))
+		said := ValidateBatch(s.ID(), c.memories, c.options...)
+		_, err := s.RememberBatch(background, c.memories, c.options...)
+		require.Equal(t, err, said, "case %d", i)
+		require.Equal(t, c.valid, said == nil, "case %d", i)
+	}
+	require.ErrorIs(t, ValidateBatch("no space", []Memory{{Content: "x"}}), ErrInvalidSpaceID)
+}
+
 func TestWrongSpace(t *testing.T) {
 	r, _ := newRegistry(t, Options{})
 	alpha, beta := create(t, r, "alpha"), create(t, r, "beta")

@@ -164,11 +164,11 @@ func TestFallbacksAreCounted(t *testing.T) {
 	ask("192.0.2.1:2")
 	require.Equal(t, 1, logs.Len())
 	require.Equal(t, "192.0.2.1", logs.All()[0].ContextMap()["client"])
-	for i := range maxWarnedClients + 10 {
+	for i := range maxClients + 10 {
 		ask(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256))
 	}
-	require.Equal(t, maxWarnedClients, logs.Len())
+	require.Equal(t, maxClients, logs.Len())
 	var stats registryStatsAnswer
 	f.call("GET", "/v1/stats", "").into(200, &stats)
-	require.Equal(t, uint64(maxWarnedClients+12), stats.Fallbacks)
+	require.Equal(t, uint64(maxClients+12), stats.Fallbacks)
 }

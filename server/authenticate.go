@@ -27,13 +27,14 @@ const (
 	limitCaller = "caller-requests"
 )
 
-// rateError says that more requests came than a limit lets through.
-type rateError struct {
+// limitError says that a request is more than a limit lets through.
+type limitError struct {
+	kind  kind
 	limit string
-	wait  time.Duration // until there is room
+	wait  time.Duration // until there is room, or may be
 }
 
-func (e *rateError) Error() string { return "rate limit " + e.limit + " is exceeded" }
+func (e *limitError) Error() string { return "limit " + e.limit + " is exceeded" }
 
 // authenticate notes who sends the request. A route that is about all spaces is
 // authorised here, one about a single space in mean, once that is known.
@@ -63,7 +64,7 @@ func (s *Server) limitCaller(p *auth.Principal) error {
 		return nil // everybody is the same caller: a limit on it would tie the spaces together
 	}
 	if wait := s.callers.Allow(p.Name()); wait > 0 {
-		return &rateError{limit: limitCaller, wait: wait}
+		return &limitError{kind: kindRateLimited, limit: limitCaller, wait: wait}
 	}
 	return nil
 }
@@ -156,7 +157,7 @@ func (s *Server) authoriseNew(p *auth.Principal, v verb, id engram.SpaceID) erro
 // limitSpace comes after the authorisation: strangers use up nothing of a space.
 func (s *Server) limitSpace(id engram.SpaceID) error {
 	if wait := s.spaceRate.Allow(string(id)); wait > 0 {
-		return &rateError{limit: limitSpace, wait: wait}
+		return &limitError{kind: kindRateLimited, limit: limitSpace, wait: wait}
 	}
 	return nil
 }

@@ -15,11 +15,7 @@ import (
 
 // decode reads the whole body, at most limit bytes, as strict JSON into v.
 func (s *Server) decode(x *exchange, v any, limit int64) error {
-	body, err := s.openBody(x, limit)
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(body)
+	text, err := s.readBody(x, limit)
 	if err != nil {
 		return err
 	}
@@ -29,6 +25,34 @@ func (s *Server) decode(x *exchange, v any, limit int64) error {
 		return refuse(kindMalformed, malformed.Error())
 	}
 	return err
+}
+
+// readBody returns the whole body, at most limit bytes. It is counted as it comes,
+// until the request ends.
+func (s *Server) readBody(x *exchange, limit int64) ([]byte, error) {
+	b, err := s.openBody(x, limit)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(&keptBody{b, s, x})
+}
+
+type keptBody struct {
+	*body
+
+	server *Server
+	x      *exchange
+}
+
+func (b *keptBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if n > 0 {
+		if full := b.server.hold(&b.x.request, b.x.held.bytes+int64(n)); full != nil {
+			b.err = full
+			return 0, full
+		}
+	}
+	return n, err
 }
 
 // body reads what a client sends, decompressed. Its errors are for the client,

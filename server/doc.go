@@ -73,7 +73,7 @@
 // or the request is refused. A fall-back to the default space is announced by
 // the response header Engram-Space-Fallback, counted, logged once for each
 // client, and refused with [Options.RequireSpace]. A read never creates a space;
-// a write does only with [Options.AutoCreate].
+// a write of memories does only with [Options.AutoCreate].
 //
 // # Who may do what
 //

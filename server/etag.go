@@ -100,30 +100,52 @@ func refusePreconditions(r *http.Request) error {
 	return nil
 }
 
-// writeOptions reads what the request's header says about a write to the space:
-// its id, and with If-Match the tag of the space as it must be.
-func (s *Server) writeOptions(x *exchange, space *engram.Space) ([]engram.WriteOption, error) {
-	options, err := requestOptions(x.r)
-	if err != nil {
-		return nil, err
+// writeHeader is what the header of a write says.
+type writeHeader struct {
+	options     []engram.WriteOption // the id of a retried write
+	match, none tags                 // If-Match and If-None-Match
+}
+
+// memoryHeaderOf reads the header of a write to one memory.
+func memoryHeaderOf(r *http.Request) (h writeHeader, err error) {
+	if h.options, err = requestOptions(r); err != nil {
+		return h, err
 	}
-	if len(x.r.Header.Values("If-None-Match")) > 0 {
-		return nil, refuse(kindMalformedRequest, "the header If-None-Match is not supported here")
+	if h.match, err = tagsOf(r, "If-Match"); err != nil {
+		return h, err
 	}
-	match, err := tagsOf(x.r, "If-Match")
-	if err != nil || !match.given || match.any {
-		return options, err
+	h.none, err = tagsOf(r, "If-None-Match")
+	return h, err
+}
+
+// spaceHeaderOf reads the header of a write to a space, whose If-Match holds the tag
+// of the space as it must be.
+func spaceHeaderOf(r *http.Request) (writeHeader, error) {
+	h, err := memoryHeaderOf(r)
+	switch {
+	case err != nil:
+		return h, err
+	case h.none.given:
+		return h, refuse(kindMalformedRequest, "the header If-None-Match is not supported here")
+	case !h.match.any && len(h.match.list) > 1:
+		return h, refuse(kindMalformedRequest, "the header If-Match must hold one tag here")
 	}
-	if len(match.list) > 1 {
-		return nil, refuse(kindMalformedRequest, "the header If-Match must hold one tag here")
+	return h, nil
+}
+
+// spaceOptions returns how the header of a write to a space says that it is to be
+// written.
+func (s *Server) spaceOptions(space *engram.Space, h writeHeader) []engram.WriteOption {
+	if !h.match.given || h.match.any {
+		return h.options
 	}
-	seq, ok := seqOf(match.list[0])
-	if !ok || match.list[0] != s.tag(space.Info().Incarnation, seq) {
+	seq, ok := seqOf(h.match.list[0])
+	if !ok || h.match.list[0] != s.tag(space.Info().Incarnation, seq) {
 		// Of another life of the space. A retry of a write that took effect still
 		// gets its receipt, everything else a conflict.
 		seq = math.MaxUint64
 	}
-	return append(options, engram.ExpectSeq(seq)), nil
+	return append(h.options, engram.ExpectSeq(seq))
 }
 
 // seqOf returns the seq that ends a tag.
@@ -145,40 +167,19 @@ func requestOptions(r *http.Request) ([]engram.WriteOption, error) {
 	return []engram.WriteOption{engram.RequestID(keys[0])}, nil
 }
 
-// checkWriteHeader refuses a write whose header says something malformed.
-func checkWriteHeader(r *http.Request) error {
-	_, err := requestOptions(r)
-	for _, header := range []string{"If-Match", "If-None-Match"} {
-		if err == nil {
-			_, err = tagsOf(r, header)
-		}
-	}
-	return err
-}
-
 // writeMemory carries out a write to one memory under the conditions of its
 // header: If-Match holds if the memory has one of the tags, If-None-Match: * if
 // there is no such memory. The library compares the seq of the whole space; so
 // the memory is looked at, the write made to expect the seq before that look,
 // and all of it done again where another write came between.
-func (s *Server) writeMemory(x *exchange, space *engram.Space, id string, write func(...engram.WriteOption) error) error {
-	options, err := requestOptions(x.r)
-	if err != nil {
-		return err
-	}
-	match, err := tagsOf(x.r, "If-Match")
-	if err != nil {
-		return err
-	}
-	none, err := tagsOf(x.r, "If-None-Match")
-	switch {
-	case err != nil:
-		return err
-	case !match.given && !none.given:
-		return write(options...)
+func (s *Server) writeMemory(
+	x *exchange, space *engram.Space, id string, h writeHeader, write func(...engram.WriteOption) error,
+) error {
+	if !h.match.given && !h.none.given {
+		return write(h.options...)
 	}
 	for range maxTagAttempts {
-		seq, holds, err := s.holds(x, space, id, match, none)
+		seq, holds, err := s.holds(x, space, id, h)
 		if err != nil {
 			return err
 		}
@@ -187,7 +188,7 @@ func (s *Server) writeMemory(x *exchange, space *engram.Space, id string, write 
 			// knows its id, and answers before it compares the seq.
 			seq = math.MaxUint64
 		}
-		err = write(append(options[:len(options):len(options)], engram.ExpectSeq(seq))...)
+		err = write(append(h.options[:len(h.options):len(h.options)], engram.ExpectSeq(seq))...)
 		switch {
 		case !errors.Is(err, engram.ErrConflict):
 			return err
@@ -200,18 +201,18 @@ func (s *Server) writeMemory(x *exchange, space *engram.Space, id string, write 
 
 // holds reports whether the conditions hold, and the seq at which they were
 // looked at, or an earlier one.
-func (s *Server) holds(x *exchange, space *engram.Space, id string, match, none tags) (uint64, bool, error) {
+func (s *Server) holds(x *exchange, space *engram.Space, id string, h writeHeader) (uint64, bool, error) {
 	if err := wake(x.r.Context(), space); err != nil {
 		return 0, false, err
 	}
 	info := space.Info()
 	memory, err := space.Lookup(x.r.Context(), id)
 	if errors.Is(err, engram.ErrMemoryNotFound) {
-		return info.Seq, !match.given, nil
+		return info.Seq, !h.match.given, nil
 	}
 	if err != nil {
 		return 0, false, err
 	}
 	tag := s.tag(info.Incarnation, memory.Seq)
-	return info.Seq, (!match.given || match.matches(tag)) && (!none.given || !none.matches(tag)), nil
+	return info.Seq, (!h.match.given || h.match.matches(tag)) && (!h.none.given || !h.none.matches(tag)), nil
 }

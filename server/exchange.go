@@ -9,42 +9,37 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
-
-	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/server/internal/auth"
 )
 
 // exchange is one request and what has been answered so far. Every answer goes
 // through it, so that the access log tells the truth.
 type exchange struct {
+	request
+
 	w     http.ResponseWriter
 	r     *http.Request
 	route route
-	tool  bool // it is a call of a tool, whose arguments are the body
+	tool  string // that is called, whose arguments are the body; empty: the request is no call of a tool
 
 	writeTimeout time.Duration // of one part of the answer
 
 	requestID string
-	principal *auth.Principal // who sends it; nil on a public route
-	space     engram.SpaceID  // that the request means, once known
-	fallback  bool            // it named none
-	streamed  bool            // the answer is a stream of events
-	problem   string          // slug of the error that is the answer
-	status    int             // 0: nothing has been sent
-	bytes     int             // of the answer's body
-	sendErr   error           // of sending it
-	broken    bool            // it failed after a part of it was sent
+	status    int   // 0: nothing has been sent
+	bytes     int   // of the answer's body
+	sendErr   error // of sending it
+	broken    bool  // it failed after a part of it was sent
 }
 
 // handler wraps a route: the checks that need no body, the answer to an error,
 // the access log.
 func (s *Server) handler(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		r, span := s.traceRequest(r, rt)
-		x := &exchange{w: w, r: r, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
-		defer x.endSpan(span)
+		x := &exchange{w: w, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
+		x.began = time.Now()
+		x.r, x.span = s.traceRequest(r, rt)
+		defer s.finish(x)
 		w.Header().Set(requestIDHeader, x.requestID)
 		err := s.admit(x)
 		if err == nil {
@@ -57,8 +52,6 @@ func (s *Server) handler(rt route) http.Handler {
 		case err != nil:
 			s.answerError(x, err)
 		}
-		s.logRequest(x, began)
-		s.countExchange(x, transportHTTP, x.route.path, began)
 		if x.broken {
 			// Part of the answer is on its way. Only a connection that breaks tells
 			// the client that it is not whole.
@@ -78,31 +71,45 @@ func (s *Server) admit(x *exchange) error {
 	if err := s.origins.Check(x.r); err != nil {
 		return refuse(kindCrossOrigin, "the request comes from a web page of another origin")
 	}
-	return s.authenticate(x)
+	if err := s.authenticate(x); err != nil {
+		return err
+	}
+	return s.take(&x.request, addressOf(x.r.RemoteAddr))
 }
 
-func (s *Server) logRequest(x *exchange, began time.Time) {
-	entry := s.options.Logger.Check(zap.InfoLevel, "request")
-	if entry == nil {
-		return
+// outcome tells how it ended. An answer that is the server's fault, that broke off, or
+// that there is none of, is a fault.
+func (x *exchange) outcome() outcome {
+	o := outcome{transport: transportHTTP, route: x.route.path, status: strconv.Itoa(x.status)}
+	if x.tool != "" {
+		o.transport, o.route = transportMCP, x.tool
 	}
-	caller := ""
-	if x.principal != nil {
-		caller = x.principal.Name()
+	switch {
+	case x.status == 0:
+		o.fault = "no answer"
+	case x.status >= http.StatusInternalServerError:
+		o.fault = x.problem
+	case x.broken:
+		o.fault = "the answer is not whole"
 	}
-	entry.Write(
-		zap.String("request_id", x.requestID),
-		zap.String("method", x.r.Method),
-		zap.String("route", x.route.path),
-		zap.String("caller", caller),
-		zap.String("space", string(x.space)),
-		zap.Bool("fallback", x.fallback),
-		zap.Int("status", x.status),
-		zap.Int("bytes", x.bytes),
-		zap.Duration("duration", time.Since(began)),
-		zap.String("remote", x.r.RemoteAddr),
-		zap.Error(x.sendErr),
-	)
+	return o
+}
+
+func (x *exchange) spanAttributes() []attribute.KeyValue {
+	if x.tool != "" {
+		return nil
+	}
+	return []attribute.KeyValue{attribute.Int(attributeStatus, x.status)}
+}
+
+func (x *exchange) logFields() []zap.Field {
+	fields := []zap.Field{
+		zap.String("request_id", x.requestID), zap.Int("status", x.status), zap.String("remote", x.r.RemoteAddr),
+	}
+	if x.tool != "" {
+		return fields
+	}
+	return append(fields, zap.String("method", x.r.Method), zap.Int("bytes", x.bytes), zap.Error(x.sendErr))
 }
 
 // supported ignores that a writer which is no connection, as in tests and

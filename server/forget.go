@@ -16,9 +16,13 @@ func (s *Server) forgetOne(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	header, err := memoryHeaderOf(x.r)
+	if err != nil {
+		return err
+	}
 	id := x.r.PathValue("id")
 	var receipt engram.ForgetReceipt
-	err = s.writeMemory(x, space, id, func(options ...engram.WriteOption) (err error) {
+	err = s.writeMemory(x, space, id, header, func(options ...engram.WriteOption) (err error) {
 		ctx, end := inLibrary(x.r.Context(), "Forget")
 		receipt, err = space.Forget(ctx, []string{id}, options...)
 		end(err)
@@ -61,8 +65,11 @@ func (s *Server) selectWritten(x *exchange, inBody *string) (*engram.Space, []en
 	if err != nil {
 		return nil, nil, err
 	}
-	options, err := s.writeOptions(x, space)
-	return space, options, err
+	header, err := spaceHeaderOf(x.r)
+	if err != nil {
+		return nil, nil, err
+	}
+	return space, s.spaceOptions(space, header), nil
 }
 
 // forgetWhereBody says which memories are forgotten, or would be.

@@ -39,7 +39,7 @@ const (
 func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options ...grpc.ServerOption) error {
 	rpc := s.newGRPC(options...)
 	served := make(chan error, 1)
-	go func() { served <- rpc.Serve(meteredListener{listener}) }()
+	go func() { served <- rpc.Serve(meteredListener{boundedListener{listener, s}}) }()
 
 	select {
 	case err := <-served:

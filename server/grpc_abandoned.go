@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+
+	"github.com/engramdb/engram/server/internal/limit"
 )
 
 // A stream that its client opens and resets costs the client a few bytes, and the
@@ -23,21 +25,25 @@ const (
 	maxAbandoned    = 2 * maxStreams
 )
 
-// meteredListener accepts connections that are metered.
-type meteredListener struct{ net.Listener }
+// meteredListener accepts connections that are metered, as many as there may be.
+type meteredListener struct{ boundedListener }
 
 func (l meteredListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+	conn, err := l.boundedListener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &meteredConn{Conn: conn}, nil
+	return &meteredConn{Conn: conn, address: addressOf(conn.RemoteAddr().String()), counted: l.server.underWay.connections}, nil
 }
 
 // meteredConn counts the streams of a connection. They find it by the address of
 // their peer, which passes through TLS and gRPC.
 type meteredConn struct {
 	net.Conn
+
+	address string // of the client, by which it is counted
+	counted *limit.Shares[string]
+	left    sync.Once
 
 	mu      sync.Mutex // guards the fields below
 	since   time.Time
@@ -50,6 +56,12 @@ type meteredAddr struct {
 	net.Addr
 
 	conn *meteredConn
+}
+
+// Close counts the connection as ended. gRPC may close it more than once.
+func (c *meteredConn) Close() error {
+	c.left.Do(func() { c.counted.Return(c.address, 1) })
+	return c.Conn.Close()
 }
 
 func (c *meteredConn) RemoteAddr() net.Addr { return meteredAddr{c.Conn.RemoteAddr(), c} }
@@ -91,7 +103,7 @@ func (c *meteredConn) waited() {
 func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	conn := meteredOf(ctx)
 	if conn == nil {
-		return ctx, nil
+		return newArriving(ctx, s.bodyTimeout), nil
 	}
 	taken, first := conn.open(time.Now())
 	if first {
@@ -101,7 +113,7 @@ func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context,
 	if !taken {
 		return ctx, status.Error(codes.Unavailable, "the connection has been closed")
 	}
-	return ctx, nil
+	return newArriving(ctx, s.bodyTimeout), nil
 }
 
 // streamEnded notes the end of a call that has reached its interceptor.

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -19,7 +20,6 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
-	"github.com/engramdb/engram/server/internal/auth"
 )
 
 // Metadata of requests: the headers of HTTP, as HTTP/2 writes them.
@@ -38,14 +38,13 @@ const (
 
 // call is one RPC, or one message of a stream whose messages each name a space.
 type call struct {
-	method   string // registered: of others the interceptors are not told
-	rule     rule
-	remote   net.Addr       // nil: not known
-	space    engram.SpaceID // that it means, once known
-	fallback bool           // it named none
-	problem  string         // slug of the error that is the answer
+	request
 
-	principal *auth.Principal // who calls; nil where nobody is asked
+	method string // registered: of others the interceptors are not told
+	rule   rule
+	remote net.Addr // nil: not known
+	err    error    // that it was answered with
+	one    bool     // it is one message of a stream
 }
 
 type callKey struct{}
@@ -64,18 +63,70 @@ func (c *call) address() string {
 	return c.remote.String()
 }
 
-// begin finds the rule of a method, without which it is not answered, and who
-// calls it.
-func (s *Server) begin(ctx context.Context, method string) (*call, error) {
+// answerCall carries out a call and tells the trace, the log and the metrics of it. It
+// finds the rule of its method, without which it is not answered, and who calls it,
+// before it runs what is to be done.
+func (s *Server) answerCall(ctx context.Context, method string, streamed bool, run func(context.Context, *call) error) error {
+	defer streamEnded(ctx)
 	c := &call{method: method}
+	c.began, c.streamed = time.Now(), streamed
 	if p, ok := peer.FromContext(ctx); ok {
 		c.remote = p.Addr
 	}
-	var known bool
-	if c.rule, known = s.rules[method]; !known {
-		return c, refuse(kindRouteNotFound, "nothing is served under this name")
+	ctx, c.span = s.traceCall(ctx, method)
+	defer s.finish(c)
+	c.err = s.guard(ctx, c, func() error {
+		var known bool
+		if c.rule, known = s.rules[method]; !known {
+			return refuse(kindRouteNotFound, "nothing is served under this name")
+		}
+		if err := s.authenticateCall(ctx, c); err != nil {
+			return err
+		}
+		if err := s.take(&c.request, c.host()); err != nil {
+			return err
+		}
+		return run(ctx, c)
+	})
+	return c.err
+}
+
+// holdMessage counts a request that has been received until its call ends.
+func (s *Server) holdMessage(c *call, request any) error {
+	if message, ok := request.(proto.Message); ok {
+		return s.hold(&c.request, int64(proto.Size(message)))
 	}
-	return c, s.authenticateCall(ctx, c)
+	return nil
+}
+
+// host returns by what name the caller's address is counted.
+func (c *call) host() string {
+	if metered, ok := c.remote.(meteredAddr); ok {
+		return metered.conn.address
+	}
+	return addressOf(c.address())
+}
+
+// outcome tells how it ended.
+func (c *call) outcome() outcome {
+	code := status.Code(c.err)
+	o := outcome{transport: transportGRPC, route: c.method, status: code.String()}
+	switch code {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		o.fault = o.status
+	}
+	return o
+}
+
+func (c *call) spanAttributes() []attribute.KeyValue {
+	return []attribute.KeyValue{attribute.Int(attributeRPCStatus, int(status.Code(c.err)))}
+}
+
+func (c *call) logFields() []zap.Field {
+	if c.one {
+		return nil
+	}
+	return []zap.Field{zap.Stringer("code", status.Code(c.err)), zap.String("remote", c.address())}
 }
 
 // admitMessage decides whether a message of a call may be acted upon, and notes
@@ -165,20 +216,12 @@ func refuseUnknown(m protoreflect.Message) error {
 func (s *Server) interceptUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (answer any, err error) {
-	began := time.Now()
-	defer streamEnded(ctx)
-	ctx, span := s.traceCall(ctx, info.FullMethod)
-	c, err := s.begin(ctx, info.FullMethod)
-	defer func() {
-		c.endSpan(span, err)
-		s.logCall(c, began, err)
-		s.countCall(c, false, began, err)
-	}()
-	err = s.guard(ctx, c, func() error {
-		if err != nil {
-			return err
-		}
+	arrived(ctx)
+	err = s.answerCall(ctx, info.FullMethod, false, func(ctx context.Context, c *call) error {
 		refused := s.admitMessage(ctx, c, request)
+		if refused == nil {
+			refused = s.holdMessage(c, request)
+		}
 		if c.fallback { // said also to who is refused
 			if err := grpc.SetHeader(ctx, metadata.Pairs(fallbackMetadata, string(c.space))); err != nil {
 				return err
@@ -201,19 +244,10 @@ func (s *Server) interceptUnary(
 // interceptStream wraps an RPC with a stream of requests or answers.
 func (s *Server) interceptStream(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
-) (err error) {
-	began := time.Now()
-	defer streamEnded(stream.Context())
-	ctx, span := s.traceCall(stream.Context(), info.FullMethod)
-	c, err := s.begin(ctx, info.FullMethod)
-	defer func() {
-		c.endSpan(span, err)
-		s.logCall(c, began, err)
-		s.countCall(c, true, began, err)
-	}()
-	return s.guard(ctx, c, func() error {
-		if err != nil {
-			return err
+) error {
+	return s.answerCall(stream.Context(), info.FullMethod, true, func(ctx context.Context, c *call) error {
+		if c.rule.verb == verbPublic || c.rule.about == aboutEach {
+			arrived(ctx) // messages may be long in coming
 		}
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
@@ -246,22 +280,6 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 			zap.String("space", string(c.space)), zap.Error(err))
 	}
 	return told.Err()
-}
-
-func (s *Server) logCall(c *call, began time.Time, err error) {
-	entry := s.options.Logger.Check(zap.InfoLevel, "request")
-	if entry == nil {
-		return
-	}
-	entry.Write(
-		zap.String("method", c.method),
-		zap.String("space", string(c.space)),
-		zap.Bool("fallback", c.fallback),
-		zap.Stringer("code", status.Code(err)),
-		zap.String("problem", c.problem),
-		zap.Duration("duration", time.Since(began)),
-		zap.String("remote", c.address()),
-	)
 }
 
 // refusedMessage is the error of a message of a stream that goes on.
@@ -299,7 +317,8 @@ func (a *admittedStream) RecvMsg(message any) error {
 	}
 	switch {
 	case a.call.rule.about == aboutEach:
-		own := *a.call
+		own := call{method: a.call.method, rule: a.call.rule, remote: a.call.remote, one: true}
+		own.principal, own.held.by = a.call.principal, a.call.held.by
 		if err := a.admitEach(&own, message); err != nil {
 			a.announceFallback(&own)
 			return &refusedMessage{message, &own, err}
@@ -308,7 +327,12 @@ func (a *admittedStream) RecvMsg(message any) error {
 	case a.received:
 		return a.sameSpace(message)
 	default:
-		if err := a.server.admitMessage(a.ServerStream.Context(), a.call, message); err != nil {
+		arrived(a.ctx)
+		err := a.server.admitMessage(a.ServerStream.Context(), a.call, message)
+		if err == nil {
+			err = a.server.holdMessage(a.call, message)
+		}
+		if err != nil {
 			a.announceFallback(a.call)
 			return err
 		}

@@ -55,11 +55,12 @@ func (s *Server) rememberOne(ctx context.Context, m *engramv1.Memory, o *engramv
 	if err != nil {
 		return engram.Receipt{}, err
 	}
-	space, err := s.getToWrite(ctx, spaceOf(ctx))
+	options := writeOptionsOf(o)
+	space, err := s.getToWrite(ctx, spaceOf(ctx), o != nil && o.ExpectSeq != nil, []engram.Memory{memory}, options...)
 	if err != nil {
 		return engram.Receipt{}, err
 	}
-	return space.Remember(ctx, memory, writeOptionsOf(o)...)
+	return space.Remember(ctx, memory, options...)
 }
 
 // RememberBatch stores all memories or none.
@@ -76,12 +77,14 @@ func (m memoryService) RememberBatch(
 			return nil, fmt.Errorf("memory %d: %w", i, err)
 		}
 	}
-	space, err := m.s.getToWrite(ctx, spaceOf(ctx))
+	o := r.GetOptions()
+	options := writeOptionsOf(o)
+	space, err := m.s.getToWrite(ctx, spaceOf(ctx), o != nil && o.ExpectSeq != nil, memories, options...)
 	if err != nil {
 		return nil, err
 	}
 	ctx, end := inLibrary(ctx, "RememberBatch")
-	receipts, err := space.RememberBatch(ctx, memories, writeOptionsOf(r.GetOptions())...)
+	receipts, err := space.RememberBatch(ctx, memories, options...)
 	end(err)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -158,9 +159,11 @@ func (p spaceService) Export(
 type chunkReader struct {
 	ctx      context.Context //nolint:containedctx // of the import, which is one call
 	received <-chan receivedChunk
+	timeout  time.Duration // in which the next has to come
 	chunk    []byte
-	left     int64 // that may still come
-	err      error // that the stream ended with
+	left     int64                   // that may still come
+	hold     func(bytes int64) error // counts the chunk that is in memory
+	err      error                   // that the stream ended with
 }
 
 type receivedChunk struct {
@@ -191,17 +194,15 @@ func receiveChunks(
 // it is done.
 func (r *chunkReader) Read(p []byte) (int, error) {
 	for len(r.chunk) == 0 {
-		var next receivedChunk
-		select {
-		case next = <-r.received:
-		case <-r.ctx.Done():
-			next.err = context.Cause(r.ctx)
-		}
+		next := r.next()
 		if next.err != nil {
 			if !errors.Is(next.err, io.EOF) {
 				r.err = next.err
 			}
 			return 0, next.err
+		}
+		if r.err = r.hold(int64(len(next.chunk))); r.err != nil {
+			return 0, r.err
 		}
 		r.chunk = next.chunk
 		if r.left -= int64(len(r.chunk)); r.left < 0 {
@@ -212,6 +213,20 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	n := copy(p, r.chunk)
 	r.chunk = r.chunk[n:]
 	return n, nil
+}
+
+// next waits for the next chunk, as long as one may wait for a part of a body.
+func (r *chunkReader) next() receivedChunk {
+	late := time.NewTimer(r.timeout)
+	defer late.Stop()
+	select {
+	case next := <-r.received:
+		return next
+	case <-r.ctx.Done():
+		return receivedChunk{err: context.Cause(r.ctx)}
+	case <-late.C:
+		return receivedChunk{err: refuse(kindBodyTimeout, fmt.Sprintf("the next chunk did not arrive within %s", r.timeout))}
+	}
 }
 
 // Import creates a space from an export.
@@ -230,7 +245,11 @@ func (p spaceService) Import(
 	received := make(chan receivedChunk)
 	p.s.receivers.Go(func() { receiveChunks(ctx, stream, received) })
 	limit := p.s.options.MaxImportBytes
-	source := &chunkReader{ctx: ctx, received: received, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk()))}
+	c := callOf(ctx)
+	source := &chunkReader{
+		ctx: ctx, received: received, timeout: p.s.bodyTimeout, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk())),
+		hold: func(bytes int64) error { return p.s.hold(&c.request, bytes) },
+	}
 	if _, err := p.s.registry.Import(ctx, spaceOf(ctx), source); err != nil {
 		if source.err != nil {
 			return source.err // says more than what the library makes of it

@@ -147,7 +147,11 @@ func (f *flight) takeOff(size int) bool {
 }
 
 func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequest, size int) {
-	f.answer(ctx, callOf(ctx), request.GetTag(), func() (engram.Receipt, error) {
+	c := callOf(ctx)
+	f.answer(ctx, c, request.GetTag(), func() (engram.Receipt, error) {
+		if err := f.s.hold(&c.request, int64(size)); err != nil {
+			return engram.Receipt{}, err
+		}
 		return f.s.rememberOne(ctx, request.GetMemory(), request.GetOptions())
 	})
 	f.mu.Lock()
@@ -159,19 +163,19 @@ func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequ
 
 // answer carries out what a message asks for, and answers it.
 func (f *flight) answer(ctx context.Context, c *call, tag uint64, do func() (engram.Receipt, error)) {
-	began := time.Now()
+	c.began = time.Now()
 	answer := &engramv1.RememberStreamResponse{Tag: tag}
 	var receipt engram.Receipt
-	err := f.s.guard(ctx, c, func() (err error) {
+	c.err = f.s.guard(ctx, c, func() (err error) {
 		receipt, err = do()
 		return err
 	})
-	if err == nil {
+	if c.err == nil {
 		answer.Result = &engramv1.RememberStreamResponse_Receipt{Receipt: wire.FromReceipt(receipt)}
 	} else {
-		answer.Result = &engramv1.RememberStreamResponse_Failure{Failure: failureOf(err)}
+		answer.Result = &engramv1.RememberStreamResponse_Failure{Failure: failureOf(c.err)}
 	}
-	f.s.countCall(c, false, began, err)
+	f.s.finish(c)
 	f.send(answer)
 }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/internal/strictjson"
@@ -52,27 +51,50 @@ func newMCPHandler() http.Handler {
 
 // serveMCP answers one message of the Model Context Protocol.
 func (s *Server) serveMCP(x *exchange) error {
-	source, err := s.openBody(x, maxMCPBody)
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(source)
+	text, err := s.readBody(x, maxMCPBody)
 	if err != nil {
 		return err
 	}
 	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
 	r.Body = io.NopCloser(bytes.NewReader(text))
-	s.mcp.ServeHTTP(&mcpAnswer{x}, r)
-	return nil
+	answer := &mcpAnswer{x: x}
+	s.mcp.ServeHTTP(answer, r)
+	return answer.refusal()
 }
 
-// mcpAnswer sends through the exchange what a handler of another package answers.
-type mcpAnswer struct{ x *exchange }
+// mcpAnswer sends through the exchange what a handler of another package answers. A
+// refusal in plain text, which is of no message, is kept to become a problem.
+type mcpAnswer struct {
+	x       *exchange
+	refused int // status of the refusal; 0: it is none
+	text    strings.Builder
+}
+
+// maxRefusalBytes bounds what is kept of a refusal: it may repeat the client's message.
+const maxRefusalBytes = 256
+
+// refusal returns why the request was refused, nil if it was answered.
+func (a *mcpAnswer) refusal() error {
+	text := strings.ToValidUTF8(strings.TrimSpace(a.text.String()), "\uFFFD")
+	switch {
+	case a.refused == 0:
+		return nil
+	case a.refused >= http.StatusInternalServerError:
+		return errors.New(text)
+	}
+	k := kindMessage
+	k.status = a.refused
+	return refuse(k, text)
+}
 
 func (a *mcpAnswer) Header() http.Header { return a.x.w.Header() }
 
 func (a *mcpAnswer) WriteHeader(status int) {
-	if a.x.status != 0 {
+	if a.x.status != 0 || a.refused != 0 {
+		return
+	}
+	if status >= http.StatusBadRequest && strings.HasPrefix(a.Header().Get("Content-Type"), "text/plain") {
+		a.refused = status
 		return
 	}
 	a.x.begin(a.x.w.Header().Get("Content-Type"))
@@ -83,6 +105,10 @@ func (a *mcpAnswer) WriteHeader(status int) {
 
 func (a *mcpAnswer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
+	if a.refused != 0 {
+		a.text.Write(p[:min(len(p), maxRefusalBytes-a.text.Len())])
+		return len(p), nil
+	}
 	n, err := a.x.Write(p)
 	a.x.sendErr = errors.Join(a.x.sendErr, err)
 	return n, err
@@ -97,7 +123,7 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 	var calls atomic.Int32
 	for _, tool := range s.mcpTools {
 		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			return s.callTool(ctx, x, tool, request.Params.Arguments, calls.Add(1) == 1)
+			return s.callTool(ctx, x, tool, request.Params, calls.Add(1) == 1)
 		})
 	}
 	return made
@@ -106,52 +132,38 @@ func (s *Server) newMCPServer(x *exchange) *mcp.Server {
 // callTool carries out one call. It is an exchange of its own: a message may have
 // several calls, and each names its space. For the first, its message has counted
 // as a request of the caller.
-func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, arguments json.RawMessage, first bool) (*mcp.CallToolResult, error) {
-	began := time.Now()
-	ctx, span := traceTool(ctx, x, tool)
+func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, params *mcp.CallToolParamsRaw, first bool) (*mcp.CallToolResult, error) {
 	one := *x
+	one.request = request{began: time.Now(), principal: x.principal}
+	ctx, one.span = s.traceTool(ctx, x, tool, params.Meta)
 	one.w = headerSink{}
-	one.tool = true
+	one.tool = tool.described.Name
 	one.r = x.r.WithContext(ctx)
-	one.route = route{method: x.route.method, path: x.route.path + "#" + tool.described.Name, verb: tool.verb}
-	var answer any
+	one.route = route{method: x.route.method, path: x.route.path + "#" + one.tool, verb: tool.verb}
+	one.status = http.StatusOK
+	defer s.finish(&one)
 	var err error
 	if !first {
-		err = s.limitCaller(one.principal)
+		if err = s.limitCaller(one.principal); err == nil {
+			err = s.take(&one.request, addressOf(x.r.RemoteAddr))
+		}
 	}
+	var answer any
 	if err == nil {
-		answer, err = tool.call(s, &one, arguments)
+		answer, err = tool.call(s, &one, params.Arguments)
 	}
 	var result *mcp.CallToolResult
-	one.status = http.StatusOK
-	defer func() {
-		one.endTool(span)
-		s.countExchange(&one, transportMCP, tool.described.Name, began)
-	}()
 	if err == nil {
 		result, err = toolResult(answer)
 	}
 	if err != nil {
-		p := describe(s.withNear(ctx, one.principal, err))
-		p.Instance = instancePrefix + one.requestID
-		one.problem, one.status = strings.TrimPrefix(p.Type, problemTypePrefix), p.Status
-		if p.Status >= http.StatusInternalServerError {
-			s.options.Logger.Error("request failed", zap.String("request_id", one.requestID),
-				zap.String("problem", p.Type), zap.String("space", string(one.space)), zap.Error(err))
-		}
+		p := s.problemOf(&one, err)
+		one.status = p.Status
 		if result, err = toolResult(p); err != nil {
 			return nil, err
 		}
 		result.StructuredContent, result.IsError = nil, true // the schema is that of a success
 	}
-	s.options.Logger.Info("tool",
-		zap.String("request_id", one.requestID),
-		zap.String("tool", tool.described.Name),
-		zap.String("space", string(one.space)),
-		zap.Bool("fallback", one.fallback),
-		zap.String("problem", one.problem),
-		zap.Duration("duration", time.Since(began)),
-	)
 	return result, nil
 }
 
@@ -182,7 +194,7 @@ func decodeArguments(arguments json.RawMessage, v any) error {
 
 // bodyPlace says where a body names the space.
 func (x *exchange) bodyPlace() string {
-	if x.tool {
+	if x.tool != "" {
 		return "the argument space"
 	}
 	return "the field " + spaceField

@@ -321,6 +321,36 @@ func TestMCPGuards(t *testing.T) {
 	f.call(http.MethodGet, mcpPath, "").problem(405, "method-not-allowed")
 }
 
+// TestMCPRefusals: what the protocol's own handler refuses is a problem as everywhere,
+// and counted as one.
+func TestMCPRefusals(t *testing.T) {
+	f := newMeasured(t)
+	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	kind := []string{"Content-Type", "application/json"}
+	both := append(kind, "Accept", "application/json, text/event-stream")
+	for _, c := range []struct {
+		body    string
+		headers []string
+		status  int
+		detail  string
+	}{
+		{ping, nil, 415, "Content-Type"},
+		{ping, kind, 400, "Accept"},
+		{"", both, 400, "body"},
+		{"{", both, 400, "malformed payload"},
+		{`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", 1000) + `"}`, both, 400, "xxx"},
+		{ping, append(both, "Mcp-Protocol-Version", "1999-01-01"), 400, "version"},
+	} {
+		p := f.call(http.MethodPost, mcpPath, c.body, c.headers...).problem(c.status, "malformed-message")
+		require.Contains(t, p.Detail, c.detail)
+		require.LessOrEqual(t, len(p.Detail), maxRefusalBytes)
+	}
+	f.requireCounted(`engram_problems_total{problem="malformed-message",transport="http"} 6`)
+	answer := f.call(http.MethodPost, mcpPath, ping, both...)
+	require.Equal(t, 200, answer.status, answer.body)
+	require.Equal(t, "application/json", answer.header.Get("Content-Type"))
+}
+
 // TestMCPAuthorisesEachCall: a tool needs its own verb on the space that it is
 // called for, and a space of others is answered as one that is not there.
 func TestMCPAuthorisesEachCall(t *testing.T) {

@@ -184,15 +184,20 @@ func toolRemember(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	space, err := s.selectToWrite(x, arguments.Space)
+	id, err := s.selectSpace(x, arguments.Space)
+	if err != nil {
+		return nil, err
+	}
+	memory := engram.Memory{
+		ID: arguments.ID, Content: arguments.Content, Time: arguments.Time, Episode: arguments.Episode,
+		Attributes: arguments.Attributes, Kind: arguments.Kind, Confidence: arguments.Confidence,
+	}
+	space, err := s.getToWrite(x.r.Context(), id, false, []engram.Memory{memory}, options...)
 	if err != nil {
 		return nil, err
 	}
 	ctx, end := inLibrary(x.r.Context(), "Remember")
-	receipt, err := space.Remember(ctx, engram.Memory{
-		ID: arguments.ID, Content: arguments.Content, Time: arguments.Time, Episode: arguments.Episode,
-		Attributes: arguments.Attributes, Kind: arguments.Kind, Confidence: arguments.Confidence,
-	}, options...)
+	receipt, err := space.Remember(ctx, memory, options...)
 	end(err)
 	if err != nil {
 		return nil, err

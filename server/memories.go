@@ -48,17 +48,18 @@ func (s *Server) remember(x *exchange) error {
 	if body.Memories != nil && !reflect.ValueOf(body.Memory).IsZero() {
 		return refuse(kindMalformed, "memories: give either a batch or the fields of one memory")
 	}
-	space, err := s.selectToWrite(x, body.MemorySpaceID)
+	memories := []engram.Memory{body.Memory}
+	if body.Memories != nil {
+		memories = *body.Memories
+	}
+	space, header, err := s.selectToWrite(x, body.MemorySpaceID, spaceHeaderOf, memories)
 	if err != nil {
 		return err
 	}
-	options, err := s.writeOptions(x, space)
-	if err != nil {
-		return err
-	}
+	options := s.spaceOptions(space, header)
 	if body.Memories != nil {
 		ctx, end := inLibrary(x.r.Context(), "RememberBatch")
-		receipts, err := space.RememberBatch(ctx, *body.Memories, options...)
+		receipts, err := space.RememberBatch(ctx, memories, options...)
 		end(err)
 		if err != nil {
 			return err
@@ -75,26 +76,37 @@ func (s *Server) remember(x *exchange) error {
 	return x.answer(http.StatusCreated, receipt)
 }
 
-// selectToWrite returns the space for a write, the only request that may create
-// one, and only if the server was told so. What the header says wrong is refused
-// before that.
-func (s *Server) selectToWrite(x *exchange, inBody *string) (*engram.Space, error) {
+// selectToWrite returns the space for a write of memories, and what its header says.
+func (s *Server) selectToWrite(
+	x *exchange, inBody *string, read func(*http.Request) (writeHeader, error), memories []engram.Memory,
+) (*engram.Space, writeHeader, error) {
 	id, err := s.selectSpace(x, inBody)
 	if err != nil {
-		return nil, err
+		return nil, writeHeader{}, err
 	}
-	if err := checkWriteHeader(x.r); err != nil {
-		return nil, err
+	header, err := read(x.r)
+	if err != nil {
+		return nil, writeHeader{}, err
 	}
-	return s.getToWrite(x.r.Context(), id)
+	space, err := s.getToWrite(x.r.Context(), id, header.match.given, memories, header.options...)
+	return space, header, err
 }
 
-func (s *Server) getToWrite(ctx context.Context, id engram.SpaceID) (*engram.Space, error) {
+// getToWrite returns the space for a write of memories, the only request that may
+// create one: only if the server was told so, and the write does not expect to find
+// something there nor is one that any space refuses. A request that fails leaves no
+// space behind.
+func (s *Server) getToWrite(
+	ctx context.Context, id engram.SpaceID, expects bool, memories []engram.Memory, options ...engram.WriteOption,
+) (*engram.Space, error) {
 	space, err := s.registry.Get(ctx, id)
-	if s.options.AutoCreate && errors.Is(err, engram.ErrSpaceNotFound) {
-		return s.registry.GetOrCreate(ctx, id, engram.SpaceConfig{})
+	if !s.options.AutoCreate || expects || !errors.Is(err, engram.ErrSpaceNotFound) {
+		return space, err
 	}
-	return space, err
+	if err := engram.ValidateBatch(id, memories, options...); err != nil {
+		return nil, err
+	}
+	return s.registry.GetOrCreate(ctx, id, engram.SpaceConfig{})
 }
 
 func (s *Server) lookup(x *exchange) error {
@@ -130,12 +142,12 @@ func (s *Server) putMemory(x *exchange) error {
 	default:
 		return refuse(kindMalformed, "id: is not the one of the path")
 	}
-	space, err := s.selectToWrite(x, body.MemorySpaceID)
+	space, header, err := s.selectToWrite(x, body.MemorySpaceID, memoryHeaderOf, []engram.Memory{memory})
 	if err != nil {
 		return err
 	}
 	var receipt engram.Receipt
-	err = s.writeMemory(x, space, memory.ID, func(options ...engram.WriteOption) (err error) {
+	err = s.writeMemory(x, space, memory.ID, header, func(options ...engram.WriteOption) (err error) {
 		ctx, end := inLibrary(x.r.Context(), "Remember")
 		receipt, err = space.Remember(ctx, memory, options...)
 		end(err)

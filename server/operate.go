@@ -7,14 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"slices"
-	"strconv"
-	"time"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc/status"
-
-	"github.com/engramdb/engram/server/internal/metrics"
 )
 
 // Names of the transports, in metrics and traces.
@@ -23,38 +17,6 @@ const (
 	transportGRPC = "grpc"
 	transportMCP  = "mcp"
 )
-
-// countExchange tells the metrics of a request over HTTP, or of a call of a tool.
-func (s *Server) countExchange(x *exchange, transport, route string, began time.Time) {
-	s.count(metrics.Request{
-		Transport: transport, Route: route, Status: strconv.Itoa(x.status), Problem: x.problem,
-		Space: x.space, Fallback: x.fallback, Streamed: x.streamed, Duration: time.Since(began),
-	})
-}
-
-// countCall tells the metrics of an RPC, or of one message of a stream whose
-// messages each name a space.
-func (s *Server) countCall(c *call, streamed bool, began time.Time, err error) {
-	s.count(metrics.Request{
-		Transport: transportGRPC, Route: c.method, Status: status.Code(err).String(), Problem: c.problem,
-		Space: c.space, Fallback: c.fallback, Streamed: streamed, Duration: time.Since(began),
-	})
-}
-
-func (s *Server) count(r metrics.Request) {
-	if !mayExist(r.Problem) {
-		r.Space = ""
-	}
-	s.options.Metrics.Observe(r)
-}
-
-// mayExist reports whether the space of a request with this problem was found,
-// or may have been: no name that a client made up becomes a label.
-func mayExist(problem string) bool {
-	return !slices.Contains([]string{
-		"space-not-found", kindForbidden.slug, kindUnauthenticated.slug, kindRateLimited.slug,
-	}, problem)
-}
 
 // AdminHandler answers what is for the operator alone: /metrics, /livez, /readyz,
 // and with profiles the ones of net/http/pprof, which show what is in memory. It

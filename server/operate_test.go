@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
@@ -85,6 +86,22 @@ func (f *fixture) requireCounted(lines ...string) {
 	}
 	require.Subset(f.t, counted, lines)
 	require.NotContains(f.t, strings.Join(counted, "\n"), "made")
+}
+
+// TestOnlySpacesThatExistAreLabels: not one that could not be made or imported.
+func TestOnlySpacesThatExistAreLabels(t *testing.T) {
+	w := wireTo(t, newMeasured(t))
+	for range 2 { // a space gets its label with the next scrape
+		f := w.fixture
+		f.call("POST", "/v1/spaces", `{"id":"made-1","config":{"max_memories":-1}}`).problem(422, "invalid")
+		f.call("POST", "/v1/spaces/made-2/import", `{"format":"other"}`).problem(422, "invalid")
+		f.call("POST", "/v1/spaces/made-3/import", `{`).problem(422, "invalid")
+		f.call("POST", "/v1/spaces/made-4/import", bodyFor(route{method: "POST", path: "/import"}), "If-Match", "*").problem(400, "malformed-request")
+		f.call("PUT", "/v1/spaces/made-5/memories/x", `{"content":"x"}`, "If-Match", "x").problem(400, "malformed-request")
+		_, err := w.spaces.CreateSpace(t.Context(), &engramv1.CreateSpaceRequest{MemorySpaceId: "made-6", Config: &engramv1.SpaceConfig{MaxMemories: -1}})
+		refused(t, err, codes.InvalidArgument, "INVALID")
+		w.requireCounted(`engram_space_requests_total{space="_other"} 0`)
+	}
 }
 
 func TestRPCsAreCounted(t *testing.T) {

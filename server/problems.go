@@ -77,6 +77,10 @@ var (
 		slug: "malformed-body", status: http.StatusBadRequest, title: "Malformed body",
 		hint: "Send one JSON object with the documented fields, each at most once.",
 	}
+	kindMessage = kind{
+		slug: "malformed-message", status: http.StatusBadRequest, title: "Malformed message",
+		hint: "Send a message of the Model Context Protocol as JSON, with the header that its transport asks for.",
+	}
 	kindBodyTooLarge = kind{
 		slug: "body-too-large", status: http.StatusRequestEntityTooLarge, title: "Body too large",
 		hint: "Split the batch, or shorten the content.",
@@ -104,6 +108,10 @@ var (
 	kindRateLimited = kind{
 		slug: "rate-limited", status: http.StatusTooManyRequests, title: "Too many requests",
 		hint: "Nothing was done. Send the request again after the time in Retry-After.",
+	}
+	kindUnderWay = kind{
+		slug: "too-much-under-way", status: http.StatusTooManyRequests, title: "Too much under way",
+		hint: "Nothing was done. Send the request again when others have ended; close event streams that nobody reads.",
 	}
 	kindSpaceAmbiguous = kind{
 		slug: "space-ambiguous", status: http.StatusBadRequest, title: "More than one space named",
@@ -252,7 +260,7 @@ type problem struct {
 	Instance string `json:"instance,omitempty"` // the request's id, as a URN
 	Hint     string `json:"hint,omitempty"`
 	Quota    string `json:"quota,omitempty"` // which quota, of quota-exceeded
-	Limit    string `json:"limit,omitempty"` // which rate limit, of rate-limited
+	Limit    string `json:"limit,omitempty"` // which limit, of rate-limited and too-much-under-way
 	Floor    uint64 `json:"floor,omitempty"` // the least position to subscribe after, of history-trimmed
 
 	// Near are spaces that the caller may see and may have meant, of space-not-found.
@@ -272,7 +280,7 @@ func describe(err error) problem {
 	if errors.As(err, &quota) {
 		p.Quota = quota.Quota
 	}
-	var limited *rateError
+	var limited *limitError
 	if errors.As(err, &limited) {
 		p.Limit, p.retryAfter = limited.limit, int(math.Ceil(limited.wait.Seconds()))
 	}
@@ -292,9 +300,9 @@ func classify(err error) (kind, string) {
 	if errors.As(err, &r) {
 		return r.kind, r.detail
 	}
-	var limited *rateError
+	var limited *limitError
 	if errors.As(err, &limited) {
-		return kindRateLimited, limited.Error()
+		return limited.kind, limited.Error()
 	}
 	for _, row := range &libraryKinds {
 		if errors.Is(err, row.sentinel) {
@@ -327,9 +335,9 @@ func detailOf(err, sentinel error) string {
 	return sentinel.Error()
 }
 
-// answerError sends the problem document for err, and logs what is the
-// server's own fault in full: the client is not told.
-func (s *Server) answerError(x *exchange, err error) {
+// problemOf returns the problem document for the error that ends an exchange, and
+// logs what is the server's own fault in full: the client is not told.
+func (s *Server) problemOf(x *exchange, err error) problem {
 	p := describe(s.withNear(x.r.Context(), x.principal, err))
 	p.Instance = instancePrefix + x.requestID
 	x.problem = strings.TrimPrefix(p.Type, problemTypePrefix)
@@ -337,6 +345,12 @@ func (s *Server) answerError(x *exchange, err error) {
 		s.options.Logger.Error("request failed",
 			zap.String("request_id", x.requestID), zap.String("problem", p.Type), zap.String("space", string(x.space)), zap.Error(err))
 	}
+	return p
+}
+
+// answerError sends the problem document for err.
+func (s *Server) answerError(x *exchange, err error) {
+	p := s.problemOf(x, err)
 	if p.retryAfter > 0 {
 		x.w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}

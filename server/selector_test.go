@@ -1,13 +1,16 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 )
 
 const (
@@ -156,7 +159,58 @@ func TestAutoCreate(t *testing.T) {
 	reply.into(201, &receipt)
 	require.Equal(t, "default", reply.header.Get(fallbackHeader))
 	require.Equal(t, []engram.SpaceID{"default", "written"}, f.spaces())
+}
 
-	f.call("POST", "/v1/spaces/bad/memories", `{"content":`).problem(400, "malformed-body")
-	require.NotContains(t, f.spaces(), engram.SpaceID("bad"))
+// TestAutoCreateOfARefusedWrite: a request that fails stores nothing, and so makes
+// no space, whichever way it came.
+func TestAutoCreateOfARefusedWrite(t *testing.T) {
+	f := newWired(t, Options{AutoCreate: true})
+	const memories, one = "/v1/spaces/bad/memories", "/v1/spaces/bad/memories/x"
+	large := fmt.Sprintf(`{"content":%q}`, strings.Repeat("x", engram.MaxContentBytes))
+	for _, c := range []struct {
+		method, path, body string
+		headers            []string
+		status             int
+		slug               string
+	}{
+		{"POST", memories, `{"content":`, nil, 400, "malformed-body"},
+		{"POST", memories, `{}`, nil, 422, "invalid"},
+		{"POST", memories, `{"content":"x","confidence":2}`, nil, 422, "invalid"},
+		{"POST", memories, `{"memories":[]}`, nil, 422, "invalid"},
+		{"POST", memories, `{"memories":[{"content":"x"},{"content":"x","space":"other"}]}`, nil, 400, "wrong-space"},
+		{"POST", memories, `{"memories":[{"embedding":[1,0,0,0,0,0,0,0]},{"embedding":[1,0,0,0]}]}`, nil, 422, "invalid"},
+		{"POST", memories, `{"memories":[` + large + strings.Repeat(","+large, engram.MaxBatchBytes/engram.MaxContentBytes) + `]}`, nil, 422, "limit-exceeded"},
+		{"POST", memories, `{"content":"x"}`, []string{idempotencyHeader, strings.Repeat("x", engram.MaxRequestIDBytes+1)}, 422, "limit-exceeded"},
+		{"POST", memories, `{"content":"x"}`, []string{"If-None-Match", "*"}, 400, "malformed-request"},
+		{"POST", memories, `{"content":"x"}`, []string{"If-Match", `"a-1-1", "b-1-1"`}, 400, "malformed-request"},
+		{"POST", memories, `{"content":"x"}`, []string{"If-Match", `"a-1-1"`}, 404, "space-not-found"},
+		{"PUT", one, `{}`, nil, 422, "invalid"},
+		{"PUT", one, `{"content":"x"}`, []string{"If-Match", "*"}, 404, "space-not-found"},
+		{"PUT", one, `{"content":"x"}`, []string{"If-None-Match", "x"}, 400, "malformed-request"},
+	} {
+		f.call(c.method, c.path, c.body, c.headers...).problem(c.status, c.slug)
+		require.Empty(t, f.fixture.spaces(), "%s %s %.100s %v", c.method, c.path, c.body, c.headers)
+	}
+
+	_, err := f.memories.Remember(t.Context(), &engramv1.RememberRequest{MemorySpaceId: "bad", Memory: &engramv1.Memory{}})
+	refused(t, err, codes.InvalidArgument, "INVALID")
+	expected := uint64(7)
+	_, err = f.memories.Remember(t.Context(), &engramv1.RememberRequest{
+		MemorySpaceId: "bad", Memory: &engramv1.Memory{Content: "x"}, Options: &engramv1.WriteOptions{ExpectSeq: &expected},
+	})
+	refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
+	_, err = f.memories.RememberBatch(t.Context(), &engramv1.RememberBatchRequest{MemorySpaceId: "bad"})
+	refused(t, err, codes.InvalidArgument, "INVALID")
+	stream, err := f.memories.RememberStream(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(&engramv1.RememberStreamRequest{MemorySpaceId: "bad", Memory: &engramv1.Memory{}}))
+	answer, err := stream.Recv()
+	require.NoError(t, err)
+	require.NotNil(t, answer.GetFailure())
+	f.connect(f.live(), "").refused("invalid", "remember", arguments{"space": "bad"})
+	require.Empty(t, f.fixture.spaces())
+
+	// What a new space takes, it gets.
+	require.Equal(t, 200, f.call("PUT", "/v1/spaces/good/memories/x", `{"content":"x"}`, "If-None-Match", "*").status)
+	require.Equal(t, []engram.SpaceID{"good"}, f.fixture.spaces())
 }

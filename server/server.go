@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,12 +37,24 @@ const (
 	heartbeat           = 15 * time.Second // between the signs of life of an event stream in which nothing happens
 )
 
+// Defaults of the options of these names.
+const (
+	DefaultMaxConnections        = 16384
+	DefaultMaxAddressConnections = 4096
+	DefaultMaxCallerRequests     = 4096
+	DefaultMaxBodyBytes          = 512 << 20
+)
+
+// MinMaxBodyBytes is the least Options.MaxBodyBytes with which every request has room.
+const MinMaxBodyBytes = 2 * maxRememberBody
+
 // Options of a server. The zero value is the safe default.
 type Options struct {
 	// RequireSpace refuses a request that names no space, instead of taking the
 	// default space.
 	RequireSpace bool
-	// AutoCreate lets a write create the space it names.
+	// AutoCreate lets a write of memories create the space it names, unless it is
+	// refused, or expects something to be there (If-Match, expect_seq).
 	AutoCreate bool
 	// NoConsole answers the paths of the web console as if nothing were there.
 	NoConsole bool
@@ -60,6 +73,15 @@ type Options struct {
 	// SpaceRate and CallerRate bound the requests a second for each space, and of
 	// each credential; default no limit.
 	SpaceRate, CallerRate limit.Rate
+	// MaxConnections bounds the connections of clients, MaxAddressConnections those
+	// of one address, or of one network of 64 bits of IPv6. Defaults 16,384 and 4,096.
+	MaxConnections, MaxAddressConnections int
+	// MaxCallerRequests bounds the requests, streams among them, that one credential
+	// has under way, or, where nobody is asked for one, one address; default 4,096.
+	MaxCallerRequests int
+	// MaxBodyBytes bounds the memory of the bodies of requests that are under way, of
+	// which one caller gets at most half; default 512 MiB. Imports are not kept.
+	MaxBodyBytes int64
 	// MaxImportBytes bounds the body of an import; default 64 GiB.
 	MaxImportBytes int64
 	// DrainTimeout is how long Serve waits, once it is told to end, for requests
@@ -74,6 +96,10 @@ func (o Options) withDefaults() Options {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = defaultDrainTimeout
 	}
+	o.MaxConnections = cmp.Or(o.MaxConnections, DefaultMaxConnections)
+	o.MaxAddressConnections = cmp.Or(o.MaxAddressConnections, DefaultMaxAddressConnections)
+	o.MaxCallerRequests = cmp.Or(o.MaxCallerRequests, DefaultMaxCallerRequests)
+	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, DefaultMaxBodyBytes)
 	if o.MaxImportBytes == 0 {
 		o.MaxImportBytes = defaultImportBytes
 	}
@@ -94,6 +120,7 @@ type Server struct {
 	rules     map[string]rule // of RPCs
 	receivers sync.WaitGroup  // of streams of writes and imports; they end just after their streams
 	fallbacks fallbacks
+	underWay  *underWay
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter
 	mcp       http.Handler
@@ -115,9 +142,11 @@ type Server struct {
 // after Serve has returned.
 func New(registry *engram.Registry, options Options) *Server {
 	drained, drain := context.WithCancelCause(context.Background())
+	options = options.withDefaults()
 	s := &Server{
 		registry: registry,
-		options:  options.withDefaults(),
+		options:  options,
+		underWay: newUnderWay(options),
 		mux:      http.NewServeMux(),
 		origins:  http.NewCrossOriginProtection(),
 		mcp:      newMCPHandler(),
@@ -138,6 +167,7 @@ func New(registry *engram.Registry, options Options) *Server {
 		heartbeat:         heartbeat,
 	}
 	s.register()
+	options.Metrics.Watch(s.underWay.figures)
 	return s
 }
 
@@ -174,10 +204,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       withHead,
+		ConnState:         s.left,
 		ErrorLog:          zap.NewStdLog(s.options.Logger.Named("http")),
 	}
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(headListener{listener}) }()
+	go func() { served <- web.Serve(headListener{boundedListener{listener, s}}) }()
 
 	select {
 	case err := <-served:

@@ -6,14 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
-	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/tracing"
 )
 
@@ -69,38 +67,6 @@ func methodLabel(method string) string {
 	return "_OTHER"
 }
 
-// endSpan ends the span of a request. An answer that is the server's fault, that
-// broke off, or that there is none of, marks it as failed.
-func (x *exchange) endSpan(span trace.Span) {
-	defer span.End()
-	if !span.IsRecording() {
-		return
-	}
-	span.SetAttributes(attribute.Int(attributeStatus, x.status))
-	describeSpan(span, x.space, x.fallback, x.problem)
-	switch {
-	case x.status == 0:
-		span.SetStatus(otelcodes.Error, "no answer")
-	case x.status >= http.StatusInternalServerError:
-		span.SetStatus(otelcodes.Error, x.problem)
-	case x.broken:
-		span.SetStatus(otelcodes.Error, "the answer is not whole")
-	}
-}
-
-// describeSpan notes what every transport knows at the end of a request.
-func describeSpan(span trace.Span, space engram.SpaceID, fallback bool, problem string) {
-	if space != "" && mayExist(problem) {
-		span.SetAttributes(attribute.String(attributeSpace, string(space)))
-	}
-	if fallback {
-		span.SetAttributes(attribute.Bool(attributeFallback, true))
-	}
-	if problem != "" {
-		span.SetAttributes(attribute.String(attributeProblem, problem))
-	}
-}
-
 // traceCall begins the span of an RPC.
 func (s *Server) traceCall(ctx context.Context, method string) (context.Context, trace.Span) {
 	if s.options.Traces == nil {
@@ -120,26 +86,18 @@ func (s *Server) traceCall(ctx context.Context, method string) (context.Context,
 	return ctx, span
 }
 
-// endSpan ends the span of an RPC. A status that is the server's fault marks it as
-// failed.
-func (c *call) endSpan(span trace.Span, err error) {
-	defer span.End()
-	if !span.IsRecording() {
-		return
-	}
-	code := status.Code(err)
-	span.SetAttributes(attribute.Int(attributeRPCStatus, int(code)))
-	describeSpan(span, c.space, c.fallback, c.problem)
-	switch code {
-	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
-		span.SetStatus(otelcodes.Error, code.String())
-	}
-}
-
-// traceTool begins the span of a call of a tool, below that of its request.
-func traceTool(ctx context.Context, x *exchange, tool mcpTool) (context.Context, trace.Span) {
+// traceTool begins the span of a call of a tool: below the span that the call names,
+// as the protocol has it, else below that of its request.
+func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta mcp.Meta) (context.Context, trace.Span) {
 	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(x.r.Context()))
-	ctx, span := tracing.StartChild(ctx, callToolMethod+" "+tool.described.Name)
+	if s.options.Traces == nil {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	var parents []string
+	if named, ok := meta[tracing.Traceparent].(string); ok {
+		parents = []string{named}
+	}
+	ctx, span := s.options.Traces.Start(ctx, callToolMethod+" "+tool.described.Name, parents)
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String(attributeTransport, transportMCP),
@@ -148,18 +106,6 @@ func traceTool(ctx context.Context, x *exchange, tool mcpTool) (context.Context,
 		)
 	}
 	return ctx, span
-}
-
-// endTool ends the span of a call of a tool.
-func (x *exchange) endTool(span trace.Span) {
-	defer span.End()
-	if !span.IsRecording() {
-		return
-	}
-	describeSpan(span, x.space, x.fallback, x.problem)
-	if x.status >= http.StatusInternalServerError {
-		span.SetStatus(otelcodes.Error, x.problem)
-	}
 }
 
 // inLibrary begins the span of one call of the library, below that of its request.

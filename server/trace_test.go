@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -227,6 +228,40 @@ func TestTracesOfTools(t *testing.T) {
 	spans["engram.Remember"].requireChildOf(t, callerTrace, hex.EncodeToString(tool.GetSpanId()))
 	require.Equal(t, "space-not-found", spans["tools/call recall"].attributes["engram.problem"])
 	require.NotContains(t, spans["tools/call recall"].attributes, "engram.space")
+}
+
+// TestTracesOfToolsWithAParent: a call that names its caller's span is part of that
+// trace, and linked to the request that it came with.
+func TestTracesOfToolsWithAParent(t *testing.T) {
+	f := newTraced(t, Options{}, 1)
+	f.create("alpha")
+	live := httptest.NewServer(f.server)
+	c := f.connect(live, "")
+	call := func(tool string, parent any) {
+		_, err := c.session.CallTool(t.Context(), &mcp.CallToolParams{
+			Meta: mcp.Meta{tracing.Traceparent: parent}, Name: tool, Arguments: arguments{"space": "alpha", "content": "x"},
+		})
+		require.NoError(t, err)
+	}
+	call("remember", callerParent)
+	call("list", "no traceparent")
+	call("recall", 7)
+	live.Close()
+	spans := f.flush()
+
+	tool := spans["tools/call remember"]
+	tool.requireChildOf(t, callerTrace, callerSpan)
+	spans["engram.Remember"].requireChildOf(t, callerTrace, hex.EncodeToString(tool.GetSpanId()))
+	require.Len(t, tool.GetLinks(), 1)
+	requests := map[string]bool{}
+	for _, sent := range f.collected.spans {
+		requests[string(sent.GetSpanId())] = sent.GetName() == "POST /mcp"
+	}
+	require.True(t, requests[string(tool.GetLinks()[0].GetSpanId())])
+	for _, name := range []string{"tools/call list", "tools/call recall"} {
+		require.True(t, requests[string(spans[name].GetParentSpanId())], "what is malformed is passed over")
+		require.Empty(t, spans[name].GetLinks())
+	}
 }
 
 // TestTracesOfFailures: what is the server's own fault marks the span, whichever

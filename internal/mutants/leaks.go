@@ -208,10 +208,10 @@ func leakingIndexes() []mutant {
 			name: "shared-terms", what: "the terms of a memory are cached by its id",
 			edits: []edit{
 				{"space.go", "// Space is one tenant's memory.", "var leaked sync.Map\n\n// Space is one tenant's memory."},
-				{"space.go", `		op.analysis = analyzer.analyzeMemory(m.Content)
-`, `		op.analysis = analyzer.analyzeMemory(m.Content)
-		if m.ID != "" {
-			known, _ := leaked.LoadOrStore(m.ID, op.analysis)
+				{"space.go", `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
+`, `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
+		if op.memory.ID != "" {
+			known, _ := leaked.LoadOrStore(op.memory.ID, op.analysis)
 			op.analysis = known.(analysis)
 		}
 `},

@@ -91,6 +91,10 @@ func TestConfigRefusals(t *testing.T) {
 		"space-burst: 5":                 "without --space-rate",
 		"space-rate: 1\nspace-burst: -1": "--space-burst",
 		"drain-timeout: 0s":              "--drain-timeout",
+		"max-connections: 0":             "--max-connections",
+		"max-address-connections: -1":    "--max-address-connections",
+		"max-caller-requests: 0":         "--max-caller-requests",
+		"max-body-bytes: 1000":           "at least 67108864",
 	} {
 		for _, command := range [][]string{{"config", "check"}, {"serve"}} {
 			sh.run(append(command, "--config", writeFile(t, content))...).failed(text)

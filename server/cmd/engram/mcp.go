@@ -14,6 +14,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/httpclient"
+	"github.com/engramdb/engram/server/internal/tracing"
 )
 
 func (a *app) mcpCommand() *cobra.Command {
@@ -86,16 +87,20 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 			return relayCall(ctx, upstream, request.Params)
 		})
 	}
-	return relay.Run(ctx, &mcp.IOTransport{
+	return relay.Run(ctx, answeringTransport{&mcp.IOTransport{
 		Reader: io.NopCloser(a.in), Writer: nopWriteCloser{a.out}, MaxLineLength: maxLineBytes,
-	})
+	}})
 }
 
-// relayCall passes one call on as it is.
+// relayCall passes one call on as it is, with the span that it is part of. What else
+// is said about the call is about this session.
 func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
 	params := &mcp.CallToolParams{Name: call.Name}
 	if len(call.Arguments) > 0 {
 		params.Arguments = call.Arguments
+	}
+	if parent, ok := call.Meta[tracing.Traceparent]; ok {
+		params.Meta = mcp.Meta{tracing.Traceparent: parent}
 	}
 	return upstream.CallTool(ctx, params)
 }

@@ -1,8 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -109,4 +115,81 @@ func TestMCPEndsWithItsInput(t *testing.T) {
 	server := engramtest.Start(t, engramtest.Options{})
 	code := newApp(strings.NewReader(""), io.Discard, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL()})
 	require.Equal(t, exitOK, code)
+}
+
+// initialize are the lines with which a session begins.
+const initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"by-hand","version":"1"}}}
+{"jsonrpc":"2.0","method":"notifications/initialized"}
+`
+
+// TestMCPAnswersWhatItHasRead: a client may close the input right behind its calls,
+// and go on reading.
+func TestMCPAnswersWhatItHasRead(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alice"}})
+	const calls = 20
+	input := strings.Builder{}
+	input.WriteString(initialize)
+	for i := range calls {
+		fmt.Fprintf(&input, `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"remember","arguments":{"content":"x"}}}`+"\n", i+1)
+	}
+	for _, end := range []string{"", "{", `{"jsonrpc":"2.0","id":`} { // of the input, or within a message
+		var out bytes.Buffer
+		newApp(strings.NewReader(input.String()+end), &out, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL(), "-s", "alice"})
+		answered := map[int]bool{}
+		for line := range strings.Lines(out.String()) {
+			var answer struct {
+				ID     int
+				Result struct{ IsError bool }
+				Error  json.RawMessage
+			}
+			require.NoError(t, json.Unmarshal([]byte(line), &answer))
+			require.False(t, answer.Result.IsError, line)
+			require.Nil(t, answer.Error, line)
+			answered[answer.ID] = true
+		}
+		require.Len(t, answered, calls+1, "input ends in %q", end)
+	}
+	memories, err := server.Space("alice").Memories(t.Context(), engram.Filter{})
+	require.NoError(t, err)
+	require.Len(t, memories, 3*calls)
+}
+
+// TestMCPPassesTheTraceOn: a call stays part of the trace that it is said to be of.
+func TestMCPPassesTheTraceOn(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alice"}})
+	target, err := url.Parse(server.URL())
+	require.NoError(t, err)
+	metas := make(chan map[string]any, 2)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		var sent struct {
+			Method string
+			Params struct {
+				Meta map[string]any `json:"_meta"`
+			}
+		}
+		if err == nil && json.Unmarshal(body, &sent) == nil && sent.Method == "tools/call" {
+			metas <- sent.Params.Meta
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for meta, named := range map[string]any{
+		`{"traceparent":"` + parent + `","progressToken":7}`: parent,
+		`{"progressToken":7}`:                                nil,
+	} {
+		input := initialize + `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list","arguments":{},"_meta":` + meta + "}}\n"
+		var out bytes.Buffer
+		code := newApp(strings.NewReader(input), &out, io.Discard).run(t.Context(), []string{"mcp", "--addr", front.URL, "-s", "alice"})
+		require.Equal(t, exitOK, code)
+		require.Contains(t, out.String(), `"memories"`)
+		passed := <-metas
+		require.Equal(t, named, passed["traceparent"])
+		require.NotContains(t, passed, "progressToken")
+	}
 }

@@ -64,6 +64,10 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.SpaceRate.Burst, "space-burst", 0, "requests at once for each space; 0 means those of a second")
 	flags.Float64Var(&o.CallerRate.PerSecond, "caller-rate", 0, "requests a second of each credential; 0 means no limit")
 	flags.IntVar(&o.CallerRate.Burst, "caller-burst", 0, "requests at once of each credential; 0 means those of a second")
+	flags.IntVar(&o.MaxConnections, "max-connections", server.DefaultMaxConnections, "connections at once; beyond, they are closed")
+	flags.IntVar(&o.MaxAddressConnections, "max-address-connections", server.DefaultMaxAddressConnections, "connections at once from one address, or one /64 of IPv6")
+	flags.IntVar(&o.MaxCallerRequests, "max-caller-requests", server.DefaultMaxCallerRequests, "requests under way, streams among them, of each credential, or without credentials of each address")
+	flags.Int64Var(&o.MaxBodyBytes, "max-body-bytes", server.DefaultMaxBodyBytes, "bytes in memory of bodies of requests under way; one caller gets at most half")
 }
 
 // maxRate bounds the requests a second of a limit: more is none.
@@ -86,6 +90,19 @@ func (f *serveFlags) validate() error {
 	}
 	if f.options.CallerRate.PerSecond > 0 && !f.access.asked() {
 		return errors.New("--caller-rate needs credentials (--keys): without them all callers are one, and none is limited")
+	}
+	for _, bound := range []struct {
+		name         string
+		value, least int64
+	}{
+		{"max-connections", int64(f.options.MaxConnections), 1},
+		{"max-address-connections", int64(f.options.MaxAddressConnections), 1},
+		{"max-caller-requests", int64(f.options.MaxCallerRequests), 1},
+		{"max-body-bytes", f.options.MaxBodyBytes, server.MinMaxBodyBytes},
+	} {
+		if bound.value < bound.least {
+			return fmt.Errorf("--%s %d: must be at least %d", bound.name, bound.value, bound.least)
+		}
 	}
 	if f.options.DrainTimeout <= 0 {
 		return fmt.Errorf("--drain-timeout %s: must be positive", f.options.DrainTimeout)

@@ -390,9 +390,3 @@ func TestCertificates(t *testing.T) {
 	_, err = (&Gate{}).Authenticate(t.Context(), Credentials{Certificate: &x509.Certificate{}})
 	require.ErrorIs(t, err, ErrUnknown)
 }
-
-func TestContextCarriesPrincipal(t *testing.T) {
-	require.Nil(t, From(t.Context()))
-	p := Anyone()
-	require.Same(t, p, From(With(t.Context(), p)))
-}

@@ -138,16 +138,3 @@ func (p *Principal) Context(parent context.Context) (context.Context, context.Ca
 		cancel(context.Canceled)
 	}
 }
-
-type contextKey struct{}
-
-// With returns a context that carries the principal.
-func With(ctx context.Context, p *Principal) context.Context {
-	return context.WithValue(ctx, contextKey{}, p)
-}
-
-// From returns the principal that the context carries, or nil.
-func From(ctx context.Context) *Principal {
-	p, _ := ctx.Value(contextKey{}).(*Principal)
-	return p
-}

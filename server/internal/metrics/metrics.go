@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +40,7 @@ type Metrics struct {
 	problems  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
 	spaces    *busiest
+	underWay  atomic.Pointer[func() UnderWay] // nil: no server has said
 }
 
 // New returns metrics that also show the figures of the store, which stats
@@ -63,7 +65,8 @@ func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
 		spaces: newBusiest(defaultBusiest),
 	}
 	m.registry.MustRegister(
-		m.requests, m.durations, m.problems, m.fallbacks, m.spaces, storeCollector{stats},
+		m.requests, m.durations, m.problems, m.fallbacks, m.spaces,
+		collector[engram.RegistryStats]{storeFigures, stats}, collector[UnderWay]{underWayFigures, m.readUnderWay},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -89,6 +92,20 @@ func (m *Metrics) Observe(r Request) {
 	if r.Space != "" {
 		m.spaces.observe(r.Space, r.Problem != "", r.Duration)
 	}
+}
+
+// Watch has a scrape show what is under way in the server that the function is of.
+func (m *Metrics) Watch(figures func() UnderWay) {
+	if m != nil {
+		m.underWay.Store(&figures)
+	}
+}
+
+func (m *Metrics) readUnderWay() UnderWay {
+	if figures := m.underWay.Load(); figures != nil {
+		return (*figures)()
+	}
+	return UnderWay{}
 }
 
 // Handler answers a scrape.

@@ -178,7 +178,8 @@ func (t *Tracer) Close() error {
 }
 
 // Start begins the span of a request. The values of its field [Traceparent] name
-// the caller's span, of which it becomes a child; the caller's other fields,
+// the caller's span, of which it becomes a child, with a link to the span that the
+// context has; without them it is that span's child. The caller's other fields,
 // tracestate and baggage, are not read: what they hold would be sent with the span.
 // The context that is returned carries the span. Without a tracer, and where the
 // trace is not sent, the span records nothing.
@@ -186,11 +187,15 @@ func (t *Tracer) Start(ctx context.Context, name string, parents []string) (cont
 	if t == nil {
 		return ctx, trace.SpanFromContext(ctx)
 	}
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if len(parents) == 1 {
-		carrier := propagation.MapCarrier{Traceparent: parents[0]}
-		ctx = propagation.TraceContext{}.Extract(ctx, carrier)
+		within := trace.SpanContextFromContext(ctx)
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{Traceparent: parents[0]})
+		if within.IsValid() && !within.Equal(trace.SpanContextFromContext(ctx)) {
+			options = append(options, trace.WithLinks(trace.Link{SpanContext: within}))
+		}
 	}
-	return t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
+	return t.tracer.Start(ctx, name, options...)
 }
 
 // StartChild begins a span below that of the context, or none where that records

@@ -1,0 +1,220 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/engramdb/engram/server/engramv1"
+	"github.com/engramdb/engram/server/internal/auth"
+)
+
+// end ends the server of gRPC.
+func (w *wired) end() {
+	w.t.Helper()
+	w.stop()
+	require.NoError(w.t, <-w.served)
+	w.served <- nil
+}
+
+// idle waits until nothing is under way.
+func (f *fixture) idle() {
+	f.t.Helper()
+	u := f.server.underWay
+	require.Eventually(f.t, func() bool {
+		return u.connections.Taken() == 0 && u.requests.Taken() == 0 && u.bodies.Taken() == 0
+	}, time.Minute, time.Millisecond)
+}
+
+// TestConnectionsAreBounded: of one address and of all, over both transports together.
+func TestConnectionsAreBounded(t *testing.T) {
+	for name, options := range map[string]Options{
+		"of an address": {MaxAddressConnections: 3}, "of all": {MaxConnections: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWired(t, options)
+			w.create("alpha")
+			r := start(t, w.fixture)
+			_, err := w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "none"})
+			refused(t, err, codes.NotFound, "MEMORY_NOT_FOUND")
+			ready := func(connection net.Conn) error {
+				_, err := io.WriteString(connection, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				if err != nil {
+					return err
+				}
+				_, err = connection.Read(make([]byte, 1))
+				return err
+			}
+			first, second := r.dial(), r.dial()
+			require.NoError(t, ready(first))
+			require.NoError(t, ready(second))
+			require.Error(t, ready(r.dial()))
+			other, err := net.Dial("tcp", w.conn.Target())
+			require.NoError(t, err)
+			_, err = io.ReadAll(other)
+			require.True(t, err == nil || isCut(err), "%v", err)
+			require.NoError(t, other.Close())
+			require.Equal(t, uint64(2), w.server.underWay.refused.Load())
+			require.NoError(t, ready(first))
+
+			require.NoError(t, second.CloseWrite())
+			require.Eventually(t, func() bool { return ready(r.dial()) == nil }, time.Minute, time.Millisecond)
+			r.stop()
+			require.NoError(t, r.wait())
+			w.end()
+			w.idle()
+		})
+	}
+}
+
+func TestAddressOf(t *testing.T) {
+	for remote, address := range map[string]string{
+		"192.0.2.1:80": "192.0.2.1", "192.0.2.1": "192.0.2.1", "[::ffff:192.0.2.1]:80": "192.0.2.1",
+		"[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64", "[2001:db8:1:2:ffff::1]:81": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:80": "fe80::/64", "pipe": "pipe", "": "",
+	} {
+		require.Equal(t, address, addressOf(remote), remote)
+	}
+}
+
+// keysOf returns a gate with keys that may do everything, and their secrets.
+func keysOf(t *testing.T, n int) (*auth.Gate, []string) {
+	t.Helper()
+	scopes, err := auth.ParseScopes([]string{"*:read,write,admin"})
+	require.NoError(t, err)
+	keys, secrets := make([]auth.Key, n), make([]string, n)
+	for i := range n {
+		keys[i], secrets[i] = auth.NewKey(fmt.Sprint("key-", i), scopes, time.Now(), time.Time{})
+	}
+	return &auth.Gate{Keys: auth.NewKeyring(keys)}, secrets
+}
+
+// TestRequestsUnderWayAreBounded: of one caller, streams among them, over all
+// transports together.
+func TestRequestsUnderWayAreBounded(t *testing.T) {
+	gate, keys := keysOf(t, 2)
+	w := newWired(t, Options{Auth: gate, MaxCallerRequests: 2})
+	w.create("alpha")
+	r := start(t, w.fixture)
+	streams := []*net.TCPConn{r.dial(), r.dial()}
+	for _, stream := range streams {
+		r.send(stream, "GET /v1/spaces/alpha/events HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: "+keys[0]+"\r\n\r\n")
+		_, err := stream.Read(make([]byte, 1))
+		require.NoError(t, err)
+	}
+	ask := func(key string) reply { return w.call("GET", "/v1/spaces/alpha", "", keyHeader, key) }
+	said := ask(keys[0])
+	require.Equal(t, limitUnderWay, said.problem(429, "too-much-under-way").Limit)
+	require.Equal(t, "1", said.header.Get("Retry-After"))
+	require.Equal(t, 200, ask(keys[1]).status, "another caller has its own")
+	require.Equal(t, 200, w.call("GET", "/readyz", "").status)
+	lookup := func(key string) error {
+		_, err := w.memories.Lookup(metadata.AppendToOutgoingContext(t.Context(), keyMetadata, key), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "x"})
+		return err
+	}
+	require.Equal(t, limitUnderWay, refused(t, lookup(keys[0]), codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
+	refused(t, lookup(keys[1]), codes.NotFound, "MEMORY_NOT_FOUND")
+
+	// Each call of a message counts.
+	const call = `{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"list","arguments":{"space":"alpha"}}}`
+	batch := "[" + fmt.Sprintf(call, 1) + "," + fmt.Sprintf(call, 2) + "," + fmt.Sprintf(call, 3) + "]"
+	bound := New(w.registry, Options{MaxCallerRequests: 1})
+	answer := (&fixture{t: t, server: bound}).call("POST", mcpPath, batch, "Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	require.Equal(t, 2, strings.Count(answer.body, `"isError":true`), answer.body)
+	require.Contains(t, answer.body, "too-much-under-way")
+
+	require.NoError(t, streams[0].CloseWrite())
+	require.Eventually(t, func() bool { return ask(keys[0]).status == 200 }, time.Minute, time.Millisecond)
+	r.stop()
+	require.NoError(t, r.wait())
+	w.end()
+	w.idle()
+	require.Zero(t, bound.underWay.requests.Taken())
+}
+
+// TestBodiesUnderWayAreBounded: what is more than there is room for stores nothing, and
+// is told so, whichever way it comes.
+func TestBodiesUnderWayAreBounded(t *testing.T) {
+	gate, keys := keysOf(t, 3)
+	w := newWired(t, Options{Auth: gate, MaxBodyBytes: 2000})
+	alpha := w.create("alpha")
+	r := start(t, w.fixture)
+	const path = "/v1/spaces/alpha/memories"
+	memory := func(n int) string { return fmt.Sprintf(`{"content":%q}`, strings.Repeat("x", n)) }
+	too := func(said reply) {
+		t.Helper()
+		require.Equal(t, limitBodies, said.problem(429, "too-much-under-way").Limit)
+		require.Equal(t, "1", said.header.Get("Retry-After"))
+	}
+	too(w.call("POST", path, memory(1001), keyHeader, keys[0]))
+	too(w.call("POST", path, string(zip(t, []byte(memory(5000)))), keyHeader, keys[0], "Content-Encoding", "gzip"))
+	too(w.call("POST", mcpPath, strings.Repeat(" ", 1001), keyHeader, keys[0]))
+	require.Equal(t, 201, w.call("POST", path, memory(500), keyHeader, keys[0]).status)
+
+	hang := func(key string) *net.TCPConn {
+		connection := r.dial()
+		r.send(connection, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: "+key+"\r\nContent-Length: 1000\r\n\r\n"+memory(970))
+		return connection
+	}
+	// Two callers take all that there is.
+	slow := []*net.TCPConn{hang(keys[0]), hang(keys[1])}
+	require.Eventually(t, func() bool { return w.server.underWay.bodies.Taken() > 1900 }, time.Minute, time.Millisecond)
+	too(w.call("POST", path, memory(100), keyHeader, keys[2]))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), keyMetadata, keys[2])
+	_, err := w.memories.Remember(ctx, &engramv1.RememberRequest{MemorySpaceId: "alpha", Memory: memoryOf("x", strings.Repeat("x", 100))})
+	require.Equal(t, limitBodies, refused(t, err, codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
+	stream, err := w.memories.RememberStream(ctx)
+	require.NoError(t, err)
+	require.NoError(t, stream.Send(&engramv1.RememberStreamRequest{MemorySpaceId: "alpha", Memory: memoryOf("x", strings.Repeat("x", 100)), Tag: 7}))
+	answer, err := stream.Recv()
+	require.NoError(t, err)
+	require.Equal(t, int32(codes.ResourceExhausted), answer.GetFailure().GetCode())
+	require.NoError(t, stream.CloseSend())
+	for _, connection := range slow {
+		require.NoError(t, connection.CloseWrite())
+	}
+	require.Eventually(t, func() bool { return w.server.underWay.bodies.Taken() == 0 }, time.Minute, time.Millisecond)
+
+	// An import is not kept, but a chunk of it is.
+	var export bytes.Buffer
+	_, err = alpha.Export(t.Context(), &export)
+	require.NoError(t, err)
+	long := export.String() + strings.Repeat("\n", 5000)
+	require.Less(t, w.call("POST", "/v1/spaces/beta/import", long, keyHeader, keys[0]).status, 429)
+	importing, err := w.spaces.Import(ctx)
+	require.NoError(t, err)
+	require.NoError(t, importing.Send(&engramv1.ImportRequest{MemorySpaceId: "gamma", Chunk: export.Bytes()[:100]}))
+	require.NoError(t, importing.Send(&engramv1.ImportRequest{Chunk: []byte(long[100:])}))
+	_, err = importing.CloseAndRecv()
+	refused(t, err, codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY")
+	require.NotContains(t, w.fixture.spaces(), "gamma")
+	require.Equal(t, 1, memoryCount(t, alpha))
+	r.stop()
+	require.NoError(t, r.wait())
+	w.end()
+	w.idle()
+}
+
+// TestUnderWayIsMeasured: as long as it lasts.
+func TestUnderWayIsMeasured(t *testing.T) {
+	f := newMeasured(t)
+	f.create("alpha")
+	r := start(t, f)
+	slow := r.hang("/v1/spaces/alpha/memories", 100)
+	r.send(slow, `{"content":"x"`)
+	require.Eventually(t, func() bool { return f.server.underWay.bodies.Taken() == 14 }, time.Minute, time.Millisecond)
+	f.requireCounted("engram_connections 1", "engram_connections_refused_total 0", "engram_requests_under_way 1", "engram_body_bytes 14")
+	require.NoError(t, slow.CloseWrite())
+	f.idle()
+	f.requireCounted("engram_connections 0", "engram_requests_under_way 0", "engram_body_bytes 0")
+	require.Equal(t, http.StatusOK, f.call("GET", "/v1/spaces/alpha", "").status)
+}
