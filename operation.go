@@ -477,6 +477,9 @@ func (op *operation) decodeVectorField(tag byte, value []byte) error {
 		}
 	case tagTrained:
 		op.partition.trained = n
+		if n < 0 {
+			err = errNotOperation
+		}
 	case tagProbe:
 		op.partition.probe = int(n)
 		if n < 0 || n > rabitq.MaxLeaves {

@@ -45,6 +45,9 @@ func appendPartition(b []byte, p *partition) []byte {
 
 // decodeLeaves decodes the leaves of a partition; the dimension precedes them.
 func (op *operation) decodeLeaves(value []byte) error {
+	if op.dimension == 0 {
+		return errNotOperation
+	}
 	leaves, ok := rabitq.DecodePartition(op.dimension, value)
 	if op.partition.leaves = leaves; !ok || op.partition.probe > leaves.Leaves() {
 		return errNotOperation
@@ -151,7 +154,7 @@ func (m *image) decodePartition(d *sectionReader, dimension int) bool {
 	p := &partition{number: d.u64(), trained: int64(d.u64()), probe: int(d.u32())}
 	ends := d.column32(d.u32())
 	m.present.partition, m.present.vectors.ends = p, ends
-	if d.failed || dimension == 0 || p.number > m.seq || p.probe > ends.len() || p.pays() != (ends.len() > 0) {
+	if d.failed || dimension == 0 || p.number > m.seq || p.trained < 0 || p.probe > ends.len() || p.pays() != (ends.len() > 0) {
 		return false
 	}
 	if !p.pays() {

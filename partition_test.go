@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -24,11 +25,11 @@ type partitioned struct {
 	centres [][]float32
 	known   map[string]Memory
 	next    int
-	log     *store // what the operations make, without a checkpoint
+	log     *store // what the operations make, without a checkpoint; nil: nobody asks
 }
 
 func newPartitioned(t *testing.T, seed uint64) *partitioned {
-	h := &partitioned{t: t, random: rand.New(rand.NewPCG(seed, 1)), disk: newMemoryFS(), known: make(map[string]Memory), log: newStore()}
+	h := &partitioned{t: t, random: rand.New(rand.NewPCG(seed, 1)), disk: newMemoryFS(), known: make(map[string]Memory)}
 	h.opts.seams.checkpointBytes, h.opts.seams.partitionRows = 1<<40, 1<<40 // when the test says
 	h.s = create(t, openMemory(t, h.disk, h.opts), "alpha")
 	t.Cleanup(func() { require.NoError(t, h.s.registry.Close()) })
@@ -154,6 +155,9 @@ func (h *partitioned) reopen() {
 
 // follow applies what was committed since to the state that only operations make.
 func (h *partitioned) follow() {
+	if h.log == nil {
+		return
+	}
 	a, rebuilt := h.awake(), h.log
 	history := historyReader{space: h.s, next: rebuilt.seq + 1}
 	for rebuilt.seq < a.store.seq {
@@ -213,6 +217,7 @@ func (h *partitioned) answers(a *awake, cues []Cue) []Recall {
 func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 	for seed := range uint64(scaled(2)) {
 		h := newPartitioned(t, seed)
+		h.log = newStore()
 		h.write(3000)
 		require.NoError(t, h.awake().runCheckpoint(false))
 		for step := range 8 {
@@ -247,4 +252,155 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 		}
 		require.True(t, h.partition().pays())
 	}
+}
+
+// A filter leaves a recall as many memories as satisfy it, and where those are few,
+// the very nearest: it is probed on until enough of them have been compared.
+func TestPartitionedRecallsFilter(t *testing.T) {
+	h := newPartitioned(t, 3)
+	h.write(5000)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().partition())
+	h.write(500)
+	h.forget(10)
+	require.True(t, h.partition().pays())
+	for i := range 200 {
+		cue := Cue{Embedding: h.embedding(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": fmt.Sprint(i)}}}
+		require.Equal(t, idsOf(h.nearest(cue, 10)), recalledIDs(recall(t, h.s, cue)), "part %d", i)
+	}
+}
+
+// Where all vectors are as far from each other as they can be, no part of them holds
+// what is near: they are scanned whole, as before, and it is not tried again.
+func TestPartitionThatDoesNotPay(t *testing.T) {
+	h := newPartitioned(t, 4)
+	for i := range h.centres {
+		clear(h.centres[i])
+	}
+	h.write(3000)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	cues := h.cues(20)
+	want := h.answers(h.awake(), cues)
+	require.True(t, h.awake().store.partitionDue(2000))
+	require.NoError(t, h.awake().partition())
+	p := h.partition()
+	require.NotNil(t, p)
+	require.False(t, p.pays())
+	require.False(t, h.awake().store.partitionDue(2000))
+	for i, answer := range h.answers(h.awake(), cues) {
+		require.Equal(t, want[i].Recollections, answer.Recollections)
+	}
+	require.NoError(t, h.awake().runCheckpoint(false))
+	asleep(t, h.s)
+	require.Equal(t, p, h.partition())
+	require.False(t, h.awake().store.partitionDue(2000))
+	_, err := h.s.Verify(background)
+	require.NoError(t, err)
+	h.write(3 * 3000 * 2)
+	require.True(t, h.awake().store.partitionDue(2000), "it has grown")
+}
+
+// A checkpoint of a large space has it partitioned beside reads and writes.
+func TestCheckpointPartitions(t *testing.T) {
+	h := newPartitioned(t, 5)
+	h.opts.seams.partitionRows = 2000
+	h.reopen()
+	h.write(3000)
+	before := h.awake().store.seq
+	require.NoError(t, h.s.Checkpoint(background))
+	h.write(100)
+	for h.awake().maintenance.partitioning.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	v := h.awake().store.view()
+	require.True(t, v.image.present.isBy(v.partition))
+	require.Greater(t, v.image.seq, before)
+	_, err := h.s.Verify(background)
+	require.NoError(t, err)
+	kinds := make(map[EventKind]int)
+	for e, err := range h.s.Subscribe(background, before) {
+		require.NoError(t, err)
+		kinds[e.Kind]++
+		if e.Seq == v.seq {
+			break
+		}
+	}
+	require.Equal(t, map[EventKind]int{Remembered: 100 - kinds[Replaced], Replaced: kinds[Replaced], Partitioned: 1}, kinds)
+	require.NoError(t, h.s.Checkpoint(background))
+	require.False(t, h.awake().maintenance.partitioning.Load(), "it is partitioned")
+}
+
+// Closing ends a training that is under way, and leaves the space as it was.
+func TestCloseEndsTraining(t *testing.T) {
+	h := newPartitioned(t, 6)
+	h.opts.seams.partitionRows = 2000
+	h.reopen()
+	h.write(3000)
+	require.NoError(t, h.s.Checkpoint(background))
+	h.reopen()
+	if p := h.partition(); p != nil {
+		t.Skip("it was faster")
+	}
+	cue := Cue{Embedding: h.embedding(), Limit: 10}
+	require.Len(t, recall(t, h.s, cue), 10)
+}
+
+// What another space holds shows in nothing that a partition is.
+func TestPartitionIsOfItsSpaceAlone(t *testing.T) {
+	var digests []string
+	for _, others := range []int{0, 3000} {
+		h := newPartitioned(t, 7)
+		if others > 0 {
+			other := &partitioned{t: t, random: rand.New(rand.NewPCG(8, 1)), known: make(map[string]Memory)}
+			other.centres = append(other.centres, other.gaussian(), other.gaussian())
+			other.s = create(t, h.s.registry, "beta")
+			other.write(others)
+			require.NoError(t, other.awake().runCheckpoint(false))
+			require.NoError(t, other.awake().partition())
+		}
+		h.write(3000)
+		require.NoError(t, h.awake().runCheckpoint(false))
+		require.NoError(t, h.awake().partition())
+		require.True(t, h.partition().pays())
+		digests = append(digests, fmt.Sprintf("%x", sha256.Sum256(h.partition().leaves.Append(nil))))
+	}
+	require.Equal(t, digests[0], digests[1])
+}
+
+// A partition is of the generation of vectors that it names, and goes with it.
+func TestApplyPartition(t *testing.T) {
+	s := newStore()
+	apply := func(op operation) {
+		op.seq = s.seq + 1
+		op.record = locator{segment: 1, offset: int64(op.seq), length: 10}
+		s.apply(&op)
+	}
+	divide := func(generation uint64, dimension int) operation {
+		p := *examplePartition()
+		return operation{kind: opPartition, generation: generation, dimension: dimension, partition: p}
+	}
+	apply(divide(0, 2))
+	require.Nil(t, s.partition, "there are no vectors")
+	apply(operation{kind: opRemember, memory: Memory{ID: "a"}}) // 2
+	apply(operation{kind: opEmbedder, generation: 1, embedder: "x", dimension: 2})
+	apply(divide(0, 2))
+	apply(divide(1, 3))
+	apply(divide(2, 2))
+	require.Nil(t, s.partition)
+	apply(divide(1, 2))
+	require.Equal(t, s.seq, s.partition.number)
+	dead := s.use(1).dead
+	apply(divide(1, 2))
+	require.Equal(t, s.seq, s.partition.number)
+	require.Equal(t, dead+10, s.use(1).dead, "a checkpoint holds what the record says")
+	apply(operation{kind: opReembed, embedder: "y", dimension: 2})
+	next := s.seq
+	require.NotNil(t, s.partition)
+	require.False(t, s.partitionDue(0), "its vectors will soon be dropped")
+	apply(operation{kind: opSwitch, generation: next})
+	require.Nil(t, s.partition)
+	apply(divide(1, 2))
+	require.Nil(t, s.partition)
+	apply(divide(next, 2))
+	require.NotNil(t, s.partition)
 }
