@@ -29,7 +29,7 @@ const (
 	probeQueries = 200
 	probeNearest = 10
 	probeRecall  = 0.99
-	probeMargin  = 1.25
+	probeMargin  = 1.1
 	probeShare   = 0.25
 
 	columnRows = 1 << 16 // are given leaves before it is asked whether to go on

@@ -29,6 +29,10 @@ const (
 	scanRows   = 1 << 16
 	readFactor = 3
 	exactReads = 32
+
+	// probedDepth times as deep it is where a partition leaves fewer rows to scan: all
+	// of them are near, so binary codes mistake more of them.
+	probedDepth = 2
 )
 
 // vectors are the codes of some documents' embeddings, by row.
@@ -281,11 +285,13 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	}
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
-	depth := max(scanDepthOf(v.vectors), 4*n)
+	depth := scanDepthOf(v.vectors)
 	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
 	if v.partition.pays() {
+		depth = max(probedDepth*depth, 4*n)
 		q.probedParts(depth)
 	} else {
+		depth = max(depth, 4*n)
 		q.wholeParts()
 	}
 	s.found = s.search.All(s.found[:0], s.parts, s.query, depth, n)
