@@ -90,23 +90,7 @@ func operationSeeds() seeds {
 		change.kind = kind
 		return of(change)
 	}
-	divide := operation{kind: opPartition, seq: 9, generation: 5, dimension: 2, storedAt: 1, partition: *examplePartition()}
-	idle := divide
-	idle.partition = partition{trained: 7}
-	leavesWithout, probeWithout := divide, divide
-	leavesWithout.partition.probe, probeWithout.partition.leaves = 0, nil
-	beyond := divide
-	beyond.partition.probe = 4
-	return seeds{
-		"partition":             of(divide),
-		"partition-none":        of(idle),
-		"partition-unprobed":    of(leavesWithout),
-		"partition-no-leaves":   of(probeWithout),
-		"partition-beyond":      of(beyond),
-		"partition-no-bytes":    kindFields(opPartition, append([]byte{tagDimension, 8, 2, 0, 0, 0, 0, 0, 0, 0, tagLeaves, 8}, make([]byte, 8)...)...),
-		"partition-undescribed": kindFields(opPartition, append([]byte{tagLeaves, 8}, make([]byte, 8)...)...),
-		"trained-negative":      fields(append([]byte{tagTrained, 8}, bytes.Repeat([]byte{0xff}, 8)...)...),
-		"probe-beyond":          fields(tagProbe, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
+	all := seeds{
 		"embed":                 of(embed),
 		"embedder":              changed(opEmbedder),
 		"reembed":               changed(opReembed),
@@ -139,6 +123,29 @@ func operationSeeds() seeds {
 		"filter-in-filter":      fields(tagFilter, 4, tagFilter, 2, tagKind, 0),
 		"request-too-short":     fields(tagRequest, 4, 1, 2, 3, 4),
 		"time-of-seven-bytes":   fields(tagTime, 7, 1, 2, 3, 4, 5, 6, 7),
+	}
+	maps.Copy(all, partitionSeeds(of, kindFields))
+	return all
+}
+
+func partitionSeeds(of func(op operation) []any, kindFields func(kind operationKind, b ...byte) []any) seeds {
+	divide := operation{kind: opPartition, seq: 9, generation: 5, dimension: 2, storedAt: 1, partition: *examplePartition()}
+	idle := divide
+	idle.partition = partition{trained: 7}
+	leavesWithout, probeWithout := divide, divide
+	leavesWithout.partition.probe, probeWithout.partition.leaves = 0, nil
+	beyond := divide
+	beyond.partition.probe = 4
+	return seeds{
+		"partition":             of(divide),
+		"partition-none":        of(idle),
+		"partition-unprobed":    of(leavesWithout),
+		"partition-no-leaves":   of(probeWithout),
+		"partition-beyond":      of(beyond),
+		"partition-no-bytes":    kindFields(opPartition, append([]byte{tagDimension, 8, 2, 0, 0, 0, 0, 0, 0, 0, tagLeaves, 8}, make([]byte, 8)...)...),
+		"partition-undescribed": kindFields(opPartition, append([]byte{tagLeaves, 8}, make([]byte, 8)...)...),
+		"trained-negative":      kindFields(opRemember, append([]byte{tagTrained, 8}, bytes.Repeat([]byte{0xff}, 8)...)...),
+		"probe-beyond":          kindFields(opRemember, tagProbe, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
 	}
 }
 

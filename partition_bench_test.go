@@ -45,7 +45,7 @@ func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
 	p := v.train(a.store.rotations.of(dim), func() bool { return true })
 	trained := time.Since(start)
 	byLeaf := *v
-	byLeaf.vectorState.partition = p
+	byLeaf.partition = p
 	if p.pays() {
 		byLeaf.image = sortedByLeaf(v.image, p)
 	}

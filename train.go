@@ -96,11 +96,14 @@ func (a *awake) logPartition() (*partition, error) {
 	return p, err
 }
 
-// train makes a partition of the vectors in the view's image, nil if it is to end. It
-// is a pure function of them.
+// train makes a partition of the vectors in the view's image, nil if it is to end, or
+// most of them came after the image. It is a pure function of them.
 func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
 	x := &v.image.of(v.generation).vectors
 	rows := x.documents.len()
+	if 2*int64(rows) < v.vectors {
+		return nil
+	}
 	leaves := min(int(leavesPerRoot*math.Sqrt(float64(rows))), maxLeafBytes/r.FineBytes())
 	step := max(rows/max(leaves*rowsPerLeaf, 1), 1)
 	var sample []uint8
