@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // maintenance is what a space does now and then to its files. One checkpoint
@@ -19,6 +20,8 @@ type maintenance struct {
 	logged  int64    // bytes appended since the last checkpoint began; guarded by awake.commits
 	size    int64    // of the last checkpoint; guarded by running
 	left    []string // files of a checkpoint that was abandoned; guarded by running
+
+	partitioning atomic.Bool // a partition is being made
 }
 
 // defaultCheckpointBytes of log are written between two checkpoints, or half as
@@ -61,7 +64,11 @@ func (a *awake) checkpointIfDue(frameBytes int) {
 	go func() {
 		defer a.registry.work.Done()
 		defer a.maintenance.running.Unlock()
-		a.checkpointFailed(a.finishCheckpoint(job))
+		err := a.finishCheckpoint(job)
+		a.checkpointFailed(err)
+		if err == nil {
+			a.partitionIfDue()
+		}
 	}()
 }
 
@@ -76,18 +83,9 @@ func (a *awake) checkpointFailed(err error) {
 // checkpoint is an explicit one: it also rewrites segments in which anything
 // was forgotten.
 func (a *awake) checkpoint() error {
-	a.commits.Lock()
-	a.maintenance.running.Lock()
-	job, err := a.beginCheckpoint(true)
-	a.commits.Unlock()
-	defer a.maintenance.running.Unlock()
-	if err == nil && job != nil {
-		err = a.finishCheckpoint(job)
-	}
+	err := a.runCheckpoint(true)
 	if err == nil {
-		err = a.emptyQuarantine()
-	}
-	if err == nil {
+		a.partitionIfDue()
 		return nil
 	}
 	if gone := a.space.gone(); gone != nil {
@@ -95,6 +93,22 @@ func (a *awake) checkpoint() error {
 	}
 	a.checkpointFailed(err)
 	return fmt.Errorf("checkpoint of space %q: %w", string(a.space.ID()), err)
+}
+
+// runCheckpoint makes one and returns when it is there.
+func (a *awake) runCheckpoint(explicit bool) error {
+	a.commits.Lock()
+	a.maintenance.running.Lock()
+	job, err := a.beginCheckpoint(explicit)
+	a.commits.Unlock()
+	defer a.maintenance.running.Unlock()
+	if err == nil && job != nil {
+		err = a.finishCheckpoint(job)
+	}
+	if err == nil && explicit {
+		err = a.emptyQuarantine()
+	}
+	return err
 }
 
 // beginCheckpoint rotates the log and fixes the image. Explicit, it returns nil

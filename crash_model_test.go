@@ -26,8 +26,9 @@ type crashMemory struct {
 
 // crashWrite is one write and the state behind it.
 type crashWrite struct {
-	seq   uint64 // of its last operation
-	state crashState
+	seq       uint64 // of its last operation
+	state     crashState
+	partition uint64 // number of that of its vectors; 0: there is none
 }
 
 // history is one incarnation of a space: all writes that it was given, in order.
@@ -47,7 +48,7 @@ func (h *history) last() crashWrite { return h.writes[len(h.writes)-1] }
 
 // add adds a write of n operations whose outcome is not known yet.
 func (h *history) add(n int, state crashState) {
-	h.writes = append(h.writes, crashWrite{seq: h.last().seq + uint64(n), state: state})
+	h.writes = append(h.writes, crashWrite{seq: h.last().seq + uint64(n), state: state, partition: h.last().partition})
 }
 
 // unknown reports whether the outcome of the last write is not known.
@@ -223,6 +224,9 @@ func (x *crashRun) checkSpace(id SpaceID, h *history) bool {
 	if diff := h.writes[i].state.differs(state); diff != "" {
 		x.fatal("space %q at seq %d: %s", id, seq, diff)
 	}
+	if partition, err := x.partition(id); err == nil && partition != h.writes[i].partition {
+		x.fatal("space %q at seq %d has the partition %d, not %d", id, seq, partition, h.writes[i].partition)
+	}
 	if r := x.space(id).Stats().Operator.Recovery; r.CutBytes > 0 && r.Verdict != TornTail || r.MarkSeq > r.LastSeq || r.LastSeq > seq {
 		x.fatal("space %q at seq %d: its recovery reports %+v", id, seq, r)
 	}
@@ -280,6 +284,26 @@ func (x *crashRun) read(id SpaceID) (uint64, crashState, error) {
 		return 0, nil, fmt.Errorf("it counts %d memories and lists %d", stats.Content.Memories, len(state))
 	}
 	return stats.Content.Seq, state, nil
+}
+
+// partition returns the number of the partition of the space's vectors, once it has
+// answered a recall.
+func (x *crashRun) partition(id SpaceID) (uint64, error) {
+	s, err := x.r.Get(background, id)
+	if err != nil {
+		return 0, err
+	}
+	a, err := s.use(background)
+	if err != nil {
+		return 0, err
+	}
+	defer a.uses.Add(-1)
+	v := a.store.view()
+	if v.partition == nil {
+		return 0, nil
+	}
+	_, err = s.Recall(background, Cue{Embedding: crashEmbedder(1).vector("memory")[:v.dimension], Limit: 5})
+	return v.partition.number, err
 }
 
 // readVectors notes which memories have a derived vector, which is that of their

@@ -201,7 +201,7 @@ func TestCrashConcurrent(t *testing.T) {
 					w.check(seq, state, power)
 				}
 			}
-			x.spaces[id] = &history{tag: string(id), writes: []crashWrite{{seq, state}}}
+			x.spaces[id] = &history{tag: string(id), writes: []crashWrite{{seq: seq, state: state}}}
 		}
 		x.end(x.durable())
 		x.conclude()

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/engramdb/engram/internal/crashfs"
+	"github.com/engramdb/engram/internal/rabitq"
 )
 
 // The steps that a crash test takes. Each does one call and says in the model
@@ -261,6 +263,9 @@ func (x *crashRun) embed(id SpaceID, h *history) {
 	}
 	x.log("%s %s", step.what, id)
 	h.add(step.operations, step.after)
+	if last := &h.writes[len(h.writes)-1]; step.partitions != nil {
+		last.partition = step.partitions(last.seq)
+	}
 	x.publish()
 	x.wrote(id, h, h.last().seq, step.do())
 }
@@ -270,7 +275,8 @@ type vectorStep struct {
 	what       string
 	operations int
 	after      crashState
-	do         func() error // nil: there is none
+	partitions func(seq uint64) uint64 // number of the partition behind it; nil: as before
+	do         func() error            // nil: there is none
 }
 
 // nextVectorStep gives the space an embedder, begins to give it another's, gives
@@ -285,9 +291,11 @@ func nextVectorStep(s *Space, state crashState, pick func(n int) int) (vectorSte
 	other := crashEmbedder(1 + pick(3))
 	switch {
 	case v.generation == 0:
-		return vectorStep{"give its embedder to", 1, state, func() error { return s.adopt(background, other) }}, nil
+		return vectorStep{what: "give its embedder to", operations: 1, after: state, do: func() error { return s.adopt(background, other) }}, nil
+	case pick(4) == 0 && v.next.generation == 0:
+		return partitionStep(s, v, state), nil
 	case pick(4) == 0 && !v.next.isOf(other) && (!v.isOf(other) || v.next.generation > 0):
-		return vectorStep{"re-embed", 1, state.changed(func(m *crashMemory) { m.next = "" }), func() error {
+		return vectorStep{what: "re-embed", operations: 1, after: state.changed(func(m *crashMemory) { m.next = "" }), do: func() error {
 			_, err := s.reembed(background, other)
 			return err
 		}}, nil
@@ -306,8 +314,9 @@ func embeddingStep(s *Space, state crashState, e *meanings) (vectorStep, error) 
 		return vectorStep{}, err
 	case len(t.ids) == 0:
 		return vectorStep{
-			"switch", 1, state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" }),
-			func() error { return s.switchVectors(background, t.view) },
+			what: "switch", operations: 1, after: state.changed(func(m *crashMemory) { m.vector, m.next = m.next, "" }),
+			partitions: func(uint64) uint64 { return 0 },
+			do:         func() error { return s.switchVectors(background, t.view) },
 		}, nil
 	}
 	for _, id := range t.ids {
@@ -319,7 +328,30 @@ func embeddingStep(s *Space, state crashState, e *meanings) (vectorStep, error) 
 		}
 		state = state.with(id, m)
 	}
-	return vectorStep{"embed", len(t.ids), state, func() error { return s.embed(background, e, &t) }}, nil
+	return vectorStep{what: "embed", operations: len(t.ids), after: state, do: func() error { return s.embed(background, e, &t) }}, nil
+}
+
+// partitionStep divides the vectors, which are too few to be trained on.
+func partitionStep(s *Space, v *view, state crashState) vectorStep {
+	r, random := rabitq.NewRotation(v.dimension, rotationSeed), rand.New(rand.NewPCG(1, 2))
+	var codes rabitq.Codes
+	for range 40 {
+		vector := make([]float32, v.dimension)
+		for i := range vector {
+			vector[i] = random.Float32() // as those of the embedders, none is negative
+		}
+		rabitq.NewEncoder(r).Append(&codes, vector)
+	}
+	p := partition{trained: 40, probe: 1, leaves: rabitq.Train(r, codes.Fine, 4, func() bool { return true })}
+	op := operation{kind: opPartition, generation: v.generation, dimension: v.dimension, partition: p}
+	return vectorStep{
+		what: "partition", operations: 1, after: state,
+		partitions: func(seq uint64) uint64 { return seq },
+		do: func() error {
+			_, err := s.write(background, []operation{op}, payloadHash{}, writeOptions{})
+			return err
+		},
+	}
 }
 
 // crashEmbedder returns one of three embedders, of which two make vectors of one

@@ -139,3 +139,38 @@ func TestDamageOfVectors(t *testing.T) {
 }
 
 var errSpare = errors.New("a copy is damaged")
+
+// So must what the section of a partition says, of itself and of the rows.
+func TestDamageCheckpointPartition(t *testing.T) {
+	c, err := decodeCheckpoint(partitionedCheckpoint(), exampleIdentity())
+	require.NoError(t, err)
+	x := &c.image.present.vectors
+	require.Equal(t, column32(appendU32(appendU32(appendU32(nil, 1), 3), 3)), x.ends)
+	require.Equal(t, column32(appendU32(appendU32(appendU32(nil, 1), 0), 2)), x.documents)
+	require.Equal(t, []int{1, 0, 2}, []int{x.row(0), x.row(1), x.row(2)})
+	for name, c := range map[string]struct {
+		kind uint32
+		at   int
+		with []byte
+	}{
+		"a later seq":              {sectionPartition, 0, []byte{5}},
+		"trained on less than no":  {sectionPartition, 15, []byte{0x80}},
+		"nothing probed":           {sectionPartition, 16, []byte{0}},
+		"more probed than there":   {sectionPartition, 16, []byte{4}},
+		"a leaf less":              {sectionPartition, 20, []byte{2}},
+		"a leaf more":              {sectionPartition, 20, []byte{4}},
+		"a leaf that begins later": {sectionPartition, 24, []byte{2}},
+		"a leaf before another":    {sectionPartition, 28, []byte{0}},
+		"rows behind the last":     {sectionPartition, 32, []byte{2}},
+		"a row more than there":    {sectionPartition, 32, []byte{4}},
+		"no groups":                {sectionPartition, 36, []byte{0}},
+		"a group without a leaf":   {sectionPartition, 44, []byte{0}},
+		"a scale":                  {sectionPartition, 119, []byte{0xff}},
+		"a document not there":     {sectionVectors, 164, []byte{3}},
+		"a document twice":         {sectionVectors, 164, []byte{2}},
+		"documents not in order":   {sectionVectors, 168, []byte{2, 0, 0, 0, 0}},
+	} {
+		_, err := decodeCheckpoint(changedSection(partitionedCheckpoint(), c.kind, c.at, c.with...), exampleIdentity())
+		require.ErrorIs(t, err, errCheckpoint, name)
+	}
+}

@@ -75,6 +75,7 @@ type vectorSet struct {
 	generation uint64
 	embedder   string
 	dimension  int
+	partition  *partition // of the present generation; nil: none was made
 	vectors    imageVectors
 	derived    imageDerived
 }
@@ -382,6 +383,9 @@ func (x *stateDigest) appendVectorState(b []byte) []byte {
 	if next := &x.view.next; next.generation > 0 {
 		b = binary.AppendUvarint(b, next.generation)
 		b = binary.AppendUvarint(appendCounted(b, next.embedder), uint64(next.dimension))
+	}
+	if p := x.view.partition; p != nil {
+		b = appendPartition(appendU64(b, p.number), p)
 	}
 	return b
 }

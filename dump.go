@@ -360,7 +360,7 @@ func (d *dumper) frame(f *frame, key uint64) DumpRecord {
 func (d *dumper) operation(record []byte, key, seq uint64) DumpOperation {
 	names := map[operationKind]string{
 		opConfigure: "configure", opRemember: "remember", opForget: "forget", opAssociate: "associate",
-		opEmbed: "embed", opEmbedder: "embedder", opReembed: "reembed", opSwitch: "switch",
+		opEmbed: "embed", opEmbedder: "embedder", opReembed: "reembed", opSwitch: "switch", opPartition: "partition",
 	}
 	o := DumpOperation{Seq: seq, Kind: names[operationKind(record[8])]}
 	if o.Kind == "" {

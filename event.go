@@ -24,6 +24,8 @@ const (
 	EmbedderSet EventKind = "embedder_set"
 	// The space begins to get vectors of another embedder beside those that it has.
 	ReembeddingBegun EventKind = "reembedding_begun"
+	// The vectors of a large space were divided, so that recalls scan a part of them.
+	Partitioned EventKind = "partitioned"
 )
 
 // Event is one committed operation of a space.
@@ -214,6 +216,8 @@ func (op *operation) event() Event {
 		e.Kind, e.Embedder = EmbedderSet, op.embedder
 	case opReembed:
 		e.Kind, e.Embedder = ReembeddingBegun, op.embedder
+	case opPartition:
+		e.Kind = Partitioned
 	case opConfigure:
 		e.Kind, e.Config = Configured, &op.config
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestFuzzSeedsOfOperation(t *testing.T) {
 	unknown := []string{"unknown-field", "filter-in-filter"}
-	accepted := []string{"configure", "remember", "forget-ids", "forget-filter", "associate", "dissociate", "linked", "configure-links", "no-fields", "optional-field", "length-not-minimal", "attributes-many-empty", "embed", "embedder", "reembed", "switch"}
+	accepted := []string{"configure", "remember", "forget-ids", "forget-filter", "associate", "dissociate", "linked", "configure-links", "no-fields", "optional-field", "length-not-minimal", "attributes-many-empty", "embed", "embedder", "reembed", "switch", "partition", "partition-none"}
 	for name, seed := range operationSeeds() {
 		_, err := decodeOperation(seed[0].([]byte), seed[1].(uint64), seed[2].(uint64))
 		switch {
@@ -40,7 +40,7 @@ func TestFuzzSeedsOfFrame(t *testing.T) {
 }
 
 func TestFuzzSeedsOfCheckpoint(t *testing.T) {
-	accepted := []string{"intact", "no-memories", "section-optional", "associations", "vectors"}
+	accepted := []string{"intact", "no-memories", "section-optional", "associations", "vectors", "partition"}
 	for name, seed := range checkpointSeeds() {
 		content := sealCheckpoint(seed[0].([]byte))
 		_, err := decodeCheckpoint(content, exampleIdentity())

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/rabitq"
 )
 
 // seeds are the inputs of one fuzz target, by name.
@@ -87,7 +90,7 @@ func operationSeeds() seeds {
 		change.kind = kind
 		return of(change)
 	}
-	return seeds{
+	all := seeds{
 		"embed":                 of(embed),
 		"embedder":              changed(opEmbedder),
 		"reembed":               changed(opReembed),
@@ -120,6 +123,29 @@ func operationSeeds() seeds {
 		"filter-in-filter":      fields(tagFilter, 4, tagFilter, 2, tagKind, 0),
 		"request-too-short":     fields(tagRequest, 4, 1, 2, 3, 4),
 		"time-of-seven-bytes":   fields(tagTime, 7, 1, 2, 3, 4, 5, 6, 7),
+	}
+	maps.Copy(all, partitionSeeds(of, kindFields))
+	return all
+}
+
+func partitionSeeds(of func(op operation) []any, kindFields func(kind operationKind, b ...byte) []any) seeds {
+	divide := operation{kind: opPartition, seq: 9, generation: 5, dimension: 2, storedAt: 1, partition: *examplePartition()}
+	idle := divide
+	idle.partition = partition{trained: 7}
+	leavesWithout, probeWithout := divide, divide
+	leavesWithout.partition.probe, probeWithout.partition.leaves = 0, nil
+	beyond := divide
+	beyond.partition.probe = 4
+	return seeds{
+		"partition":             of(divide),
+		"partition-none":        of(idle),
+		"partition-unprobed":    of(leavesWithout),
+		"partition-no-leaves":   of(probeWithout),
+		"partition-beyond":      of(beyond),
+		"partition-no-bytes":    kindFields(opPartition, append([]byte{tagDimension, 8, 2, 0, 0, 0, 0, 0, 0, 0, tagLeaves, 8}, make([]byte, 8)...)...),
+		"partition-undescribed": kindFields(opPartition, append([]byte{tagLeaves, 8}, make([]byte, 8)...)...),
+		"trained-negative":      kindFields(opRemember, append([]byte{tagTrained, 8}, bytes.Repeat([]byte{0xff}, 8)...)...),
+		"probe-beyond":          kindFields(opRemember, tagProbe, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
 	}
 }
 
@@ -209,6 +235,11 @@ func checkpointSeeds() seeds {
 		"next-dimension":      {reembeddedWith(sectionNext, 4, 0xff, 0xff)},
 		"next-not-ascending":  {reembeddedWith(sectionNext, 116, 0)},
 		"next-of-present":     {reembeddedWith(sectionNext, 160, 1)},
+		"partition":           {partitionedCheckpoint()},
+		"partition-many":      {changedSection(partitionedCheckpoint(), sectionPartition, 20, 0xff, 0xff, 0xff)},
+		"partition-end":       {changedSection(partitionedCheckpoint(), sectionPartition, 24, 4)},
+		"partition-groups":    {changedSection(partitionedCheckpoint(), sectionPartition, 36, 0xff)},
+		"partition-row":       {changedSection(partitionedCheckpoint(), sectionVectors, 164, 2)},
 
 		// Of the section of associations: see associatedCheckpoint.
 		"association-kinds":    associatedSeed(0, 0xff),
@@ -266,7 +297,11 @@ func reembeddedCheckpoint() []byte {
 
 // reembeddedWith is that with other bytes at a place of a section.
 func reembeddedWith(kind uint32, at int, v ...byte) []byte {
-	b := reembeddedCheckpoint()
+	return changedSection(reembeddedCheckpoint(), kind, at, v...)
+}
+
+// changedSection is the checkpoint with other bytes at a place of a section.
+func changedSection(b []byte, kind uint32, at int, v ...byte) []byte {
 	for i := range int(binary.LittleEndian.Uint32(b[12:])) {
 		e := b[checkpointHeaderBytes+i*sectionEntryBytes:]
 		if binary.LittleEndian.Uint32(e) == kind {
@@ -275,6 +310,39 @@ func reembeddedWith(kind uint32, at int, v ...byte) []byte {
 	}
 	copy(b[at:], v)
 	return sealCheckpoint(b)
+}
+
+// examplePartition has three leaves in two groups, for vectors of two dimensions.
+func examplePartition() *partition {
+	b := appendU32(appendU32(nil, 2), 3)
+	b = appendU32(appendU32(b, 1), 3)
+	code := func(low, high byte) []byte { return bytes.Repeat([]byte{low | high<<4}, 32) }
+	b = append(append(b, code(15, 15)...), code(0, 8)...)
+	b = appendU32(appendU32(b, math.Float32bits(1)), math.Float32bits(1))
+	b = append(append(append(b, code(15, 15)...), code(0, 15)...), code(0, 0)...)
+	b = appendU32(appendU32(appendU32(b, math.Float32bits(1)), math.Float32bits(1)), math.Float32bits(0.5))
+	leaves, ok := rabitq.DecodePartition(2, b)
+	if !ok {
+		panic("no partition")
+	}
+	return &partition{number: 9, trained: 7, probe: 1, leaves: leaves}
+}
+
+// partitionedCheckpoint has three memories with vectors in two of three leaves: of
+// section 13, the number is at 0, what it was trained on at 8, what is probed at 16,
+// the number of leaves at 20, their ends at 24, and the groups from 36 on.
+func partitionedCheckpoint() []byte {
+	s := newStore()
+	for i, op := range []operation{
+		{kind: opRemember, memory: Memory{ID: "m0", Time: unixTime(0), Embedding: []float32{-1, -2}}},
+		{kind: opRemember, memory: Memory{ID: "m1", Time: unixTime(0), Embedding: []float32{3, 4}}},
+		{kind: opRemember, memory: Memory{ID: "m2", Time: unixTime(0), Embedding: []float32{-1, -1}}},
+		{kind: opPartition, dimension: 2, partition: *examplePartition()},
+	} {
+		op.seq, op.record = uint64(i+1), locator{segment: 1, offset: int64(100 * i), length: 50}
+		s.apply(&op)
+	}
+	return encodeStore(s, mark{seq: 4, segment: 2, offset: segmentHeaderBytes}, nil)
 }
 
 func associatedSeed(at int, v ...byte) []any {

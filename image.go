@@ -44,6 +44,7 @@ const (
 	sectionAssociations = 8
 	sectionDerived      = 11
 	sectionNext         = 12
+	sectionPartition    = 13
 
 	sectionOptional = 1 // flag: a reader may skip it
 )
@@ -363,6 +364,9 @@ func decodeCheckpoint(b []byte, id identity) (*checkpoint, error) {
 			return nil, errCheckpoint
 		}
 	}
+	if _, found := sections[sectionPartition]; found && !c.image.decodePartition(sections.reader(sectionPartition), c.dimension) {
+		return nil, errCheckpoint
+	}
 	if !c.image.decode(sections, c.dimension) {
 		return nil, errCheckpoint
 	}
@@ -399,7 +403,7 @@ func splitSections(b []byte) (sectionBytes, error) {
 			return nil, errCheckpoint
 		}
 		flags := binary.LittleEndian.Uint32(e[4:])
-		known := kind >= sectionState && kind <= sectionAssociations || kind == sectionDerived || kind == sectionNext
+		known := kind >= sectionState && kind <= sectionAssociations || kind >= sectionDerived && kind <= sectionPartition
 		if !known && flags&sectionOptional == 0 {
 			return nil, errUnknownVersion
 		}

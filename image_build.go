@@ -26,6 +26,9 @@ func (c *checkpoint) encode(v *view, moved map[movedRecord]locator) ([]byte, err
 		{sectionRequests, c.appendRequests},
 		{sectionVectors, b.appendVectors},
 	}
+	if v.partition != nil {
+		sections = append(sections, section{sectionPartition, b.appendPartition})
+	}
 	if v.graph.edges > 0 {
 		sections = append(sections, section{sectionAssociations, b.appendAssociations})
 	}
@@ -103,6 +106,7 @@ type imageBuilder struct {
 	order    []uint32 // documents of the view in the order of the new image
 	ordinals []uint32 // 1 + place in the new image, by document of the view; 0: dead
 	recent   []uint32 // the living recent documents
+	leafEnds []uint32 // of the vectors, where they stand by leaves
 }
 
 func newImageBuilder(v *view, moved map[movedRecord]locator) *imageBuilder {

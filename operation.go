@@ -24,6 +24,7 @@ const (
 	opEmbedder  operationKind = 9  // says whose vectors the space has
 	opReembed   operationKind = 10 // says whose it is to have
 	opSwitch    operationKind = 11 // says that it has them
+	opPartition operationKind = 12 // divides them into leaves
 )
 
 // operationHeaderBytes precede the fields of an operation's record.
@@ -66,6 +67,9 @@ const (
 	tagGeneration  = 81
 	tagEmbedder    = 82
 	tagDimension   = 83
+	tagTrained     = 84
+	tagProbe       = 85
+	tagLeaves      = 86
 	tagOptional    = 128
 )
 
@@ -86,9 +90,10 @@ type operation struct {
 	filter      *Filter     // opForget: or those that satisfy this
 	association Association // opAssociate; a weight of 0 removes it
 	version     uint64      // opEmbed: seq of what the memory's vector was made of
-	generation  uint64      // opEmbed, opEmbedder, opSwitch: of the space's vectors
+	generation  uint64      // opEmbed, opEmbedder, opSwitch, opPartition: of the space's vectors
 	embedder    string      // opEmbedder, opReembed, opSwitch: its id
-	dimension   int         // opEmbedder, opReembed: of its vectors
+	dimension   int         // opEmbedder, opReembed, opPartition: of its vectors
+	partition   partition   // opPartition; its number is the operation's seq
 
 	// Derived from the memory, not stored.
 	analysis
@@ -167,6 +172,10 @@ func encodeOperation(op *operation) []byte {
 	case opSwitch:
 		b = appendInt64(b, tagGeneration, int64(op.generation))
 		b = appendString(b, tagEmbedder, op.embedder)
+	case opPartition:
+		b = appendInt64(b, tagGeneration, int64(op.generation))
+		b = appendInt64(b, tagDimension, int64(op.dimension))
+		b = appendPartition(b, &op.partition)
 	}
 	binary.LittleEndian.PutUint32(b, uint32(len(b)))
 	return b
@@ -368,8 +377,11 @@ func (op *operation) decode(record []byte, key, seq uint64) error {
 	op.seq = seq
 	op.memory.Confidence, op.memory.Kind, op.memory.Seq = 1, Episodic, seq
 	err = decodeFields(record[operationHeaderBytes:], op.decodeField)
-	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed) {
+	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed || op.kind == opPartition) {
 		err = errNotOperation // nothing but a dimension says how long its vectors are
+	}
+	if err == nil && op.kind == opPartition && op.partition.pays() != (op.partition.leaves != nil) {
+		err = errNotOperation
 	}
 	op.memory.StoredAt = time.Unix(0, op.storedAt).UTC()
 	return err
@@ -377,7 +389,7 @@ func (op *operation) decode(record []byte, key, seq uint64) error {
 
 // known reports whether this version of the format has the kind.
 func (k operationKind) known() bool {
-	return k >= opConfigure && k <= opAssociate || k >= opEmbed && k <= opSwitch
+	return k >= opConfigure && k <= opAssociate || k >= opEmbed && k <= opPartition
 }
 
 // decodeFields calls field for each field of b.
@@ -445,7 +457,7 @@ func (op *operation) decodeField(tag byte, value []byte) error {
 	case tagWeight:
 		n, err = decodeInt64(value)
 		op.association.Weight = math.Float64frombits(uint64(n))
-	case tagVersion, tagGeneration, tagEmbedder, tagDimension:
+	case tagVersion, tagGeneration, tagEmbedder, tagDimension, tagTrained, tagProbe, tagLeaves:
 		err = op.decodeVectorField(tag, value)
 	default:
 		err = decodeMemoryField(&op.memory, tag, value)
@@ -455,9 +467,12 @@ func (op *operation) decodeField(tag byte, value []byte) error {
 
 // decodeVectorField decodes what only operations on vectors have.
 func (op *operation) decodeVectorField(tag byte, value []byte) error {
-	if tag == tagEmbedder {
+	switch tag {
+	case tagEmbedder:
 		op.embedder = string(value)
 		return nil
+	case tagLeaves:
+		return op.decodeLeaves(value)
 	}
 	n, err := decodeInt64(value)
 	switch tag {
@@ -467,7 +482,17 @@ func (op *operation) decodeVectorField(tag byte, value []byte) error {
 		op.generation = uint64(n)
 	case tagDimension:
 		op.dimension = int(n)
-		if n < MinDimension || n > MaxDimension {
+		if n < MinDimension || n > MaxDimension || op.partition.leaves != nil {
+			err = errNotOperation
+		}
+	case tagTrained:
+		op.partition.trained = n
+		if n < 0 {
+			err = errNotOperation
+		}
+	case tagProbe:
+		op.partition.probe = int(n)
+		if n < 0 || n > rabitq.MaxLeaves {
 			err = errNotOperation
 		}
 	}

@@ -65,6 +65,7 @@ type seams struct {
 	segmentBytes    int64                    // rotation limit of a log; default defaultSegmentBytes
 	checkpointBytes int64                    // least log bytes between checkpoints; default defaultCheckpointBytes
 	extentBytes     int64                    // zeroed ahead in a journal file; default defaultExtentBytes
+	partitionRows   int64                    // least vectors that are partitioned; default defaultPartitionRows
 }
 
 func (o Options) withDefaults() Options {
@@ -91,6 +92,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.seams.extentBytes == 0 {
 		o.seams.extentBytes = defaultExtentBytes
+	}
+	if o.seams.partitionRows == 0 {
+		o.seams.partitionRows = defaultPartitionRows
 	}
 	return o
 }

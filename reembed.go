@@ -20,9 +20,10 @@ var errGivenUp = errors.New("was given up")
 
 // vectorState says whose vectors a space has.
 type vectorState struct {
-	generation uint64 // 0: only callers gave any
-	embedder   string // its id
-	dimension  int    // of all vectors; 0: there was none yet
+	generation uint64     // 0: only callers gave any
+	embedder   string     // its id
+	dimension  int        // of all vectors; 0: there was none yet
+	partition  *partition // of them, which are its generation's; nil: none was made
 	next       nextVectors
 }
 
@@ -148,6 +149,8 @@ func (s *Space) switchVectors(ctx context.Context, v *view) error {
 func (a *awake) refuseVectors(op *operation) error {
 	s := a.store
 	switch {
+	case op.kind == opPartition && !s.partitions(op):
+		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
 	case op.kind == opSwitch && op.generation != s.next.generation:
 		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
 	case op.kind == opSwitch && s.given() > 0, op.kind == opReembed && s.given() > 0 && !s.has(op):
@@ -171,6 +174,10 @@ func (s *store) changeVectors(op *operation) {
 		s.beginNext(op)
 	case op.kind == opSwitch && op.generation > 0 && op.generation == s.next.generation && s.given() == 0:
 		s.takeNext()
+	case op.kind == opPartition && s.partitions(op):
+		p := op.partition
+		p.number = op.seq
+		s.partition = &p
 	}
 }
 
@@ -193,6 +200,7 @@ func (s *store) beginNext(op *operation) {
 func (s *store) takeNext() {
 	s.dropGeneration(&s.recent.derived, s.generation)
 	s.generation, s.embedder, s.dimension = s.next.generation, s.next.embedder, s.next.dimension
+	s.partition = nil
 	s.vectors, s.derived, s.next = s.next.vectors, s.next.vectors, nextVectors{}
 	// Readers keep what they have of the old ones.
 	s.recent.vectors, s.recent.derived, s.recent.next = vectors{}, s.recent.next, newDerived()
@@ -273,6 +281,7 @@ func (m *image) decodeNext(d *sectionReader) bool {
 func (m *image) vectorState() vectorState {
 	return vectorState{
 		generation: m.present.generation, embedder: m.present.embedder, dimension: m.present.dimension,
+		partition: m.present.partition,
 		next: nextVectors{
 			generation: m.next.generation, embedder: m.next.embedder, dimension: m.next.dimension,
 			vectors: int64(m.next.derived.documents.len()),

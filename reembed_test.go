@@ -648,7 +648,8 @@ func TestVectorsAreDurableBeforeTheyCount(t *testing.T) {
 			_, err := s.reembed(background, crashEmbedder(3))
 			return err
 		},
-		"a switch": func(s *Space) error { return s.switchVectors(background, s.awake.Load().store.view()) },
+		"a partition": func(s *Space) error { return partitionStep(s, s.awake.Load().store.view(), nil).do() },
+		"a switch":    func(s *Space) error { return s.switchVectors(background, s.awake.Load().store.view()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := crashfs.New()

@@ -188,7 +188,7 @@ func (s *store) apply(op *operation) int {
 		s.use(op.record.segment).dead += int64(op.record.length)
 	case opEmbed:
 		s.embed(op)
-	case opEmbedder, opReembed, opSwitch:
+	case opEmbedder, opReembed, opSwitch, opPartition:
 		s.changeVectors(op)
 		s.use(op.record.segment).dead += int64(op.record.length)
 	}
@@ -460,6 +460,9 @@ func (s *store) intern(v string) string {
 func (s *store) rebase(m *image, rewritten []segmentEntry, victims []*segment) {
 	old, recent := s.image, s.recent
 	s.image = m
+	if p := m.present.partition; p != nil && s.partition != nil && p.number == s.partition.number {
+		s.partition = p // one of them is enough
+	}
 	s.episodeNames, s.strings = make(map[string]*episode), make(map[string]string)
 	s.episodeSeq = m.episodeNames.len()
 	s.recent = recent.since(m.seq, func(d, copied *document) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/engramdb/engram/internal/rabitq"
@@ -34,12 +35,17 @@ const (
 	// vector, all are compared.
 	comparedTogether = 8
 	doubt            = 3
+
+	// probedDepth times as deep it is where a partition leaves fewer rows to scan: all
+	// of them are near, so binary codes mistake more of them.
+	probedDepth = 2
 )
 
 // vectors are the codes of some documents' embeddings, by row.
 type vectors struct {
 	codes     rabitq.Codes
-	documents []uint32 // their ordinals, ascending
+	documents []uint32    // their ordinals, ascending
+	leaves    *leafColumn // nil: there are no rows
 }
 
 // rotations has the rotation of each dimension that the space has vectors of.
@@ -65,6 +71,9 @@ func (r *rotations) encode(v []float32) *rabitq.Codes {
 // add appends a row of other codes.
 func (x *vectors) add(document uint32, codes *rabitq.Codes, row int) {
 	words, bytes := len(codes.Binary)/codes.Rows(), len(codes.Fine)/codes.Rows()
+	if x.leaves == nil {
+		x.leaves = new(leafColumn)
+	}
 	x.documents = append(x.documents, document)
 	x.codes.Binary = append(x.codes.Binary, codes.Binary[row*words:][:words]...)
 	x.codes.Fine = append(x.codes.Fine, codes.Fine[row*bytes:][:bytes]...)
@@ -83,9 +92,15 @@ func (x *vectors) row(document uint32) int {
 type imageVectors struct {
 	codes     rabitq.Codes
 	documents column32
+	ends      column32   // of each leaf, behind its last row; empty: rows do not stand by leaves
+	rowOf     []uint32   // 1 + row, by document, where they do
+	leaves    leafColumn // where they do not
 }
 
 func (x *imageVectors) row(document uint32) int {
+	if x.rowOf != nil {
+		return int(x.rowOf[document]) - 1
+	}
 	from, to := uint32(0), uint32(x.documents.len())
 	if to > document && x.documents.at(document) == document {
 		return int(document) // all have embeddings
@@ -139,6 +154,9 @@ func (x *imageVectors) decode(d *sectionReader, n uint32, dimension int) bool {
 
 // checkVectors checks that the documents that say so have a row each.
 func (m *image) checkVectors() bool {
+	if m.present.vectors.ends.len() > 0 {
+		return m.checkLeaves()
+	}
 	row, documents := uint32(0), m.present.vectors.documents
 	for d := range m.documents() {
 		if m.flags[d]&documentEmbedded == 0 {
@@ -170,13 +188,19 @@ func (b *imageBuilder) appendVectors(file []byte) []byte {
 	if b.view.dimension == 0 {
 		return file
 	}
-	var x vectors
-	for i, d := range b.order {
-		if !b.view.embedded(d) {
-			continue
+	var rows []uint32 // documents of the view
+	for _, d := range b.order {
+		if b.view.embedded(d) {
+			rows = append(rows, d)
 		}
+	}
+	if b.view.partition.pays() {
+		rows = b.byLeaf(rows)
+	}
+	var x vectors
+	for _, d := range rows {
 		codes, row := b.view.codesOf(d)
-		x.add(uint32(i), codes, row)
+		x.add(b.ordinals[d]-1, codes, row)
 	}
 	return x.append(file, 0)
 }
@@ -209,6 +233,11 @@ type vectorScratch struct {
 	recent  []uint64
 	derived []uint64
 	nearest []candidateRow
+
+	parts    []rabitq.Part
+	ranges   []rowRange // the rows of each part
+	leafRows []uint32   // by leaf: those that do not stand by leaves, and may be found
+	probed   []bool     // by leaf
 }
 
 // candidateRow is a document with its estimated cosine.
@@ -270,26 +299,18 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	}
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
-	depth := max(scanDepthOf(v.vectors), 4*n)
-	imaged, recent, derived := &v.image.of(v.generation).vectors, &v.recent.vectors, &v.recent.derived.codes
-	parts := []rabitq.Part{
-		{Codes: &imaged.codes, Live: q.liveImaged(imaged)},
-		{Codes: &recent.codes, Live: q.liveRecent()},
-		{Codes: &derived.codes, Live: q.liveDerived()},
+	depth := scanDepthOf(v.vectors)
+	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
+	if v.partition.pays() {
+		depth = max(probedDepth*depth, 4*n)
+		q.probedParts(depth)
+	} else {
+		depth = max(depth, 4*n)
+		q.wholeParts()
 	}
-	s.found = s.search.All(s.found[:0], parts, s.query, depth, n)
+	s.found = s.search.All(s.found[:0], s.parts, s.query, depth, n)
 	for _, c := range s.found {
-		d := v.image.documents()
-		rows, more := uint32(imaged.codes.Rows()), uint32(recent.codes.Rows())
-		switch {
-		case c.Row < rows:
-			d = imaged.documents.at(c.Row)
-		case c.Row < rows+more:
-			d += recent.documents[c.Row-rows]
-		default:
-			d = derived.documents[c.Row-rows-more]
-		}
-		s.nearest = append(s.nearest, candidateRow{d, c.Score})
+		s.nearest = append(s.nearest, candidateRow{q.documentAt(c.Row), c.Score})
 	}
 	slices.SortFunc(s.nearest, func(a, b candidateRow) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(v.seqOf(b.document), v.seqOf(a.document)))
@@ -297,17 +318,50 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	return s.nearest[:min(n, len(s.nearest))]
 }
 
+// documentAt returns the document of a row, by its number among those of all parts.
+func (q *recalling) documentAt(row uint32) uint32 {
+	v, s := q.view, &q.vector
+	i := sort.Search(len(s.ranges), func(i int) bool { return s.ranges[i].end > row })
+	if i > 0 {
+		row -= s.ranges[i-1].end
+	}
+	row += s.ranges[i].first
+	switch s.ranges[i].source {
+	case imagedRows:
+		return v.image.of(v.generation).vectors.documents.at(row)
+	case recentRows:
+		return v.image.documents() + v.recent.vectors.documents[row]
+	default:
+		return v.recent.derived.codes.documents[row]
+	}
+}
+
 // liveImaged returns which rows of the image live and satisfy the filter, nil
 // for all.
 func (q *recalling) liveImaged(x *imageVectors) []uint64 {
-	m := q.view.image
-	if q.matcher.admitsAll() && !m.deaths.any.Load() {
+	if !q.chooses() {
 		return nil
 	}
-	return liveRows(&q.vector.imaged, x.documents.len(), func(row int) bool {
-		d := x.documents.at(uint32(row))
+	q.vector.imaged = q.vector.imaged[:0]
+	return q.liveImagedRows(x, 0, uint32(x.documents.len()))
+}
+
+// chooses reports whether some of the image's documents may be dead, or not satisfy
+// the filter.
+func (q *recalling) chooses() bool {
+	return !q.matcher.admitsAll() || q.view.image.deaths.any.Load()
+}
+
+// liveImagedRows returns which of the rows from..to-1 live and satisfy the filter,
+// from the first bit on.
+func (q *recalling) liveImagedRows(x *imageVectors, from, to uint32) []uint64 {
+	m, bits := q.view.image, &q.vector.imaged
+	begin := len(*bits)
+	*bits = appendLive(*bits, int(to-from), func(row int) bool {
+		d := x.documents.at(from + uint32(row))
 		return m.visibleAt(d, q.view.seq) && q.matcher.matchesImaged(m, d)
 	})
+	return (*bits)[begin:]
 }
 
 func (q *recalling) liveRecent() []uint64 {
@@ -319,11 +373,18 @@ func (q *recalling) liveRecent() []uint64 {
 }
 
 func liveRows(bits *[]uint64, rows int, lives func(row int) bool) []uint64 {
-	*bits = append((*bits)[:0], make([]uint64, (rows+63)/64)...)
+	*bits = appendLive((*bits)[:0], rows, lives)
+	return *bits
+}
+
+// appendLive appends a bitmap of the rows that live.
+func appendLive(bits []uint64, rows int, lives func(row int) bool) []uint64 {
+	first := len(bits)
+	bits = append(bits, make([]uint64, (rows+63)/64)...)
 	for row := range rows {
 		if lives(row) {
-			(*bits)[row/64] |= 1 << (row % 64)
+			bits[first+row/64] |= 1 << (row % 64)
 		}
 	}
-	return *bits
+	return bits
 }

@@ -86,6 +86,9 @@ func (x *stateDigest) appendDocument(b []byte, d uint32) []byte {
 			b = appendU64(b, r.seq)
 		}
 		b = appendCodes(b, v.codesOf, d)
+		if v.partition.pays() {
+			b = appendU32(b, uint32(v.leafOf(d)))
+		}
 	}
 	if r, found := v.nextOf(d); found {
 		b = appendCodes(appendU64(b, r.seq), v.nextCodesOf, d)

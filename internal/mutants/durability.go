@@ -4,7 +4,7 @@ package main
 func durability() []mutant {
 	var all []mutant
 	for _, part := range [][]mutant{
-		commits(), journals(), settling(), recoveries(), checkpoints(), names(), formats(), contents(), derivedVectors(),
+		commits(), journals(), settling(), recoveries(), checkpoints(), names(), formats(), contents(), derivedVectors(), partitions(),
 	} {
 		all = append(all, part...)
 	}

@@ -231,6 +231,18 @@ func leakingIndexes() []mutant {
 			},
 		},
 		{
+			name: "trained-partition", what: "the vectors are partitioned by what another space has stored",
+			edits: []edit{{"train.go", `	v := a.store.view()
+	p := v.train(`, `	v := a.store.view()
+	for _, other := range a.registry.awake {
+		if other != a {
+			v = other.store.view()
+		}
+	}
+	p := v.train(`}},
+			tests: "TestPartitionIsOfItsSpaceAlone",
+		},
+		{
 			name: "shared-scratch", what: "what recalls compute in is shared, and not zero again",
 			edits: []edit{
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},
@@ -282,10 +294,6 @@ func leakingFiles() []mutant {
 				{"checkpoint.go", `	a.maintenance.logged += int64(frameBytes)
 `, `	a.maintenance.logged += int64(frameBytes) + leaked.Add(1)%97
 `},
-				{"checkpoint.go", `	"sync"
-)`, `	"sync"
-	"sync/atomic"
-)`},
 			},
 		},
 		{

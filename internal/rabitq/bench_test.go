@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/engramdb/engram/internal/clouds"
 	"github.com/engramdb/engram/internal/rabitq"
 	"github.com/engramdb/engram/internal/simd"
 )
@@ -19,9 +20,9 @@ const (
 // and, not in the time, by 30 vectors, for recall@10. BenchmarkExact is the scan
 // of all vectors beside it.
 func BenchmarkSearch(b *testing.B) {
-	for _, cloud := range clouds(benchDim, rand.New(rand.NewPCG(3, 3))) {
-		vectors := drawVectors(cloud.draw, benchRows, benchDim)
-		queries := drawVectors(cloud.draw, 100, benchDim)
+	for _, cloud := range clouds.Of(benchDim, rand.New(rand.NewPCG(3, 3))) {
+		vectors := drawVectors(cloud.Draw, benchRows, benchDim)
+		queries := drawVectors(cloud.Draw, 100, benchDim)
 		truths := make([][]rabitq.Candidate, 100)
 		for i := range truths {
 			truths[i] = nearest(vectors, queries[i*benchDim:][:benchDim], 10)
@@ -29,7 +30,7 @@ func BenchmarkSearch(b *testing.B) {
 		codes := encodeAll(rabitq.NewRotation(benchDim, benchSeed), vectors)
 		for _, precision := range []rabitq.Precision{rabitq.TwoBits, rabitq.FourBits} {
 			for _, depth := range []int{50, 100, 200, 400, 800, 1600} {
-				b.Run(fmt.Sprintf("%s/bits=%d/depth=%d", cloud.name, precision, depth), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/bits=%d/depth=%d", cloud.Name, precision, depth), func(b *testing.B) {
 					for _, set := range simd.Available() {
 						b.Run(set.String(), func(b *testing.B) {
 							benchmarkSearch(b, set, codes, vectors, queries, truths, precision, depth)
@@ -62,7 +63,7 @@ func benchmarkSearch(b *testing.B, set simd.Set, codes *rabitq.Codes, vectors, q
 
 func BenchmarkExact(b *testing.B) {
 	source := rand.New(rand.NewPCG(3, 4))
-	vectors := drawVectors(clouds(benchDim, source)[0].draw, benchRows, benchDim)
+	vectors := drawVectors(clouds.Of(benchDim, source)[0].Draw, benchRows, benchDim)
 	for b.Loop() {
 		nearest(vectors, vectors[:benchDim], 10)
 	}
@@ -70,7 +71,7 @@ func BenchmarkExact(b *testing.B) {
 
 func BenchmarkEncode(b *testing.B) {
 	v := make([]float32, benchDim)
-	clouds(benchDim, rand.New(rand.NewPCG(3, 5)))[0].draw(v)
+	clouds.Of(benchDim, rand.New(rand.NewPCG(3, 5)))[0].Draw(v)
 	for _, set := range simd.Available() {
 		b.Run(set.String(), func(b *testing.B) {
 			codes, encoder := new(rabitq.Codes), rabitq.NewEncoder(rabitq.NewRotation(benchDim, benchSeed).WithSet(set))
@@ -86,7 +87,7 @@ func BenchmarkEncode(b *testing.B) {
 
 func BenchmarkQuery(b *testing.B) {
 	v := make([]float32, benchDim)
-	clouds(benchDim, rand.New(rand.NewPCG(3, 5)))[0].draw(v)
+	clouds.Of(benchDim, rand.New(rand.NewPCG(3, 5)))[0].Draw(v)
 	for _, set := range simd.Available() {
 		b.Run(set.String(), func(b *testing.B) {
 			query := rabitq.NewQuery(rabitq.NewRotation(benchDim, benchSeed).WithSet(set), rabitq.TwoBits)

@@ -29,6 +29,16 @@ type Codes struct {
 // Rows returns the number of rows.
 func (c *Codes) Rows() int { return len(c.Ones) }
 
+// Slice returns the rows from..to-1, which it shares with c.
+func (c *Codes) Slice(from, to int) *Codes {
+	s := &Codes{Ones: c.Ones[from:to], BinaryScales: c.BinaryScales[from:to], FineScales: c.FineScales[from:to]}
+	if rows := c.Rows(); rows > 0 {
+		words, bytes := len(c.Binary)/rows, len(c.Fine)/rows
+		s.Binary, s.Fine = c.Binary[from*words:to*words], c.Fine[from*bytes:to*bytes]
+	}
+	return s
+}
+
 // fits reports whether the arrays are of one number of rows of the rotation.
 func (c *Codes) fits(r *Rotation) bool {
 	rows := c.Rows()

@@ -63,8 +63,20 @@ func NewQuery(rotation *Rotation, precision Precision) *Query {
 // length; its elements are finite. To a vector of zeros all rows are equally near,
 // at 0.
 func (q *Query) Set(v []float32) {
+	q.rotation.rotate(q.rotated, v)
+	q.setRotated()
+}
+
+// SetCode makes the vector of a fine code what is searched for.
+func (q *Query) SetCode(fine []uint8) {
+	for i, b := range fine {
+		q.rotated[2*i], q.rotated[2*i+1] = float32(b&15)-7.5, float32(b>>4)-7.5
+	}
+	q.setRotated()
+}
+
+func (q *Query) setRotated() {
 	x := q.rotated
-	q.rotation.rotate(x, v)
 	norm := math.Sqrt(float64(q.rotation.set.Dot(x, x)))
 	q.setPlanes(x, norm)
 	q.setBytes(x, norm)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/engramdb/engram/internal/clouds"
 	"github.com/engramdb/engram/internal/rabitq"
 	"github.com/engramdb/engram/internal/simd"
 )
@@ -207,9 +208,9 @@ func TestRecall(t *testing.T) {
 		{rabitq.FourBits, 800, 0.99},
 	} {
 		source := rand.New(rand.NewPCG(1, 1))
-		for _, cloud := range clouds(dim, source)[1:] {
-			vectors := drawVectors(cloud.draw, rows, dim)
-			queries := drawVectors(cloud.draw, 50, dim)
+		for _, cloud := range clouds.Of(dim, source)[1:] {
+			vectors := drawVectors(cloud.Draw, rows, dim)
+			queries := drawVectors(cloud.Draw, 50, dim)
 			rotation := rabitq.NewRotation(dim, 3)
 			codes, query := encodeAll(rotation, vectors), rabitq.NewQuery(rotation, test.precision)
 			var search rabitq.Search
@@ -220,8 +221,8 @@ func TestRecall(t *testing.T) {
 				found := search.All(nil, []rabitq.Part{{Codes: codes}}, query, test.depth, 30)
 				sum += recall(nearest(vectors, q, 10), ranked(found, vectors, q, 10))
 			}
-			t.Logf("%s %+v: %.3f", cloud.name, test, sum/50)
-			require.GreaterOrEqual(t, sum/50, test.least, "%s %+v", cloud.name, test)
+			t.Logf("%s %+v: %.3f", cloud.Name, test, sum/50)
+			require.GreaterOrEqual(t, sum/50, test.least, "%s %+v", cloud.Name, test)
 		}
 	}
 }

@@ -1112,7 +1112,7 @@ func (x *SpaceInfo) GetState() string {
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`  // and the position to go on from
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "remembered", "replaced", "forgotten", "configured", "associated", "dissociated", "embedded", "embedder_set", "reembedding_begun"
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "remembered", "replaced", "forgotten", "configured", "associated", "dissociated", "embedded", "embedder_set", "reembedding_begun", "partitioned"
 	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	Ids           []string               `protobuf:"bytes,4,rep,name=ids,proto3" json:"ids,omitempty"`
 	Memory        *Memory                `protobuf:"bytes,5,opt,name=memory,proto3" json:"memory,omitempty"` // absent where that version was replaced or forgotten since

@@ -1,0 +1,72 @@
+package main
+
+// partitions are partitions that get lost, are of other vectors, or hide memories.
+func partitions() []mutant {
+	return []mutant{
+		{
+			name: "partition-not-loaded", what: "a space that wakes does not know that its vectors are partitioned",
+			edits: []edit{{"reembed.go", `		partition: m.present.partition,
+`, ``}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
+		},
+		{
+			name: "leaf-begins-late", what: "the first row of a leaf is not scanned",
+			edits: []edit{{"partition.go", `from = x.ends.at(uint32(leaf) - 1)`, `from = min(x.ends.at(uint32(leaf)-1)+1, x.ends.at(uint32(leaf)))`}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
+		},
+		{
+			name: "recent-in-any-leaf", what: "what came since the checkpoint counts, whether its leaf is probed or not",
+			edits: []edit{{"probe.go", `	s.keepProbed(liveRecent, recent.leavesUnder(p))
+`, ``}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
+		},
+		{
+			name: "imaged-in-any-leaf", what: "what a checkpoint without the partition holds counts, whether its leaf is probed or not",
+			edits: []edit{{"probe.go", `		s.keepProbed(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
+`, ``}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
+		},
+		{
+			name: "leaves-of-another-partition", what: "rows keep the leaves of the partition before",
+			edits: []edit{{"partition.go", `	if x.of != p.leaves {`, `	if x.of == nil {`}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
+		},
+		{
+			name: "filter-ends-probing", what: "no further leaves are probed where a filter leaves few memories in the first ones",
+			edits: []edit{{"probe.go", `probed >= p.probe && rows >= enough`, `probed >= p.probe`}},
+			tests: "TestPartitionedRecallsFilter",
+		},
+		{
+			name: "dead-end-probing", what: "memories that a filter leaves out count as scanned",
+			edits: []edit{{"probe.go", `		rows = 0
+		for _, word`, `		for _, word`}},
+			tests: "TestPartitionedRecallsFilter",
+		},
+		{
+			name: "partition-outlives-vectors", what: "the vectors of another embedder are partitioned as the last ones were",
+			edits: []edit{{"reembed.go", `	s.partition = nil
+`, ``}},
+			tests: "TestApplyPartition",
+		},
+		{
+			name: "partition-of-any-vectors", what: "a partition counts whatever generation it was made for",
+			edits: []edit{{"partition.go", `op.dimension == x.dimension && op.generation == x.generation`, `op.dimension == x.dimension`}},
+			tests: "TestApplyPartition",
+		},
+		{
+			name: "document-in-two-leaves", what: "a checkpoint may have a memory's vector twice",
+			edits: []edit{{"partition.go", `x.rowOf[d] != 0 ||`, `false ||`}},
+			tests: "TestDamageCheckpointPartition",
+		},
+		{
+			name: "partitioned-again", what: "a space is partitioned at each checkpoint",
+			edits: []edit{{"train.go", `s.vectors >= partitionGrowth*s.partition.trained`, `s.vectors >= s.partition.trained`}},
+			tests: "TestPartitionThatDoesNotPay",
+		},
+		{
+			name: "centroid-of-one", what: "a centroid is the copy of one vector, which outlives it",
+			edits: []edit{{"internal/rabitq/partition.go", `minLeafRows = 8`, `minLeafRows = 1`}},
+			tests: "TestPartitionHasNoLeafOfOneRow", pkg: "internal/rabitq",
+		},
+	}
+}

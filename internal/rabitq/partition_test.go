@@ -1,0 +1,119 @@
+package rabitq_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/clouds"
+	"github.com/engramdb/engram/internal/rabitq"
+	"github.com/engramdb/engram/internal/simd"
+)
+
+func always() bool { return true }
+
+// trained returns codes of clusters, and a partition of them.
+func trained(t *testing.T, dim, rows int) (*rabitq.Rotation, *rabitq.Codes, *rabitq.Partition) {
+	t.Helper()
+	r := rabitq.NewRotation(dim, 5)
+	cloud := clouds.Of(dim, rand.New(rand.NewPCG(1, uint64(dim))))[1]
+	codes := encodeAll(r, drawVectors(cloud.Draw, rows, dim))
+	p := rabitq.Train(r, codes.Fine, 60, always)
+	require.NotNil(t, p)
+	return r, codes, p
+}
+
+// The leaves that a query ranks first are those that hold the rows nearest to it, and
+// a row's own leaf is among the first for it.
+func TestPartitionFindsWhatIsNear(t *testing.T) {
+	for _, dim := range []int{24, 100, 768} {
+		r, codes, p := trained(t, dim, 3000)
+		require.Greater(t, p.Leaves(), 30)
+		require.LessOrEqual(t, p.Leaves(), 60)
+		leaves := p.AppendLeaves(nil, codes.Fine)
+		require.Len(t, leaves, 3000)
+		query := rabitq.NewQuery(r, rabitq.TwoBits)
+		places := 0
+		for row := 0; row < 3000; row += 10 {
+			query.SetCode(codes.Fine[row*r.FineBytes():][:r.FineBytes()])
+			order := slices.Collect(p.Nearest(query, 5))
+			require.Len(t, order, p.Leaves())
+			places += slices.Index(order, leaves[row])
+			sorted := slices.Sorted(slices.Values(order))
+			require.Equal(t, sorted, slices.Compact(slices.Clone(sorted)), "each leaf once")
+		}
+		require.Less(t, float64(places)/300, 1.0, "dimension %d", dim)
+	}
+}
+
+// Nearest is the same however many leaves are expected to be asked for.
+func TestPartitionOrdersLeaves(t *testing.T) {
+	r, codes, p := trained(t, 100, 2000)
+	query := rabitq.NewQuery(r, rabitq.TwoBits)
+	query.SetCode(codes.Fine[:r.FineBytes()])
+	want := slices.Collect(p.Nearest(query, p.Leaves()))
+	for _, expected := range []int{0, 1, 7, p.Leaves() + 9} {
+		require.Equal(t, want, slices.Collect(p.Nearest(query, expected)))
+	}
+}
+
+// A partition and the leaves of rows are the same on every machine, and whether the
+// partition was trained or decoded.
+func TestPartitionIsOfItsSampleAlone(t *testing.T) {
+	r, codes, p := trained(t, 100, 2000)
+	want, leaves := p.Append(nil), p.AppendLeaves(nil, codes.Fine)
+	decoded, ok := rabitq.DecodePartition(100, want)
+	require.True(t, ok)
+	require.Equal(t, want, decoded.Append(nil))
+	require.Equal(t, leaves, decoded.AppendLeaves(nil, codes.Fine))
+	for _, set := range simd.Available() {
+		again := rabitq.Train(r.WithSet(set), codes.Fine, 60, always)
+		require.Equal(t, want, again.Append(nil), set.String())
+		require.Equal(t, leaves, again.AppendLeaves(nil, codes.Fine), set.String())
+	}
+	for row := range leaves {
+		one := codes.Fine[row*r.FineBytes():][:r.FineBytes()]
+		require.Equal(t, leaves[row:row+1], p.AppendLeaves(nil, one), "one at a time")
+	}
+}
+
+// Leaves that a vector is alone in would be copies of it, which outlive it.
+func TestPartitionHasNoLeafOfOneRow(t *testing.T) {
+	r := rabitq.NewRotation(64, 5)
+	cloud := clouds.Of(64, rand.New(rand.NewPCG(2, 1)))[1]
+	few := encodeAll(r, drawVectors(cloud.Draw, 7, 64))
+	require.Nil(t, rabitq.Train(r, few.Fine, 60, always))
+	lone := encodeAll(r, drawVectors(cloud.Draw, 1, 64))
+	sample := slices.Concat(lone.Fine, slices.Repeat(few.Fine[:r.FineBytes()], 100))
+	p := rabitq.Train(r, sample, 20, always)
+	require.NotNil(t, p)
+	require.NotContains(t, string(p.Append(nil)), string(lone.Fine))
+}
+
+func TestTrainingEnds(t *testing.T) {
+	r, codes, _ := trained(t, 64, 2000)
+	asked := 0
+	require.Nil(t, rabitq.Train(r, codes.Fine, 60, func() bool {
+		asked++
+		return asked < 5
+	}))
+	require.Less(t, asked, 200)
+}
+
+// What is no partition is refused.
+func TestDecodePartition(t *testing.T) {
+	_, _, p := trained(t, 100, 2000)
+	b := p.Append(nil)
+	for n := range len(b) {
+		_, ok := rabitq.DecodePartition(100, b[:n])
+		require.False(t, ok, "%d bytes", n)
+	}
+	_, ok := rabitq.DecodePartition(100, append(slices.Clone(b), 0))
+	require.False(t, ok)
+	_, ok = rabitq.DecodePartition(128, b)
+	require.True(t, ok, "of 128 elements, as rotated")
+	_, ok = rabitq.DecodePartition(129, b)
+	require.False(t, ok)
+}

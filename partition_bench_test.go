@@ -1,0 +1,149 @@
+package engram
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/clouds"
+	"github.com/engramdb/engram/internal/rabitq"
+	"github.com/engramdb/engram/internal/simd"
+)
+
+// BenchmarkPartition is what a recall does among the codes of 100,000 vectors of 768
+// dimensions, or as many as ENGRAM_BENCH_ROWS says, where they are partitioned, by
+// turns with a scan of all: x-flat is how often the fastest of the one goes into the
+// fastest of the other, share how much of the rows is scanned. Recall is that of ten,
+// once the candidates are compared by their floats.
+func BenchmarkPartition(b *testing.B) {
+	rows := 100_000
+	if s := os.Getenv("ENGRAM_BENCH_ROWS"); s != "" {
+		var err error
+		rows, err = strconv.Atoi(s)
+		require.NoError(b, err)
+	}
+	for _, cloud := range clouds.Of(768, rand.New(rand.NewPCG(3, 3))) {
+		b.Run(cloud.Name, func(b *testing.B) { benchmarkPartition(b, cloud, rows) })
+	}
+}
+
+func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
+	const dim = 768
+	queries := make([]float32, 100*dim)
+	for v := range slices.Chunk(queries, dim) {
+		cloud.Draw(v)
+	}
+	v, truths := drawImage(cloud, rows, queries)
+	a := &awake{store: newStore()}
+	flat := &recalling{reader: &reader{awake: a, view: v}, scratch: new(scratch), matcher: v.matcher(new(Filter))}
+	start := time.Now()
+	p := v.train(a.store.rotations.of(dim), func() bool { return true })
+	trained := time.Since(start)
+	byLeaf := *v
+	byLeaf.partition = p
+	if p.pays() {
+		byLeaf.image = sortedByLeaf(v.image, p)
+	}
+	probing := &recalling{reader: &reader{awake: a, view: &byLeaf}, scratch: new(scratch), matcher: v.matcher(new(Filter))}
+	for _, c := range []struct {
+		name string
+		q    *recalling
+	}{{"flat", flat}, {"partitioned", probing}} {
+		b.Run(c.name, func(b *testing.B) {
+			hits, scanned := 0, 0
+			for i, truth := range truths {
+				c.q.embedding = queries[i*dim:][:dim]
+				for _, found := range c.q.nearestRows(exactReads) {
+					if slices.Contains(truth, found.document) {
+						hits++
+					}
+				}
+				scanned += int(c.q.vector.ranges[len(c.q.vector.ranges)-1].end)
+			}
+			fastest, flatFastest := time.Hour, time.Hour
+			for i := 0; b.Loop(); i++ {
+				flat.embedding = queries[i%len(truths)*dim:][:dim]
+				start := time.Now()
+				flat.nearestRows(exactReads)
+				middle := time.Now()
+				flatFastest = min(flatFastest, middle.Sub(start))
+				c.q.embedding = flat.embedding
+				c.q.nearestRows(exactReads)
+				fastest = min(fastest, time.Since(middle))
+			}
+			b.ReportMetric(float64(fastest), "ns/op")
+			b.ReportMetric(float64(flatFastest)/float64(fastest), "x-flat")
+			b.ReportMetric(float64(hits)/float64(10*len(truths)), "recall@10")
+			b.ReportMetric(float64(scanned)/float64(len(truths)*rows), "share")
+			b.ReportMetric(trained.Seconds(), "s-training")
+		})
+	}
+}
+
+// drawImage returns a view of so many vectors that are all in its image, of which it
+// has no more than recalls among codes need, and the documents of the ten that are
+// nearest to each query.
+func drawImage(cloud clouds.Cloud, rows int, queries []float32) (*view, [][]uint32) {
+	const dim = 768
+	count := len(queries) / dim
+	truths, scores, products := make([][]uint32, count), make([][]float32, count), make([]float32, count)
+	m := &image{ids: texts{ends: make(column32, 4*rows)}, seqs: make(column64, 8*rows)}
+	x := &m.present.vectors
+	encoder, row := rabitq.NewEncoder(rabitq.NewRotation(dim, rotationSeed)), make([]float32, dim)
+	for d := range uint32(rows) {
+		cloud.Draw(row)
+		encoder.Append(&x.codes, row)
+		x.documents = appendU32(x.documents, d)
+		simd.Best().DotRows(products, row, queries)
+		for i, p := range products {
+			at, _ := slices.BinarySearchFunc(scores[i], p, func(s, p float32) int {
+				if s > p {
+					return -1
+				}
+				return 1
+			})
+			if at < 10 {
+				scores[i], truths[i] = slices.Insert(scores[i], at, p), slices.Insert(truths[i], at, d)
+				scores[i], truths[i] = scores[i][:min(len(scores[i]), 10)], truths[i][:min(len(truths[i]), 10)]
+			}
+		}
+	}
+	m.present.dimension = dim
+	v := &view{image: m, recent: newRecent(), seq: 1, vectorState: vectorState{dimension: dim}}
+	v.vectors = int64(rows)
+	return v, truths
+}
+
+// sortedByLeaf returns the image with its rows by leaf.
+func sortedByLeaf(m *image, p *partition) *image {
+	x := &m.present.vectors
+	leaves := x.leaves.under(p, &x.codes)
+	order := make([]uint32, len(leaves))
+	ends := make([]uint32, p.leaves.Leaves())
+	for row, leaf := range leaves {
+		order[row] = uint32(row)
+		ends[leaf]++
+	}
+	slices.SortStableFunc(order, func(a, b uint32) int { return int(leaves[a]) - int(leaves[b]) })
+	var sorted vectors
+	for _, row := range order {
+		sorted.add(x.documents.at(row), &x.codes, int(row))
+	}
+	by := &image{ids: m.ids, seqs: m.seqs}
+	by.present = vectorSet{dimension: m.present.dimension, partition: p}
+	by.present.vectors.codes = sorted.codes
+	for _, d := range sorted.documents {
+		by.present.vectors.documents = appendU32(by.present.vectors.documents, d)
+	}
+	end := uint32(0)
+	for _, rows := range ends {
+		end += rows
+		by.present.vectors.ends = appendU32(by.present.vectors.ends, end)
+	}
+	return by
+}

@@ -1,0 +1,406 @@
+package engram
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const partitionDim = 32
+
+// partitioned is a space whose vectors lie in clusters, beside what it should hold.
+type partitioned struct {
+	t       *testing.T
+	random  *rand.Rand
+	s       *Space
+	opts    Options
+	disk    *memoryFS
+	centres [][]float32
+	known   map[string]Memory
+	next    int
+	log     *store // what the operations make, without a checkpoint; nil: nobody asks
+}
+
+func newPartitioned(t *testing.T, seed uint64) *partitioned {
+	h := &partitioned{t: t, random: rand.New(rand.NewPCG(seed, 1)), disk: newMemoryFS(), known: make(map[string]Memory)}
+	h.opts.seams.checkpointBytes, h.opts.seams.partitionRows = 1<<40, 1<<40 // when the test says
+	h.s = create(t, openMemory(t, h.disk, h.opts), "alpha")
+	t.Cleanup(func() { require.NoError(t, h.s.registry.Close()) })
+	for range 24 {
+		h.centres = append(h.centres, h.gaussian())
+	}
+	return h
+}
+
+func (h *partitioned) gaussian() []float32 {
+	v := make([]float32, partitionDim)
+	for i := range v {
+		v[i] = float32(h.random.NormFloat64())
+	}
+	return v
+}
+
+func (h *partitioned) embedding() []float32 {
+	v := h.gaussian()
+	for i, x := range h.centres[h.random.IntN(len(h.centres))] {
+		v[i] = 0.3*v[i] + x
+	}
+	return v
+}
+
+// write remembers n memories with an embedding, some of them in place of others.
+func (h *partitioned) write(n int) {
+	for n > 0 {
+		var ms []Memory
+		for ; n > 0 && len(ms) < 500; n-- {
+			m := Memory{
+				ID: fmt.Sprint("m", h.next), Time: time.Unix(int64(h.random.IntN(50)), 0), Content: "x",
+				Embedding: h.embedding(), Attributes: map[string]string{"part": fmt.Sprint(h.random.IntN(200))},
+			}
+			if h.next++; h.random.IntN(10) == 0 {
+				m.ID = fmt.Sprint("m", h.random.IntN(h.next))
+			}
+			ms = append(ms, m)
+			h.known[m.ID] = m
+		}
+		remember(h.t, h.s, ms...)
+		h.follow()
+	}
+}
+
+// awake is the space's loaded state.
+func (h *partitioned) awake() *awake {
+	a, err := h.s.use(background)
+	require.NoError(h.t, err)
+	a.uses.Add(-1)
+	return a
+}
+
+func (h *partitioned) partition() *partition {
+	return h.awake().store.view().partition
+}
+
+// train partitions the space, and leaves its rows in the image as they stand.
+func (h *partitioned) train() {
+	_, err := h.awake().logPartition()
+	require.NoError(h.t, err)
+	h.follow()
+}
+
+func TestPartition(t *testing.T) {
+	h := newPartitioned(t, 1)
+	h.write(5000)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().partition())
+	p := h.partition()
+	require.True(t, p.pays())
+	t.Log(p.leaves.Leaves(), p.probe, p.trained)
+	require.True(t, h.awake().store.view().image.present.isBy(p))
+	hits := 0
+	for range 100 {
+		cue := Cue{Embedding: h.embedding(), Limit: 10}
+		found := make(map[string]bool)
+		for _, id := range recalledIDs(recall(t, h.s, cue)) {
+			found[id] = true
+		}
+		for _, m := range h.nearest(cue, 10) {
+			if found[m.ID] {
+				hits++
+			}
+		}
+	}
+	require.GreaterOrEqual(t, hits, 980)
+}
+
+// nearest returns the n memories nearest to the cue that satisfy its filter.
+func (h *partitioned) nearest(cue Cue, n int) []Memory {
+	var list []Memory
+	for _, m := range h.known {
+		if part, filtered := cue.Filter.Attributes["part"]; filtered && m.Attributes["part"] != part {
+			continue
+		}
+		if unitProduct(cue.Embedding, m.Embedding) > 0 {
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b Memory) int {
+		return cmp.Compare(unitProduct(cue.Embedding, b.Embedding), unitProduct(cue.Embedding, a.Embedding))
+	})
+	return list[:min(n, len(list))]
+}
+
+// forget forgets one in so many.
+func (h *partitioned) forget(one int) {
+	for _, id := range slices.Sorted(maps.Keys(h.known)) {
+		if h.random.IntN(one) == 0 {
+			forget(h.t, h.s, id)
+			delete(h.known, id)
+		}
+	}
+	h.follow()
+}
+
+// reopen opens the registry again; the space is woken from its files.
+func (h *partitioned) reopen() {
+	require.NoError(h.t, h.s.registry.Close())
+	h.s = get(h.t, openMemory(h.t, h.disk, h.opts), "alpha")
+}
+
+// follow applies what was committed since to the state that only operations make.
+func (h *partitioned) follow() {
+	if h.log == nil {
+		return
+	}
+	a, rebuilt := h.awake(), h.log
+	history := historyReader{space: h.s, next: rebuilt.seq + 1}
+	for rebuilt.seq < a.store.seq {
+		f, err := history.read(background)
+		require.NoError(h.t, err)
+		at := history.reader.offset - int64(encodedLen(len(f.payload))) + frameHeaderBytes
+		for records := f.payload; len(records) > 0; {
+			n, err := splitRecord(records)
+			require.NoError(h.t, err)
+			op, err := decodeOperation(records[:n], a.identity.key, rebuilt.seq+1)
+			require.NoError(h.t, err)
+			op.record = locator{segment: history.reader.at.number, offset: at, length: n}
+			op.analysis = rebuilt.config.Analyzer.analyzeMemory(op.memory.Content)
+			rebuilt.apply(&op)
+			records, at = records[n:], at+int64(n)
+		}
+		history.next = rebuilt.seq + 1
+	}
+	rebuilt.publish()
+}
+
+// replayed is the space if its log alone were there. Its memories are where they were
+// written: no segment that holds any has been rewritten.
+func (h *partitioned) replayed() *awake {
+	a := h.awake()
+	return &awake{space: a.space, registry: a.registry, identity: a.identity, store: h.log, log: a.log, analyzer: a.analyzer}
+}
+
+// cues are some of each kind: without a filter, and with one that few satisfy.
+func (h *partitioned) cues(n int) []Cue {
+	var cues []Cue
+	for i := range n {
+		cue := Cue{Embedding: h.embedding(), Limit: 10}
+		if i%2 == 1 {
+			cue.Filter.Attributes = map[string]string{"part": fmt.Sprint(h.random.IntN(200))}
+		}
+		cues = append(cues, cue)
+	}
+	return cues
+}
+
+func (h *partitioned) answers(a *awake, cues []Cue) []Recall {
+	var answers []Recall
+	for _, cue := range cues {
+		r := a.read()
+		answer, err := r.recall(background, &cue, askedVector{})
+		r.close()
+		require.NoError(h.t, err)
+		answers = append(answers, answer)
+	}
+	return answers
+}
+
+// Whatever became of a space between, the answers are the same to the last bit:
+// replayed from its log alone, woken from a checkpoint, with what came since in
+// memory, and where nothing came since.
+func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
+	for seed := range uint64(scaled(2)) {
+		h := newPartitioned(t, seed)
+		h.log = newStore()
+		h.write(3000)
+		require.NoError(t, h.awake().runCheckpoint(false))
+		for step := range 8 {
+			switch h.random.IntN(5) {
+			case 0:
+				h.train()
+			case 1:
+				require.NoError(t, h.awake().runCheckpoint(false))
+			case 2:
+				h.forget(10)
+			case 3:
+				asleep(t, h.s)
+			case 4:
+				h.reopen()
+			}
+			if step == 1 {
+				h.train()
+			}
+			h.write(400)
+			cues := h.cues(10)
+			want, digest := h.answers(h.awake(), cues), h.awake().store.digested()
+			rebuilt := h.replayed()
+			x := rebuilt.store.digested()
+			require.Equal(t, x.sum(), digest.sum(), "seed %d step %d", seed, step)
+			require.Equal(t, want, h.answers(rebuilt, cues), "seed %d step %d: replayed", seed, step)
+			asleep(t, h.s)
+			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: woken", seed, step)
+			require.NoError(t, h.awake().runCheckpoint(false))
+			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: all in the image", seed, step)
+			asleep(t, h.s)
+			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: woken from it", seed, step)
+		}
+		require.True(t, h.partition().pays())
+	}
+}
+
+// A filter leaves a recall as many memories as satisfy it, and where those are few,
+// the very nearest: it is probed on until enough of them have been compared.
+func TestPartitionedRecallsFilter(t *testing.T) {
+	h := newPartitioned(t, 3)
+	h.write(5000)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().partition())
+	h.write(500)
+	h.forget(10)
+	require.True(t, h.partition().pays())
+	for i := range 200 {
+		cue := Cue{Embedding: h.embedding(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": fmt.Sprint(i)}}}
+		require.Equal(t, idsOf(h.nearest(cue, 10)), recalledIDs(recall(t, h.s, cue)), "part %d", i)
+	}
+}
+
+// Where all vectors are as far from each other as they can be, no part of them holds
+// what is near: they are scanned whole, as before, and it is not tried again.
+func TestPartitionThatDoesNotPay(t *testing.T) {
+	h := newPartitioned(t, 4)
+	for i := range h.centres {
+		clear(h.centres[i])
+	}
+	h.write(3000)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	cues := h.cues(20)
+	want := h.answers(h.awake(), cues)
+	require.True(t, h.awake().store.partitionDue(2000))
+	require.NoError(t, h.awake().partition())
+	p := h.partition()
+	require.NotNil(t, p)
+	require.False(t, p.pays())
+	require.False(t, h.awake().store.partitionDue(2000))
+	for i, answer := range h.answers(h.awake(), cues) {
+		require.Equal(t, want[i].Recollections, answer.Recollections)
+	}
+	require.NoError(t, h.awake().runCheckpoint(false))
+	asleep(t, h.s)
+	require.Equal(t, p, h.partition())
+	require.False(t, h.awake().store.partitionDue(2000))
+	_, err := h.s.Verify(background)
+	require.NoError(t, err)
+	h.write(3 * 3000 * 2)
+	require.True(t, h.awake().store.partitionDue(2000), "it has grown")
+}
+
+// A checkpoint of a large space has it partitioned beside reads and writes.
+func TestCheckpointPartitions(t *testing.T) {
+	h := newPartitioned(t, 5)
+	h.opts.seams.partitionRows = 2000
+	h.reopen()
+	h.write(3000)
+	before := h.awake().store.seq
+	require.NoError(t, h.s.Checkpoint(background))
+	h.write(100)
+	for h.awake().maintenance.partitioning.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	v := h.awake().store.view()
+	require.True(t, v.image.present.isBy(v.partition))
+	require.Greater(t, v.image.seq, before)
+	_, err := h.s.Verify(background)
+	require.NoError(t, err)
+	kinds := make(map[EventKind]int)
+	for e, err := range h.s.Subscribe(background, before) {
+		require.NoError(t, err)
+		kinds[e.Kind]++
+		if e.Seq == v.seq {
+			break
+		}
+	}
+	require.Equal(t, map[EventKind]int{Remembered: 100 - kinds[Replaced], Replaced: kinds[Replaced], Partitioned: 1}, kinds)
+	require.NoError(t, h.s.Checkpoint(background))
+	require.False(t, h.awake().maintenance.partitioning.Load(), "it is partitioned")
+}
+
+// Closing ends a training that is under way, and leaves the space as it was.
+func TestCloseEndsTraining(t *testing.T) {
+	h := newPartitioned(t, 6)
+	h.opts.seams.partitionRows = 2000
+	h.reopen()
+	h.write(3000)
+	require.NoError(t, h.s.Checkpoint(background))
+	h.reopen()
+	if p := h.partition(); p != nil {
+		t.Skip("it was faster")
+	}
+	cue := Cue{Embedding: h.embedding(), Limit: 10}
+	require.Len(t, recall(t, h.s, cue), 10)
+}
+
+// What another space holds shows in nothing that a partition is.
+func TestPartitionIsOfItsSpaceAlone(t *testing.T) {
+	var digests []string
+	for _, others := range []int{0, 3000} {
+		h := newPartitioned(t, 7)
+		if others > 0 {
+			other := &partitioned{t: t, random: rand.New(rand.NewPCG(8, 1)), known: make(map[string]Memory)}
+			other.centres = append(other.centres, other.gaussian(), other.gaussian())
+			other.s = create(t, h.s.registry, "beta")
+			other.write(others)
+			require.NoError(t, other.awake().runCheckpoint(false))
+			require.NoError(t, other.awake().partition())
+		}
+		h.write(3000)
+		require.NoError(t, h.awake().runCheckpoint(false))
+		require.NoError(t, h.awake().partition())
+		require.True(t, h.partition().pays())
+		digests = append(digests, fmt.Sprintf("%x", sha256.Sum256(h.partition().leaves.Append(nil))))
+	}
+	require.Equal(t, digests[0], digests[1])
+}
+
+// A partition is of the generation of vectors that it names, and goes with it.
+func TestApplyPartition(t *testing.T) {
+	s := newStore()
+	apply := func(op operation) {
+		op.seq = s.seq + 1
+		op.record = locator{segment: 1, offset: int64(op.seq), length: 10}
+		s.apply(&op)
+	}
+	divide := func(generation uint64, dimension int) operation {
+		p := *examplePartition()
+		return operation{kind: opPartition, generation: generation, dimension: dimension, partition: p}
+	}
+	apply(divide(0, 2))
+	require.Nil(t, s.partition, "there are no vectors")
+	apply(operation{kind: opRemember, memory: Memory{ID: "a"}}) // 2
+	apply(operation{kind: opEmbedder, generation: 1, embedder: "x", dimension: 2})
+	apply(divide(0, 2))
+	apply(divide(1, 3))
+	apply(divide(2, 2))
+	require.Nil(t, s.partition)
+	apply(divide(1, 2))
+	require.Equal(t, s.seq, s.partition.number)
+	dead := s.use(1).dead
+	apply(divide(1, 2))
+	require.Equal(t, s.seq, s.partition.number)
+	require.Equal(t, dead+10, s.use(1).dead, "a checkpoint holds what the record says")
+	apply(operation{kind: opReembed, embedder: "y", dimension: 2})
+	next := s.seq
+	require.NotNil(t, s.partition)
+	require.False(t, s.partitionDue(0), "its vectors will soon be dropped")
+	apply(operation{kind: opSwitch, generation: next})
+	require.Nil(t, s.partition)
+	apply(divide(1, 2))
+	require.Nil(t, s.partition)
+	apply(divide(next, 2))
+	require.NotNil(t, s.partition)
+}

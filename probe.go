@@ -1,0 +1,120 @@
+package engram
+
+import (
+	"math/bits"
+
+	"github.com/engramdb/engram/internal/rabitq"
+)
+
+// rowSource says where rows of a search stand.
+type rowSource uint8
+
+const (
+	imagedRows rowSource = iota
+	recentRows
+	derivedRows
+)
+
+// rowRange are the rows of one part of a search, and whose they are.
+type rowRange struct {
+	end    uint32 // behind the last one, among the rows of all parts
+	first  uint32 // in its source
+	source rowSource
+}
+
+// addPart adds rows to what is searched.
+func (s *vectorScratch) addPart(part rabitq.Part, source rowSource, first uint32) {
+	end := uint32(part.Codes.Rows())
+	if n := len(s.ranges); n > 0 {
+		end += s.ranges[n-1].end
+	}
+	s.parts, s.ranges = append(s.parts, part), append(s.ranges, rowRange{end, first, source})
+}
+
+// wholeParts has all rows searched.
+func (q *recalling) wholeParts() {
+	v, s := q.view, &q.vector
+	imaged := &v.image.of(v.generation).vectors
+	s.addPart(rabitq.Part{Codes: &imaged.codes, Live: q.liveImaged(imaged)}, imagedRows, 0)
+	s.addPart(rabitq.Part{Codes: &v.recent.vectors.codes, Live: q.liveRecent()}, recentRows, 0)
+	s.addPart(rabitq.Part{Codes: &v.recent.derived.codes.codes, Live: q.liveDerived()}, derivedRows, 0)
+}
+
+// probedParts has the leaves searched that are nearest to the cue, as many as the
+// partition says, and on until so many rows are that live and satisfy the filter:
+// what it leaves over of a partition may not be near.
+func (q *recalling) probedParts(enough int) {
+	v, s := q.view, &q.vector
+	p, set := v.partition, v.image.of(v.generation)
+	s.leafRows = append(s.leafRows[:0], make([]uint32, p.leaves.Leaves())...)
+	s.probed = append(s.probed[:0], make([]bool, p.leaves.Leaves())...)
+	recent, derived := &v.recent.vectors, &v.recent.derived.codes
+	liveRecent, liveDerived := q.liveRecent(), q.liveDerived()
+	s.countLeaves(liveRecent, recent.leavesUnder(p))
+	s.countLeaves(liveDerived, derived.leavesUnder(p))
+	s.imaged = s.imaged[:0]
+	var liveImaged []uint64
+	byLeaf := set.isBy(p)
+	if !byLeaf {
+		liveImaged = q.liveImagedRows(&set.vectors, 0, uint32(set.vectors.documents.len()))
+		s.countLeaves(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
+	}
+	probed, rows := 0, 0
+	for leaf := range p.leaves.Nearest(s.query, p.probe) {
+		if probed >= p.probe && rows >= enough {
+			break
+		}
+		probed++
+		s.probed[leaf] = true
+		rows += int(s.leafRows[leaf])
+		if byLeaf {
+			rows += q.addLeaf(&set.vectors, leaf)
+		}
+	}
+	if !byLeaf {
+		s.keepProbed(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
+		s.addPart(rabitq.Part{Codes: &set.vectors.codes, Live: liveImaged}, imagedRows, 0)
+	}
+	s.keepProbed(liveRecent, recent.leavesUnder(p))
+	s.keepProbed(liveDerived, derived.leavesUnder(p))
+	s.addPart(rabitq.Part{Codes: &recent.codes, Live: liveRecent}, recentRows, 0)
+	s.addPart(rabitq.Part{Codes: &derived.codes, Live: liveDerived}, derivedRows, 0)
+}
+
+// countLeaves adds the rows whose bits are set to those of their leaves.
+func (s *vectorScratch) countLeaves(live []uint64, leaves []uint16) {
+	for i, word := range live {
+		for ; word != 0; word &= word - 1 {
+			s.leafRows[leaves[64*i+bits.TrailingZeros64(word)]]++
+		}
+	}
+}
+
+// keepProbed clears the bits of rows whose leaves are not probed.
+func (s *vectorScratch) keepProbed(live []uint64, leaves []uint16) {
+	for i, word := range live {
+		for ; word != 0; word &= word - 1 {
+			if row := 64*i + bits.TrailingZeros64(word); !s.probed[leaves[row]] {
+				live[i] &^= 1 << (row % 64)
+			}
+		}
+	}
+}
+
+// addLeaf has the rows of the image's leaf searched, and returns how many of them
+// live and satisfy the filter.
+func (q *recalling) addLeaf(x *imageVectors, leaf uint16) (rows int) {
+	from, to := x.rowsOf(leaf)
+	part := rabitq.Part{Codes: x.codes.Slice(int(from), int(to))}
+	if rows = int(to - from); q.chooses() {
+		part.Live = q.liveImagedRows(x, from, to)
+		rows = 0
+		for _, word := range part.Live {
+			rows += bits.OnesCount64(word)
+		}
+	}
+	if rows > 0 {
+		q.vector.addPart(part, imagedRows, from)
+	}
+	return rows
+}

@@ -1,0 +1,176 @@
+package engram
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/engramdb/engram/internal/rabitq"
+)
+
+// Training of a partition: beside reads and writes, behind a checkpoint, which has
+// all codes in one place.
+const (
+	// A scan of all codes of fewer vectors takes less than what else a recall does.
+	defaultPartitionRows = 1 << 17
+	// A partition is made anew when the space has so many times the vectors that it
+	// was trained on.
+	partitionGrowth = 4
+
+	leavesPerRoot = 4       // of the rows: fewer hold more that is far, more take longer to compare
+	maxLeafBytes  = 2 << 20 // of centroids, in one operation
+	rowsPerLeaf   = 32      // of the sample
+
+	// Where so many rows' nearest ones lie says how many leaves are probed: those that
+	// hold this share of them, and some more, for a cue is not like a memory. It pays
+	// if those leaves have no more than a share of the rows.
+	probeQueries = 200
+	probeNearest = 10
+	probeRecall  = 0.99
+	probeMargin  = 1.1
+	probeShare   = 0.25
+
+	columnRows = 1 << 16 // are given leaves before it is asked whether to go on
+)
+
+// partitionDue reports whether the space is to be partitioned, or anew.
+func (s *store) partitionDue(least int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next.generation == 0 && s.vectors >= least &&
+		(s.partition == nil || s.vectors >= partitionGrowth*s.partition.trained)
+}
+
+// partitionIfDue begins to partition the space. Its caller has made a checkpoint and
+// is counted in Registry.work.
+func (a *awake) partitionIfDue() {
+	if !a.store.partitionDue(a.registry.seams.partitionRows) || !a.maintenance.partitioning.CompareAndSwap(false, true) {
+		return
+	}
+	a.uses.Add(1)
+	a.registry.work.Add(1)
+	go func() {
+		defer a.registry.work.Done()
+		defer a.uses.Add(-1)
+		defer a.maintenance.partitioning.Store(false)
+		if a.space.awake.Load() != a {
+			return // it fell asleep in between
+		}
+		if err := a.partition(); err != nil && a.going() {
+			a.registry.logger.Warn("vectors of a space are not partitioned", zap.String("space", string(a.space.ID())), zap.Error(err))
+		}
+	}()
+}
+
+// going reports whether background work for the space is of use.
+func (a *awake) going() bool { return a.space.gone() == nil && a.stopped.Load() == nil }
+
+// partition trains a partition, logs it, and makes a checkpoint by its leaves.
+func (a *awake) partition() error {
+	p, err := a.logPartition()
+	if err != nil || !p.pays() {
+		return err
+	}
+	err = a.runCheckpoint(false)
+	if a.space.gone() == nil {
+		a.checkpointFailed(err)
+	}
+	return err
+}
+
+// logPartition trains a partition of the present vectors and makes it the space's. It
+// returns nil if the training was to end.
+func (a *awake) logPartition() (*partition, error) {
+	v := a.store.view()
+	p := v.train(a.store.rotations.of(v.dimension), a.going)
+	if p == nil {
+		return nil, nil
+	}
+	op := operation{
+		kind: opPartition, generation: v.generation, dimension: v.dimension, partition: *p,
+		storedAt: a.registry.Clock.Now().UnixNano(),
+	}
+	_, err := a.space.write(context.Background(), []operation{op}, payloadHash{}, writeOptions{})
+	return p, err
+}
+
+// train makes a partition of the vectors in the view's image, nil if it is to end, or
+// most of them came after the image. It is a pure function of them.
+func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
+	x := &v.image.of(v.generation).vectors
+	rows := x.documents.len()
+	if 2*int64(rows) < v.vectors {
+		return nil
+	}
+	leaves := min(int(leavesPerRoot*math.Sqrt(float64(rows))), maxLeafBytes/r.FineBytes())
+	step := max(rows/max(leaves*rowsPerLeaf, 1), 1)
+	var sample []uint8
+	for row := 0; row < rows; row += step {
+		if v.visible(x.documents.at(uint32(row))) {
+			sample = append(sample, x.codes.Fine[row*r.FineBytes():][:r.FineBytes()]...)
+		}
+	}
+	p := &partition{trained: v.vectors, leaves: rabitq.Train(r, sample, leaves, going)}
+	if p.leaves != nil {
+		p.probe = v.measure(r, p, going)
+	}
+	if !p.pays() {
+		p.leaves = nil
+	}
+	if !going() {
+		return nil
+	}
+	return p
+}
+
+// measure returns how many leaves a recall has to probe, 0 if the partition does not pay.
+func (v *view) measure(r *rabitq.Rotation, p *partition, going func() bool) int {
+	x := &v.image.of(v.generation).vectors
+	rows := x.documents.len()
+	for end := 0; end < rows; {
+		end = min(end+columnRows, rows)
+		if x.leaves.under(p, x.codes.Slice(0, end)); !going() {
+			return 0
+		}
+	}
+	leafOf, sizes := x.leaves.under(p, &x.codes), make([]int, p.leaves.Leaves())
+	live := appendLive(nil, rows, func(row int) bool { return v.visible(x.documents.at(uint32(row))) })
+	for _, leaf := range leafOf {
+		sizes[leaf]++
+	}
+	query, search := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search)
+	var found []rabitq.Candidate
+	var places []int // in the order of leaves, of those that hold near rows
+	place := make([]int, len(sizes))
+	shares := make([]float64, len(sizes)) // of the rows, in the leaves up to a place, summed over the queries
+	step := max(rows/probeQueries, 1)
+	queries := 0
+	for row := step / 2; row < rows && going(); row += step {
+		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()])
+		found = search.All(found[:0], []rabitq.Part{{Codes: &x.codes, Live: live}}, query, scanDepthOf(v.vectors), probeNearest+1)
+		at, scanned := 0, 0
+		for leaf := range p.leaves.Nearest(query, len(sizes)) {
+			place[leaf] = at
+			scanned += sizes[leaf]
+			shares[at] += float64(scanned) / float64(rows)
+			at++
+		}
+		for _, c := range found[:min(len(found), probeNearest+1)] {
+			if int(c.Row) != row {
+				places = append(places, place[leafOf[c.Row]])
+			}
+		}
+		queries++
+	}
+	if len(places) == 0 {
+		return 0
+	}
+	slices.Sort(places)
+	probe := int(math.Ceil(probeMargin * float64(places[int(probeRecall*float64(len(places)-1))]+1)))
+	if probe > len(sizes) || shares[probe-1]/float64(queries) > probeShare {
+		return 0
+	}
+	return probe
+}
