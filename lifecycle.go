@@ -269,14 +269,7 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	if a != nil {
 		r.commits.close(a.queue, ErrSpaceDeleted)
 	}
-	r.mu.Lock()
-	r.catalogue.Delete(row{id: s.ID()})
-	r.life.addLocked(SpaceEvent{Kind: SpaceDeleted, Space: s.ID()})
-	delete(r.awake, incarnation)
-	r.tombstones[incarnation] = true
-	r.mu.Unlock()
-	r.disclaim(s.ID())
-	r.journal.drop(incarnation)
+	r.deleted(s, incarnation)
 	if a != nil {
 		s.awake.Store(nil)
 		err = a.log.close()
@@ -287,6 +280,18 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 		r.logger.Warn("files of a deleted space are left", zap.String("space", string(id)), zap.Error(err))
 	}
 	return nil
+}
+
+// deleted takes a space that was deleted out of the catalogue and the journal.
+func (r *Registry) deleted(s *Space, incarnation incarnation) {
+	r.mu.Lock()
+	r.catalogue.Delete(row{id: s.ID()})
+	r.life.addLocked(SpaceEvent{Kind: SpaceDeleted, Space: s.ID()})
+	delete(r.awake, incarnation)
+	r.tombstones[incarnation] = true
+	r.mu.Unlock()
+	r.disclaim(s.ID())
+	r.journal.drop(incarnation)
 }
 
 // trash moves the space's directory; the flushed rename is the deletion.
@@ -379,17 +384,11 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if err := s.missing(from); err != nil {
 		return err
 	}
-	claim := newSpace(r, to)
-	claim.creating = make(chan struct{})
-	defer close(claim.creating)
-	for other := r.claim(claim); other != nil; other = r.claim(claim) {
-		if err := other.awaitCreation(ctx); err == nil {
-			return fmt.Errorf("rename %q: %q: %w", string(from), string(to), ErrSpaceExists)
-		} else if !errors.Is(err, errNotCreated) {
-			return err
-		}
+	release, err := r.hold(ctx, to)
+	if err != nil {
+		return fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
 	}
-	claim.end(errNotCreated) // whoever waits for it looks again
+	defer release()
 	moved, err := a.log.rename(r.root, from, to)
 	if err != nil {
 		err = fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
@@ -401,6 +400,31 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		r.disclaim(to)
 		return err
 	}
+	r.renamed(s, from, to)
+	if errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	return nil // the name is durable; a state that still has both ids is as good
+}
+
+// hold claims the id for a space that is renamed, where nobody has it or a creation
+// that has it fails. Until release whoever wants the id waits, and then looks again.
+func (r *Registry) hold(ctx context.Context, id SpaceID) (release func(), err error) {
+	claim := newSpace(r, id)
+	claim.creating = make(chan struct{})
+	for other := r.claim(claim); other != nil; other = r.claim(claim) {
+		if err := other.awaitCreation(ctx); err == nil {
+			return nil, ErrSpaceExists
+		} else if !errors.Is(err, errNotCreated) {
+			return nil, err
+		}
+	}
+	claim.end(errNotCreated)
+	return func() { close(claim.creating) }, nil
+}
+
+// renamed gives the space its new id in the catalogue.
+func (r *Registry) renamed(s *Space, from, to SpaceID) {
 	r.mu.Lock()
 	r.catalogue.Delete(row{id: from})
 	s.name.Store(&to)
@@ -412,10 +436,6 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	shard.spaces[to] = s
 	shard.mu.Unlock()
 	r.disclaim(from)
-	if errors.Is(err, ErrUnknownOutcome) {
-		return err
-	}
-	return nil // the name is durable; a state that still has both ids is as good
 }
 
 // rename settles the space and moves its directory, with both ids in SPACE

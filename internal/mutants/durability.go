@@ -185,7 +185,7 @@ func journals() []mutant {
 		},
 		{
 			name: "aligned-search", what: "promises behind inserted bytes are not looked for",
-			edits: []edit{{"journal_open.go", `if at%frameAlign != 0 {`, `if false {`}},
+			edits: []edit{{"journal_open.go", `if at%frameAlign != 0 {`, `if at < 0 {`}},
 			tests: "TestDamageJournalAlone",
 		},
 		{
