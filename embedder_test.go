@@ -143,6 +143,26 @@ func TestVectorsFollowTheirMemories(t *testing.T) {
 	})
 }
 
+// TestVectorsAreOfTheSpacesTexts where another space has the same ids at the same seqs.
+func TestVectorsAreOfTheSpacesTexts(t *testing.T) {
+	inBubble(t, Options{Embedder: newMeanings(), Durability: None}, func(t *testing.T, s *Space, _ *memoryFS) {
+		spaces := []*Space{s, create(t, s.registry, "bob")}
+		words := []string{"canine", "tea"}
+		for i, text := range []string{"the dog barks", "a cup of tea"} {
+			remember(t, spaces[i], Memory{ID: "same", Content: text})
+			embedded(t, spaces[i])
+		}
+		for i, space := range spaces {
+			for j, word := range words {
+				answer, err := space.Recall(background, Cue{Text: word})
+				require.NoError(t, err)
+				means := slices.ContainsFunc(answer.Recollections, func(r Recollection) bool { return r.Why.Vector > 0.1 })
+				require.Equal(t, i == j, means, "%s in %s", word, space.ID())
+			}
+		}
+	})
+}
+
 // TestDerivedVectorsOutliveRewrites holds an answer against itself over sleep,
 // checkpoint, rewriting, waking and the copy of an export.
 func TestDerivedVectorsOutliveRewrites(t *testing.T) {

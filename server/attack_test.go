@@ -199,6 +199,8 @@ func TestAbandonedStreamsCloseTheirConnection(t *testing.T) {
 	require.True(t, err == nil || isCut(err), "%v", err)
 	require.Equal(t, 1, logged.FilterMessageSnippet("gives up its calls").Len())
 	require.NoError(t, connections[0].Close())
+	_, err = w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "none"})
+	require.Equal(t, codes.NotFound, status.Code(err), "another connection: %v", err)
 
 	steady := &meteredConn{}
 	now := time.Unix(0, 0)

@@ -52,7 +52,9 @@ func newGRPCDriver(room *isolationRoom, now func() time.Time) *grpcDriver {
 
 func (d *grpcDriver) connect() {
 	var err error
-	d.conn, err = grpc.NewClient(d.listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	d.conn, err = grpc.NewClient("passthrough:///"+d.listener.Addr().String(),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return d.listener.dial(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	orPanic(err)
 }
 

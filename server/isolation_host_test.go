@@ -41,6 +41,8 @@ type isolationRoom struct {
 	dir  string
 	keys map[string]string // by the name that the space of a tenant begins with
 	gate *auth.Gate
+
+	servers atomic.Uint32 // that there have been
 }
 
 func newIsolationRoom(t *testing.T) *isolationRoom {
@@ -72,7 +74,7 @@ type isolationHost struct {
 	registry *engram.Registry
 	tracer   *tracing.Tracer
 	server   *Server
-	listener net.Listener
+	listener *memoryListener
 	end      context.CancelFunc
 	served   chan error
 
@@ -122,8 +124,7 @@ func (h *isolationHost) start() {
 		Auth: h.room.gate, Metrics: metrics.New(h.registry.Stats, logger), SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
 	})
 	h.server.heartbeat = time.Hour
-	h.listener, err = net.Listen("tcp", "127.0.0.1:0")
-	orPanic(err)
+	h.listener = newMemoryListener(h.room.servers.Add(1))
 	var ctx context.Context
 	ctx, h.end = context.WithCancel(context.Background())
 	h.served = make(chan error, 1)

@@ -71,6 +71,7 @@ func newHTTPDriver(room *isolationRoom, now func() time.Time) *httpDriver {
 
 func (d *httpDriver) connect() {
 	d.client = &http.Client{Transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return d.listener.dial(ctx) },
 		MaxIdleConnsPerHost: 8,
 		DisableCompression:  true, // the bytes as they are sent
 	}}

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -92,8 +94,20 @@ func (d *grpcDriver) probe(t *isolationTenant, op *ni.Op) string {
 		text += d.pin(e.head, "")
 		e.close()
 	}
-	// One stream may have messages about several spaces, each judged by itself.
-	shown, _ := d.streamed(key, engramv1.MemoryService_RememberStream_FullMethodName, &engramv1.RememberStreamResponse{}, func() {},
-		&engramv1.RememberStreamRequest{MemorySpaceId: op.Other, Memory: &engramv1.Memory{Id: "b1", Content: "of another space"}})
-	return text + shown
+	return text + d.probeStream(key, op)
+}
+
+// probeStream writes to several spaces on one stream: each message is judged by
+// itself. They may be answered in any order.
+func (d *grpcDriver) probeStream(ctx context.Context, op *ni.Op) string {
+	var requests []proto.Message
+	for i, space := range []string{op.Other, op.Space, op.Other} {
+		requests = append(requests, &engramv1.RememberStreamRequest{
+			Tag: uint64(i), MemorySpaceId: space, Memory: &engramv1.Memory{Id: "b1", Content: "of another space"},
+		})
+	}
+	text, _ := d.streamed(ctx, engramv1.MemoryService_RememberStream_FullMethodName, &engramv1.RememberStreamResponse{}, func() {}, requests...)
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

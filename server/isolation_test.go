@@ -16,19 +16,21 @@ import (
 // Whatever other spaces do, A observes the same, whichever way it asks:
 // docs/isolation.md.
 
-// isolationBudget of a layer of the server.
-var isolationBudget = ni.Budget{Sampled: 12, Full: 1000, Leaks: 30, Seconds: 60, Hangs: 5 * time.Minute}
+// isolationBudget is that of a layer of the server.
+func isolationBudget(merge, seconds int) ni.Budget {
+	return ni.Budget{Sampled: 12, Merge: merge, Full: 1000, Leaks: 30, Seconds: seconds, Hangs: 5 * time.Minute}
+}
 
 func TestNoninterferenceOverHTTP(t *testing.T) {
-	ni.Test(t, httpLayer(t), "./server", isolationBudget)
+	ni.Test(t, httpLayer(t), "./server", isolationBudget(1000, 60))
 }
 
 func TestNoninterferenceOverGRPC(t *testing.T) {
-	ni.Test(t, grpcLayer(t), "./server", isolationBudget)
+	ni.Test(t, grpcLayer(t), "./server", isolationBudget(1000, 60))
 }
 
 func TestNoninterferenceOverMCP(t *testing.T) {
-	ni.Test(t, mcpLayer(t), "./server", isolationBudget)
+	ni.Test(t, mcpLayer(t), "./server", isolationBudget(100, 120))
 }
 
 // Other spaces may put one to sleep, which must not show in what it is said to

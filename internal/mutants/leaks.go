@@ -243,6 +243,33 @@ func leakingIndexes() []mutant {
 			tests: "TestPartitionIsOfItsSpaceAlone",
 		},
 		{
+			name: "vectors-by-id", what: "the vectors that an embedder makes are cached by the memory's id and seq",
+			edits: []edit{
+				{"embedder.go", "// embed has e make the vectors", "var leaked sync.Map\n\n// embed has e make the vectors"},
+				{"embedder.go", `	for i, v := range vectors {
+`, `	for i, v := range vectors {
+		known, _ := leaked.LoadOrStore(fmt.Sprint(t.ids[i], t.versions[i]), v)
+		v = known.([]float32)
+`},
+				{"embedder.go", `	"fmt"
+	"time"
+`, `	"fmt"
+	"sync"
+	"time"
+`},
+			},
+			tests: "TestVectorsAreOfTheSpacesTexts",
+		},
+		{
+			name: "skipped-of-all", what: "which texts the embedder does not take is noted for all spaces together",
+			edits: []edit{
+				{"embedding.go", "func newEmbedding(r *Registry)", "var leaked = make(map[uint64]bool)\n\nfunc newEmbedding(r *Registry)"},
+				{"embedding.go", `texts: embedTexts}`, `texts: embedTexts, skip: leaked}`},
+				{"embedding.go", `e.skip = make(map[uint64]bool)`, `e.skip = leaked`},
+			},
+			tests: "TestOneTextHoldsUpNoOther",
+		},
+		{
 			name: "shared-scratch", what: "what recalls compute in is shared, and not zero again",
 			edits: []edit{
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},

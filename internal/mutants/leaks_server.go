@@ -98,6 +98,36 @@ func leakingCredentials() []mutant {
 			name: "rpc-listing-of-all", what: "spaces are listed that the caller may not see",
 			edits: []edit{{"server/grpc_spaces.go", `if !callOf(ctx).principal.Sees(id) {`, `if false {`}},
 		}, "grpc"),
+		at(mutant{
+			name: "registry-to-all", what: "what is about all spaces is told to whoever has one",
+			edits: []edit{{"server/authenticate.go", `if reachOf(x.route) == reachRegistry {`, `if false {`}},
+		}, "http"),
+		at(mutant{
+			name: "rpc-registry-to-all", what: "what is about all spaces is told to whoever has one",
+			edits: []edit{{"server/grpc_authenticate.go", `if c.rule.about == aboutRegistry {`, `if false {`}},
+		}, "grpc"),
+		at(mutant{
+			name: "admitted-by-first-message", what: "a stream whose first message was admitted may write to any space",
+			edits: []edit{{"server/grpc_call.go", `	return a.server.admitMessage(a.ServerStream.Context(), own, message)
+}`, `	if !first && a.latest != a.call {
+		own.space = engram.SpaceID(message.(*engramv1.RememberStreamRequest).GetMemorySpaceId())
+		return nil
+	}
+	return a.server.admitMessage(a.ServerStream.Context(), own, message)
+}`}},
+		}, "grpc"),
+		at(mutant{
+			name: "space-of-last-message", what: "a message of a stream is written to the space of the one before",
+			edits: []edit{{"server/grpc_streams.go", `		go f.write(f.stream.Context(), request, size)`, `		before := f.leaked
+		if f.leaked = f.stream.Context(); before == nil {
+			before = f.leaked
+		}
+		go f.write(before, request, size)`}, {"server/grpc_streams.go", `	sending sync.Mutex
+`, `	leaked  context.Context
+	sending sync.Mutex
+`}},
+			tests: "TestRememberStreamAnswersEachMessage",
+		}, "grpc"),
 	)
 }
 
@@ -112,6 +142,25 @@ func leakingLimits() []mutant {
 			name: "caller-rate-of-all", what: "the requests of all callers are counted against one limit",
 			edits: []edit{{"server/authenticate.go", `s.callers.Allow(p.Name())`, `s.callers.Allow("")`}},
 		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "rate-forgotten", what: "what somebody has used of a limit is forgotten when another sends a request",
+			edits: []edit{{"server/internal/limit/limit.go", `max: maxNames,`, `max: 1,`}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
+			name: "abandoned-of-all", what: "calls that a client gives up count on every connection",
+			edits: []edit{
+				{"server/grpc_abandoned.go", "// open counts a stream, and", "var leaked meteredConn\n\n// open counts a stream, and"},
+				{"server/grpc_abandoned.go", `(taken, first bool) {
+`, `(taken, first bool) {
+	c = &leaked
+`},
+				{"server/grpc_abandoned.go", `func (c *meteredConn) waited() {
+`, `func (c *meteredConn) waited() {
+	c = &leaked
+`},
+			},
+			tests: "TestAbandonedStreamsCloseTheirConnection",
+		}, "grpc"),
 	)
 }
 
@@ -210,6 +259,15 @@ func leakingRefusals() []mutant {
 			}},
 		}, "http", "grpc", "mcp"),
 		at(mutant{
+			name: "near-of-all", what: "the names that resemble one that is not found are those of all spaces",
+			edits: []edit{{
+				"server/near.go", `	if !slices.ContainsFunc(p.Scopes(), func(scope auth.Scope) bool { return scope.Pattern == "*" }) {
+		near = s.nearInScopes(ctx, p, string(notFound.Space))
+	}
+`, ``,
+			}},
+		}, "http", "grpc", "mcp"),
+		at(mutant{
 			name: "count-in-problem", what: "a problem tells how many event streams are open",
 			edits: []edit{{
 				"server/problems.go", `	p.Instance = instancePrefix + x.requestID
@@ -236,6 +294,11 @@ func leakingTokens() []mutant {
 	x.w.Header().Set(tagHeader, tag)
 	given`},
 			},
+		}, "http"),
+		at(mutant{
+			name: "tag-without-space", what: "an entity tag is that of an operation, not of a space",
+			edits: []edit{{"server/etag.go", `	tag = append(tag, incarnation[:min(len(incarnation), 16)]...)
+`, ``}},
 		}, "http"),
 		at(mutant{
 			name: "cursor-of-another", what: "a listing goes on from the cursor of another space",
@@ -289,6 +352,26 @@ func leakingBodies() []mutant {
 	"sync"
 	"time"
 `},
+			},
+		}, "http"),
+		at(mutant{
+			name: "pooled-compression", what: "answers are compressed into a pooled buffer that is not emptied",
+			edits: []edit{
+				{"server/gzip.go", "// compress returns the body", "var leaked sync.Pool\n\n// compress returns the body"},
+				{"server/gzip.go", `	var out bytes.Buffer
+	zipper := gzip.NewWriter(&out)
+`, `	out, _ := leaked.Get().(*bytes.Buffer)
+	if out == nil {
+		out = new(bytes.Buffer)
+	}
+	defer leaked.Put(out)
+	zipper := gzip.NewWriter(out)
+`},
+				{"server/gzip.go", `	"strings"
+)`, `	"strings"
+	"sync"
+)`},
+				{"server/gzip.go", `return out.Bytes(), err == nil && out.Len() < len(body)`, `return bytes.Clone(out.Bytes()), err == nil`},
 			},
 		}, "http"),
 		at(mutant{
@@ -455,6 +538,11 @@ func leakingServerStreams() []mutant {
 			edits: []edit{{"server/grpc_streams.go", `	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {`, `	if false {`}},
 			tests: "TestSubscribeRefusesForeignPositions",
 		}, "grpc"),
+		at(mutant{
+			name: "stream-follows-rename", what: "a stream goes on in a space that was renamed to what its reader may not see",
+			edits: []edit{{"server/authenticate.go", `	if now := space.ID(); now != meant && p.Authorise(v.permission(), now) != nil {`, `	if false {`}},
+			tests: "TestStreamsDoNotFollowARename",
+		}, "sse", "grpc"),
 	)
 }
 

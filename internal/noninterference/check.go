@@ -14,9 +14,13 @@ import (
 // pairsPerSeed are those of A's script and one of others'.
 const pairsPerSeed = ways - interleaved
 
+// seedsPerProcessor are run at a time: who asks waits for who answers.
+const seedsPerProcessor = 2
+
 // Budget says how much of a layer is tested.
 type Budget struct {
 	Sampled int // pairs in an ordinary go test
+	Merge   int // pairs before a merge
 	Full    int // pairs that the claim stands on
 	Leaks   int // pairs in which each seeded leak has to show
 	Seconds int // that the full number may take on two cores of their own
@@ -34,7 +38,7 @@ func (b Budget) pairs() int {
 	case "nightly":
 		return 10 * b.Full
 	case "merge":
-		return b.Full / 10
+		return b.Merge
 	case "leaks":
 		return b.Leaks
 	}
@@ -42,6 +46,12 @@ func (b Budget) pairs() int {
 		return b.Sampled / 4
 	}
 	return b.Sampled
+}
+
+// over reports whether the pairs, no fewer than the full number, took longer than
+// they may.
+func (b Budget) over(pairs int, took time.Duration) bool {
+	return pairs >= b.Full && took > time.Duration(b.Seconds)*time.Second*time.Duration(pairs)/time.Duration(b.Full)
 }
 
 // Test checks a layer with as many seeds as the budget gives, or with the one of
@@ -63,7 +73,7 @@ func Test(t *testing.T, l Layer, pkg string, b Budget) {
 		next  atomic.Uint64
 	)
 	next.Store(first - 1)
-	for range runtime.GOMAXPROCS(0) {
+	for range seedsPerProcessor * runtime.GOMAXPROCS(0) {
 		work.Go(func() {
 			for seed := next.Add(1); seed <= last && !t.Failed(); seed = next.Add(1) {
 				hangs := time.AfterFunc(b.Hangs, func() { panic("hangs: " + reproduce(seed)) })
@@ -79,7 +89,11 @@ func Test(t *testing.T, l Layer, pkg string, b Budget) {
 		})
 	}
 	work.Wait()
-	t.Logf("%s: %d pairs in %.1f s, for %d there are %d s; %d operations; compared: %d answers, %d events, %d files",
-		l.Name, total.Pairs, time.Since(began).Seconds(), b.Full, b.Seconds,
+	took, verdict := time.Since(began), ""
+	if b.over(total.Pairs, took) {
+		verdict = ": OVER BUDGET"
+	}
+	t.Logf("%s: %d pairs in %.1f s, for %d there are %d s%s; %d operations; compared: %d answers, %d events, %d files",
+		l.Name, total.Pairs, took.Seconds(), b.Full, b.Seconds, verdict,
 		total.Operations, total.Answers, total.Events, total.Files)
 }

@@ -132,6 +132,15 @@ func TestGenerate(t *testing.T) {
 	require.Len(t, used, 25)
 }
 
+func TestBudget(t *testing.T) {
+	b := Budget{Full: 1000, Seconds: 60}
+	require.False(t, b.over(1000, time.Minute))
+	require.True(t, b.over(1000, time.Minute+time.Second))
+	require.False(t, b.over(2000, 2*time.Minute))
+	require.True(t, b.over(2000, 2*time.Minute+time.Second))
+	require.False(t, b.over(999, time.Hour), "a sample says nothing")
+}
+
 func TestForeign(t *testing.T) {
 	mine, other := canary(0, 0), canary(1, 0)
 	require.Equal(t, other, foreign("a "+mine+other+" b", mine, ""))
