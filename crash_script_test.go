@@ -343,14 +343,10 @@ func partitionStep(s *Space, v *view, state crashState) vectorStep {
 		rabitq.NewEncoder(r).Append(&codes, vector)
 	}
 	p := partition{trained: 40, probe: 1, leaves: rabitq.Train(r, codes.Fine, 4, func() bool { return true })}
-	op := operation{kind: opPartition, generation: v.generation, dimension: v.dimension, partition: p}
 	return vectorStep{
 		what: "partition", operations: 1, after: state,
 		partitions: func(seq uint64) uint64 { return seq },
-		do: func() error {
-			_, err := s.write(background, []operation{op}, payloadHash{}, writeOptions{})
-			return err
-		},
+		do:         func() error { return s.divide(v, &p) },
 	}
 }
 

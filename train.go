@@ -88,12 +88,17 @@ func (a *awake) logPartition() (*partition, error) {
 	if p == nil {
 		return nil, nil
 	}
+	return p, a.space.divide(v, p)
+}
+
+// divide logs the partition of the view's vectors.
+func (s *Space) divide(v *view, p *partition) error {
 	op := operation{
 		kind: opPartition, generation: v.generation, dimension: v.dimension, partition: *p,
-		storedAt: a.registry.Clock.Now().UnixNano(),
+		storedAt: s.registry.Clock.Now().UnixNano(),
 	}
-	_, err := a.space.write(context.Background(), []operation{op}, payloadHash{}, writeOptions{})
-	return p, err
+	_, err := s.write(context.Background(), []operation{op}, payloadHash{}, writeOptions{})
+	return err
 }
 
 // train makes a partition of the vectors in the view's image, nil if it is to end, or
