@@ -1,11 +1,11 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -38,22 +38,42 @@ func (e *limitError) Error() string { return "limit " + e.limit + " is exceeded"
 
 // authenticate notes who sends the request. A route that is about all spaces is
 // authorised here, one about a single space in mean, once that is known.
-func (s *Server) authenticate(x *exchange) error {
+func (s *Server) authenticate(x *exchange) (err error) {
 	if x.route.verb == verbPublic {
 		return nil
 	}
-	shown, err := credentialsOf(x.r)
-	if err == nil {
-		x.principal, err = s.options.Auth.Authenticate(x.r.Context(), shown)
-	}
+	header := x.r.Header
+	x.principal, err = s.identify(x.r.Context(), header.Values(authorizationHeader), header.Values(keyHeader), x.r.TLS)
 	if err != nil {
 		return refuseCredentials(x, err)
 	}
-	if err := s.limitCaller(x.principal); err != nil {
+	return s.admitCaller(x.principal, x.route.verb, reachOf(x.route) == reachRegistry)
+}
+
+// identify returns who shows these values of the two headers, or metadata, and the
+// certificate of the connection. Where nobody is asked for credentials, nothing that
+// is shown counts: it may be for what stands before the server.
+func (s *Server) identify(
+	ctx context.Context, authorizations, keys []string, state *tls.ConnectionState,
+) (*auth.Principal, error) {
+	if s.options.Auth == nil {
+		return auth.Anyone(), nil
+	}
+	shown, err := credentialsIn(authorizations, keys, certificateOf(state))
+	if err != nil {
+		return nil, err
+	}
+	return s.options.Auth.Authenticate(ctx, shown)
+}
+
+// admitCaller counts a request of the caller, and decides about one that concerns all
+// spaces.
+func (s *Server) admitCaller(p *auth.Principal, v verb, all bool) error {
+	if err := s.limitCaller(p); err != nil {
 		return err
 	}
-	if reachOf(x.route) == reachRegistry {
-		return refuseForbidden(x.route.verb, x.principal.AuthoriseAll(x.route.verb.permission()))
+	if all {
+		return refuseForbidden(v, p.AuthoriseAll(v.permission()))
 	}
 	return nil
 }
@@ -67,11 +87,6 @@ func (s *Server) limitCaller(p *auth.Principal) error {
 		return &limitError{kind: kindRateLimited, limit: limitCaller, wait: wait}
 	}
 	return nil
-}
-
-// credentialsOf reads what the request shows.
-func credentialsOf(r *http.Request) (auth.Credentials, error) {
-	return credentialsIn(r.Header.Values(authorizationHeader), r.Header.Values(keyHeader), certificateOf(r.TLS))
 }
 
 // credentialsIn reads the values of the two headers, or metadata. More than one

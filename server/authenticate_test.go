@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
@@ -426,6 +427,18 @@ func TestReachOfEveryRoute(t *testing.T) {
 	require.Equal(t, reachRegistry, reachOf(route{method: "POST", path: "/v1/anything-new", verb: verbRead}))
 	require.Zero(t, verb(0).permission())
 	require.Zero(t, verbPublic.permission())
+}
+
+// TestNobodyIsAsked: credentials that are meant for something else do not matter where
+// none are asked for.
+func TestNobodyIsAsked(t *testing.T) {
+	w := newWired(t, Options{})
+	w.create("alpha")
+	for _, shown := range []string{"Basic dXNlcjpwYXNz", "Bearer x", ""} {
+		require.Equal(t, 200, w.call("GET", "/v1/spaces/alpha", "", "Authorization", shown).status, shown)
+		_, err := w.spaces.GetSpace(metadata.AppendToOutgoingContext(t.Context(), authorizationMetadata, shown), &engramv1.GetSpaceRequest{MemorySpaceId: "alpha"})
+		require.NoError(t, err, shown)
+	}
 }
 
 func TestRateLimits(t *testing.T) {

@@ -169,12 +169,15 @@ func unexpected(err error) error {
 
 // word says of an error what the client should know.
 func (b *body) word(err error) error {
+	if errors.Is(err, io.EOF) {
+		return err
+	}
 	var (
 		tooMany *http.MaxBytesError
 		known   *refusal
 	)
 	switch {
-	case errors.Is(err, io.EOF), errors.As(err, &known):
+	case errors.As(err, &known):
 		return err
 	case errors.As(err, &tooMany):
 		return tooLarge(b.limit)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/limit"
 )
 
@@ -100,10 +101,13 @@ func (c *meteredConn) waited() {
 }
 
 // admitStream is asked for each stream before anything else is done for it.
-func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context, error) {
+func (s *Server) admitStream(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if info.FullMethodName == engramv1.SpaceService_Import_FullMethodName {
+		ctx = newArriving(ctx, s.bodyTimeout)
+	}
 	conn := meteredOf(ctx)
 	if conn == nil {
-		return newArriving(ctx, s.bodyTimeout), nil
+		return ctx, nil
 	}
 	taken, first := conn.open(time.Now())
 	if first {
@@ -113,7 +117,7 @@ func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context,
 	if !taken {
 		return ctx, status.Error(codes.Unavailable, "the connection has been closed")
 	}
-	return newArriving(ctx, s.bodyTimeout), nil
+	return ctx, nil
 }
 
 // streamEnded notes the end of a call that has reached its interceptor.

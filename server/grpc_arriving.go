@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// arriving is the context of a stream of gRPC. It ends the stream where its first
-// message, which for most is the whole request, takes longer than a body may: nothing
-// else ends that receive but its client.
+// arriving is the context of an import over gRPC. It ends the import where its first
+// message takes longer than a part of a body may: nothing else ends that receive but
+// its client. Of the messages behind it a chunkReader sees to that.
 type arriving struct {
 	context.Context //nolint:containedctx // which it is
 
@@ -31,7 +31,7 @@ func newArriving(ctx context.Context, timeout time.Duration) *arriving {
 
 // arrived ends the wait for the first message of the stream that the context is of.
 func arrived(ctx context.Context) {
-	// Another listener than ours makes no such context.
+	// Others have no such context.
 	if a, ok := ctx.Value(arrivingKey{}).(*arriving); ok {
 		a.timer.Stop()
 	}

@@ -21,24 +21,13 @@ func (s *Server) authenticateCall(ctx context.Context, c *call) error {
 			state = &secured.State
 		}
 	}
-	shown, err := credentialsIn(
-		metadata.ValueFromIncomingContext(ctx, authorizationMetadata),
-		metadata.ValueFromIncomingContext(ctx, keyMetadata),
-		certificateOf(state),
-	)
-	if err == nil {
-		c.principal, err = s.options.Auth.Authenticate(ctx, shown)
-	}
+	var err error
+	c.principal, err = s.identify(ctx,
+		metadata.ValueFromIncomingContext(ctx, authorizationMetadata), metadata.ValueFromIncomingContext(ctx, keyMetadata), state)
 	if err != nil {
 		return unauthenticated(err)
 	}
-	if err := s.limitCaller(c.principal); err != nil {
-		return err
-	}
-	if c.rule.about == aboutRegistry {
-		return refuseForbidden(c.rule.verb, c.principal.AuthoriseAll(c.rule.verb.permission()))
-	}
-	return nil
+	return s.admitCaller(c.principal, c.rule.verb, c.rule.about == aboutRegistry)
 }
 
 // stillAdmitted returns why the caller's credentials no longer count.

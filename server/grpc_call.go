@@ -216,7 +216,6 @@ func refuseUnknown(m protoreflect.Message) error {
 func (s *Server) interceptUnary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
 ) (answer any, err error) {
-	arrived(ctx)
 	err = s.answerCall(ctx, info.FullMethod, false, func(ctx context.Context, c *call) error {
 		refused := s.admitMessage(ctx, c, request)
 		if refused == nil {
@@ -246,9 +245,6 @@ func (s *Server) interceptStream(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
 ) error {
 	return s.answerCall(stream.Context(), info.FullMethod, true, func(ctx context.Context, c *call) error {
-		if c.rule.verb == verbPublic || c.rule.about == aboutEach {
-			arrived(ctx) // messages may be long in coming
-		}
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
 		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c, latest: c}))

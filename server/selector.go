@@ -121,6 +121,9 @@ func refuseSpaceID(where string, err error) error {
 // parseQuery refuses what url.URL.Query would drop: a parameter that names the
 // space must not get lost.
 func parseQuery(r *http.Request) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, refuse(kindMalformedRequest, "the query is malformed")

@@ -41,21 +41,24 @@ func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return &Error{Reason: "is not valid UTF-8"}
 	}
-	if err := syntax(data); err != nil {
-		return err
+	decoded := json.Unmarshal(data, v) // before anything else it looks whether data is valid
+	if decoded != nil {
+		if err := syntax(data); err != nil {
+			return err
+		}
 	}
 	w := walker{data: data}
 	if err := w.value(reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return unmarshalError(err)
+	if decoded != nil {
+		return unmarshalError(decoded)
 	}
 	return nil
 }
 
-// syntax returns what is wrong with data as JSON text. The walker relies on it:
-// it looks for no end of the input.
+// syntax returns what is wrong with data as JSON text. The walker relies on valid
+// data: it looks for no end of the input.
 func syntax(data []byte) error {
 	if json.Valid(data) {
 		return nil
