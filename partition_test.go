@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/rabitq"
 )
 
 const partitionDim = 32
@@ -87,15 +89,22 @@ func (h *partitioned) partition() *partition {
 	return h.awake().store.view().partition
 }
 
-// train partitions the space, and leaves its rows in the image as they stand. As few
-// leaves are probed as can be, so that what is beside them would show.
-func (h *partitioned) train() {
+// divide partitions the space whether it pays or not, and leaves its rows in the image
+// as they stand. As few leaves are probed as can be, so that what is beside them shows.
+func (h *partitioned) divide() {
 	a := h.awake()
 	v := a.store.view()
-	p := v.train(a.store.rotations.of(v.dimension), a.going)
-	p.probe = 1
+	p := &partition{trained: v.vectors, probe: 1}
+	p.leaves = rabitq.Train(a.store.rotations.of(v.dimension), v.image.present.vectors.codes.Fine, 60, a.going)
 	require.NoError(h.t, h.s.divide(v, p))
 	h.follow()
+}
+
+// scatter has further vectors lie anywhere.
+func (h *partitioned) scatter() {
+	for _, centre := range h.centres {
+		clear(centre)
+	}
 }
 
 func TestPartition(t *testing.T) {
@@ -222,12 +231,13 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 	for seed := range uint64(scaled(2)) {
 		h := newPartitioned(t, seed)
 		h.log = newStore()
+		h.scatter()
 		h.write(3000)
 		require.NoError(t, h.awake().runCheckpoint(false))
 		for step := range 8 {
 			switch h.random.IntN(5) {
 			case 0:
-				h.train()
+				h.divide()
 			case 1:
 				require.NoError(t, h.awake().runCheckpoint(false))
 			case 2:
@@ -238,12 +248,12 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 				h.reopen()
 			}
 			if step == 1 {
-				h.train()
+				h.divide()
 			}
 			h.write(400)
 			cues := h.cues(10)
 			for i := range cues {
-				cues[i].Limit = 1 << (i + 1)
+				cues[i].Limit = 10 + 12*i // few enough that not all leaves are probed for it
 			}
 			want, digest := h.answers(h.awake(), cues), h.awake().store.digested()
 			rebuilt := h.replayed()
@@ -281,9 +291,7 @@ func TestPartitionedRecallsFilter(t *testing.T) {
 // what is near: they are scanned whole, as before, and it is not tried again.
 func TestPartitionThatDoesNotPay(t *testing.T) {
 	h := newPartitioned(t, 4)
-	for i := range h.centres {
-		clear(h.centres[i])
-	}
+	h.scatter()
 	h.write(3000)
 	require.NoError(t, h.awake().runCheckpoint(false))
 	cues := h.cues(20)
