@@ -119,11 +119,7 @@ func wake(ctx context.Context, space *engram.Space) error {
 }
 
 func (s *Server) describeConfig(x *exchange) error {
-	id, err := s.selectSpace(x, nil)
-	if err != nil {
-		return err
-	}
-	info, err := s.describe(x.r.Context(), id)
+	info, err := s.selectInfo(x)
 	if err != nil {
 		return err
 	}

@@ -102,12 +102,17 @@ func (s *Server) describe(ctx context.Context, id engram.SpaceID) (engram.SpaceI
 	return info, err
 }
 
-func (s *Server) describeSpace(x *exchange) error {
+// selectInfo describes the space that the request means.
+func (s *Server) selectInfo(x *exchange) (engram.SpaceInfo, error) {
 	id, err := s.selectSpace(x, nil)
 	if err != nil {
-		return err
+		return engram.SpaceInfo{}, err
 	}
-	info, err := s.describe(x.r.Context(), id)
+	return s.describe(x.r.Context(), id)
+}
+
+func (s *Server) describeSpace(x *exchange) error {
+	info, err := s.selectInfo(x)
 	if err != nil {
 		return err
 	}

@@ -52,12 +52,12 @@ func leakingCredentials() []mutant {
 				{"server/authenticate.go", `	if err != nil {
 		return refuseCredentials(x, err)
 	}
-	if err := s.limitCaller`, `	if err != nil {
+	return s.admitCaller`, `	if err != nil {
 		return refuseCredentials(x, err)
 	}
 	first, _ := leaked.LoadOrStore(x.r.RemoteAddr+" "+x.r.Host, x.principal)
 	x.principal = first.(*auth.Principal)
-	if err := s.limitCaller`},
+	return s.admitCaller`},
 				{"server/authenticate.go", `	"strings"
 	"time"
 `, `	"strings"
@@ -73,12 +73,12 @@ func leakingCredentials() []mutant {
 				{"server/grpc_authenticate.go", `	if err != nil {
 		return unauthenticated(err)
 	}
-	if err := s.limitCaller`, `	if err != nil {
+	return s.admitCaller`, `	if err != nil {
 		return unauthenticated(err)
 	}
 	first, _ := leaked.LoadOrStore(c.address(), c.principal)
 	c.principal = first.(*auth.Principal)
-	if err := s.limitCaller`},
+	return s.admitCaller`},
 				{"server/grpc_authenticate.go", `	"crypto/tls"
 `, `	"crypto/tls"
 	"sync"
@@ -434,13 +434,13 @@ func leakingRecords() []mutant {
 		at(mutant{
 			name: "metrics-label", what: "a metric's label is the address as it was sent",
 			edits: []edit{{
-				"server/exchange.go", `s.countExchange(x, transportHTTP, x.route.path, began)`, `s.countExchange(x, transportHTTP, x.r.URL.RequestURI(), began)`,
+				"server/exchange.go", `transport: transportHTTP, route: x.route.path,`, `transport: transportHTTP, route: x.r.URL.RequestURI(),`,
 			}},
 		}, "http"),
 		at(mutant{
 			name: "address-logged", what: "the log has the address as it was sent",
 			edits: []edit{{
-				"server/exchange.go", `		zap.String("route", x.route.path),`, `		zap.String("route", x.r.URL.RequestURI()),`,
+				"server/exchange.go", `zap.String("method", x.r.Method),`, `zap.String("method", x.r.Method+" "+x.r.URL.RequestURI()),`,
 			}},
 		}, "http"),
 		at(mutant{
@@ -454,7 +454,16 @@ func leakingRecords() []mutant {
 		}, "grpc"),
 		at(mutant{
 			name: "arguments-logged", what: "the log has the arguments of a tool",
-			edits: []edit{{"server/mcp.go", `		zap.String("tool", tool.described.Name),`, `		zap.String("tool", tool.described.Name), zap.ByteString("arguments", arguments),`}},
+			edits: []edit{
+				{"server/mcp.go", `	one := *x
+`, `	one := *x
+	s.options.Logger.Info("tool", zap.ByteString("arguments", params.Arguments))
+`},
+				{"server/mcp.go", `	"github.com/modelcontextprotocol/go-sdk/mcp"
+`, `	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/zap"
+`},
+			},
 		}, "mcp"),
 		at(mutant{
 			name: "address-traced", what: "a span has the address as it was sent",

@@ -54,11 +54,7 @@ func tryRestart(ctx context.Context, c *check) error {
 }
 
 func tryForgottenRestart(ctx context.Context, c *check) error {
-	made, err := c.make(ctx, 2)
-	if err != nil {
-		return err
-	}
-	held, err := c.fill(ctx, made)
+	made, held, err := c.makeFilled(ctx, 2)
 	if err != nil {
 		return err
 	}

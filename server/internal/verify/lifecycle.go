@@ -47,12 +47,17 @@ func (c *check) fill(ctx context.Context, spaces []space) ([]map[string]string, 
 	return held, nil
 }
 
-func tryCreate(ctx context.Context, c *check) error {
-	made, err := c.make(ctx, 1)
-	if err != nil {
-		return err
+// makeFilled makes n spaces and fills them.
+func (c *check) makeFilled(ctx context.Context, n int) (made []space, held []map[string]string, err error) {
+	if made, err = c.make(ctx, n); err != nil {
+		return nil, nil, err
 	}
-	held, err := c.fill(ctx, made)
+	held, err = c.fill(ctx, made)
+	return made, held, err
+}
+
+func tryCreate(ctx context.Context, c *check) error {
+	made, held, err := c.makeFilled(ctx, 1)
 	if err != nil {
 		return err
 	}
@@ -61,11 +66,7 @@ func tryCreate(ctx context.Context, c *check) error {
 }
 
 func tryRecreate(ctx context.Context, c *check) error {
-	made, err := c.make(ctx, 3)
-	if err != nil {
-		return err
-	}
-	held, err := c.fill(ctx, made)
+	made, held, err := c.makeFilled(ctx, 3)
 	if err != nil {
 		return err
 	}
@@ -195,11 +196,7 @@ func tryStaleCursor(ctx context.Context, c *check) error {
 }
 
 func tryRename(ctx context.Context, c *check) error {
-	made, err := c.make(ctx, 3)
-	if err != nil {
-		return err
-	}
-	held, err := c.fill(ctx, made)
+	made, held, err := c.makeFilled(ctx, 3)
 	if err != nil {
 		return err
 	}
@@ -220,11 +217,7 @@ func tryRename(ctx context.Context, c *check) error {
 }
 
 func tryForget(ctx context.Context, c *check) error {
-	made, err := c.make(ctx, 3)
-	if err != nil {
-		return err
-	}
-	held, err := c.fill(ctx, made)
+	made, held, err := c.makeFilled(ctx, 3)
 	if err != nil {
 		return err
 	}
