@@ -100,11 +100,11 @@ func leakingCredentials() []mutant {
 		}, "grpc"),
 		at(mutant{
 			name: "registry-to-all", what: "what is about all spaces is told to whoever has one",
-			edits: []edit{{"server/authenticate.go", `if reachOf(x.route) == reachRegistry {`, `if false {`}},
+			edits: []edit{{"server/authenticate.go", `x.route.verb, reachOf(x.route) == reachRegistry)`, `x.route.verb, false)`}},
 		}, "http"),
 		at(mutant{
 			name: "rpc-registry-to-all", what: "what is about all spaces is told to whoever has one",
-			edits: []edit{{"server/grpc_authenticate.go", `if c.rule.about == aboutRegistry {`, `if false {`}},
+			edits: []edit{{"server/grpc_authenticate.go", `c.rule.verb, c.rule.about == aboutRegistry)`, `c.rule.verb, false)`}},
 		}, "grpc"),
 		at(mutant{
 			name: "admitted-by-first-message", what: "a stream whose first message was admitted may write to any space",
