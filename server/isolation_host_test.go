@@ -29,10 +29,10 @@ import (
 )
 
 // isolationBurst is how many requests the space of a tenant, and its key, may
-// have while a server runs: more than most tenants send, less than all of them
-// do. The rate adds nothing to it, and makes everybody who is refused wait alike.
+// have while a server runs: more than A sends in nine scripts of ten, less than all
+// tenants do. The rate adds nothing to it, and makes everybody who is refused wait alike.
 const (
-	isolationBurst = 200
+	isolationBurst = 110
 	isolationRate  = 1e-12
 )
 

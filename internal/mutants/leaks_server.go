@@ -145,7 +145,7 @@ func leakingLimits() []mutant {
 		at(mutant{
 			name: "rate-forgotten", what: "what somebody has used of a limit is forgotten when another sends a request",
 			edits: []edit{{"server/internal/limit/limit.go", `max: maxNames,`, `max: 1,`}},
-		}, "http", "grpc", "mcp"),
+		}, "http", "grpc"),
 		at(mutant{
 			name: "abandoned-of-all", what: "calls that a client gives up count on every connection",
 			edits: []edit{
