@@ -206,7 +206,8 @@ type streamer struct {
 func (f *streamer) begin() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.writeLocked([]byte(": engram\n\n"), false); err != nil {
+	// In a turn it goes with what is sent at its end: who takes nothing has no turn.
+	if err := f.writeLocked([]byte(": engram\n\n"), f.inTurn); err != nil {
 		return err
 	}
 	f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
@@ -297,6 +298,7 @@ func (f *streamer) flushLocked(more bool) error {
 // Where nothing has been sent, what ended it is the answer. Else it is the last
 // event, which has the position to go on from once more.
 func (f *streamer) end(why error) error {
+	f.leaveTurn()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch cause := context.Cause(f.ctx); {

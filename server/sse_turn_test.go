@@ -1,0 +1,51 @@
+package server
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram"
+)
+
+// stalledWriter is a client that takes nothing until it is let go.
+type stalledWriter struct {
+	*httptest.ResponseRecorder
+	stalls sync.WaitGroup
+	once   sync.Once
+	let    chan struct{}
+}
+
+func (w *stalledWriter) FlushError() error {
+	w.once.Do(w.stalls.Done)
+	<-w.let
+	return nil
+}
+
+// A client that takes nothing, not even the header, keeps no turn from others.
+func TestStalledClientsHaveNoTurn(t *testing.T) {
+	f := newFixture(t, Options{})
+	for _, id := range []string{"stalled", "other"} {
+		space := f.create(engram.SpaceID(id))
+		remember(t, space, "one", "two", "three")
+	}
+	require.NoError(t, f.registry.Settle(t.Context()))
+	let := make(chan struct{})
+	var streams sync.WaitGroup
+	for range cap(f.server.turns) {
+		w := &stalledWriter{ResponseRecorder: httptest.NewRecorder(), let: let}
+		w.stalls.Add(1)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/v1/spaces/stalled/events?after=0", http.NoBody)
+		streams.Go(func() { f.server.ServeHTTP(w, r) })
+		w.stalls.Wait()
+	}
+	require.Empty(t, f.server.turns)
+	answer := f.call("HEAD", "/v1/spaces/other/events?after=0", "")
+	require.Equal(t, http.StatusOK, answer.status)
+	f.server.Drain()
+	close(let)
+	streams.Wait()
+}
