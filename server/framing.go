@@ -17,9 +17,9 @@ const keptHeadBytes = maxHeaderBytes + 12<<10
 // and by Transfer-Encoding: a proxy that believes the one and a server that
 // believes the other disagree on where the next request begins (RFC 9112,
 // section 6.3). net/http believes the second and does not tell of the first, so
-// the bytes themselves are asked. Where they are not known, the connection ends
-// with the request, and with it what may be hidden behind it. So it does behind
-// one of HTTP/1.0, where net/http passes over the second (section 6.1).
+// the bytes themselves are asked. Where its header is not in what is known of them,
+// the connection ends with the request, and with it what may be hidden behind it. So
+// it does behind one of HTTP/1.0, where net/http passes over the second (section 6.1).
 func (s *Server) checkFraming(x *exchange) error {
 	old := !x.r.ProtoAtLeast(1, 1)
 	if len(x.r.TransferEncoding) == 0 && !old {
@@ -28,19 +28,18 @@ func (s *Server) checkFraming(x *exchange) error {
 	if old {
 		x.w.Header().Set("Connection", "close")
 	}
-	head, recorded := x.r.Context().Value(headKey{}).(*headConn)
-	if !recorded {
+	head, _ := x.r.Context().Value(headKey{}).(*headConn)
+	twice, known := head.framedTwice(x.r)
+	if twice || !known {
 		x.w.Header().Set("Connection", "close")
-		return nil
 	}
-	if head.framedTwice(x.r) {
-		x.w.Header().Set("Connection", "close")
+	if twice {
 		return refuse(kindFraming, "the request has both Content-Length and Transfer-Encoding")
 	}
 	return nil
 }
 
-// headListener accepts connections that keep the head of their last request.
+// headListener accepts connections that keep the head of their request.
 type headListener struct{ net.Listener }
 
 func (l headListener) Accept() (net.Conn, error) {
@@ -62,7 +61,7 @@ func withHead(ctx context.Context, connection net.Conn) context.Context {
 	return ctx
 }
 
-// headConn keeps the last bytes that were read.
+// headConn keeps the last bytes that were read for a request.
 type headConn struct {
 	*net.TCPConn
 
@@ -83,22 +82,32 @@ func (c *headConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// framedTwice looks at every header that follows the request's first line in
-// what was read last. That may be in a body too, but there it is the client's
-// own fault; a header that is not found is as bad as a wrong one.
-func (c *headConn) framedTwice(r *http.Request) bool {
+// forget drops what was read for requests that are answered: what one of them has in
+// its body says nothing of the next, which may be another client's behind a proxy. A
+// byte may be of the next already: net/http waits for one while a handler runs.
+func (c *headConn) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tail = append(c.tail[:0], c.tail[max(0, len(c.tail)-1):]...)
+}
+
+// framedTwice looks at every header that follows the request's first line in what
+// was read for it. That may be in its body too, but there it is the client's own
+// fault. It reports whether there is one, which a nil connection does not know.
+func (c *headConn) framedTwice(r *http.Request) (twice, known bool) {
+	if c == nil {
+		return false, false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := []byte(r.Method + " " + r.RequestURI + " " + r.Proto)
-	found := false
-	for rest := c.tail; ; {
-		_, after, ok := bytes.Cut(rest, first)
-		if !ok {
-			return !found
+	for rest := c.tail; ; known = true {
+		_, after, found := bytes.Cut(rest, first)
+		if !found {
+			return false, known
 		}
-		found = true
 		if saysLengthTwice(after) {
-			return true
+			return true, true
 		}
 		rest = after
 	}

@@ -204,7 +204,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       withHead,
-		ConnState:         s.left,
+		ConnState:         s.connectionState,
 		ErrorLog:          zap.NewStdLog(s.options.Logger.Named("http")),
 	}
 	served := make(chan error, 1)

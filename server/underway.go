@@ -129,10 +129,14 @@ func (l boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// left is told of the states of connections that a boundedListener accepted, and counts
-// those that have ended.
-func (s *Server) left(connection net.Conn, state http.ConnState) {
-	if state == http.StateClosed || state == http.StateHijacked {
+// connectionState is told what becomes of connections that a boundedListener accepted.
+func (s *Server) connectionState(connection net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateIdle:
+		if head, ok := connection.(*headConn); ok {
+			head.forget()
+		}
+	case http.StateClosed, http.StateHijacked:
 		s.underWay.connections.Return(addressOf(connection.RemoteAddr().String()), 1)
 	}
 }
