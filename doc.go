@@ -47,7 +47,7 @@
 // Reads work on immutable snapshots and hold no lock that a commit waits for.
 // Where several locks are taken, it is in this order:
 //
-//	Space.mu > awake.commits > maintenance.running > log.files > log.pins > store.mu > log.mu
+//	Registry.training > Space.mu > awake.commits > maintenance.running > log.files > log.pins > store.mu > log.mu
 //
 // journal.mu, committer.mu and Registry.mu are taken last, with nothing locked
 // behind them but feed.mu. Where descriptors run out, idle spaces fall asleep with

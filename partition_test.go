@@ -345,6 +345,32 @@ func TestCheckpointPartitions(t *testing.T) {
 	require.False(t, h.awake().maintenance.partitioning.Load(), "it is partitioned")
 }
 
+// Spaces are partitioned one after the other. One that waits may fall asleep, and is
+// due again then.
+func TestTrainingTakesTurns(t *testing.T) {
+	h := newPartitioned(t, 8)
+	h.opts.seams.partitionRows = 2000
+	h.reopen()
+	h.write(3000)
+	due := h.awake()
+	training := &h.s.registry.training
+	training.Lock()
+	require.NoError(t, h.s.Checkpoint(background))
+	require.True(t, due.maintenance.partitioning.Load())
+	asleep(t, h.s)
+	require.Nil(t, h.partition())
+	training.Unlock()
+	for due.maintenance.partitioning.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	require.Nil(t, h.partition(), "the one that waited was of a space that slept")
+	require.NoError(t, h.s.Checkpoint(background))
+	for h.awake().maintenance.partitioning.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	require.True(t, h.partition().pays())
+}
+
 // Closing ends a training that is under way, and leaves the space as it was.
 func TestCloseEndsTraining(t *testing.T) {
 	h := newPartitioned(t, 6)

@@ -45,7 +45,8 @@ type Registry struct {
 	epoch     uint32
 	ended     chan struct{} // closed when Close has finished
 	seed      maphash.Seed
-	work      sync.WaitGroup // checkpoints, embedding
+	work      sync.WaitGroup // checkpoints, embedding, training
+	training  sync.Mutex     // held by the space that is being partitioned
 	shards    [lookupShards]shard
 
 	mu         sync.Mutex // guards the fields below; nothing else is locked while it is held

@@ -43,18 +43,20 @@ func (s *store) partitionDue(least int64) bool {
 		(s.partition == nil || s.vectors >= partitionGrowth*s.partition.trained)
 }
 
-// partitionIfDue begins to partition the space. Its caller has made a checkpoint and
-// is counted in Registry.work.
+// partitionIfDue begins to partition the space, behind others that are due: a training
+// takes a core. Its caller has made a checkpoint and is counted in Registry.work.
 func (a *awake) partitionIfDue() {
 	if !a.store.partitionDue(a.registry.seams.partitionRows) || !a.maintenance.partitioning.CompareAndSwap(false, true) {
 		return
 	}
-	a.uses.Add(1)
 	a.registry.work.Add(1)
 	go func() {
 		defer a.registry.work.Done()
-		defer a.uses.Add(-1)
 		defer a.maintenance.partitioning.Store(false)
+		a.registry.training.Lock() // asleep meanwhile, it is due again at another checkpoint
+		defer a.registry.training.Unlock()
+		a.uses.Add(1)
+		defer a.uses.Add(-1)
 		if a.space.awake.Load() != a {
 			return // it fell asleep in between
 		}
