@@ -438,8 +438,9 @@ func (w *write) receipts(ms []Memory) []Receipt {
 // are not an error, and where there is none of them nothing is written, unless an
 // option asks for it. When it returns they are in no recall, lookup or listing;
 // their bytes are gone from the files after a Checkpoint and a Settle, once
-// earlier readers have ended. On a full disk it uses a reserve. Durability, errors
-// and cancellation are as in Remember.
+// earlier readers have ended. What a large space keeps to find vectors, means of
+// eight or more of them, is made anew when it has grown to four times. On a full disk
+// it uses a reserve. Durability, errors and cancellation are as in Remember.
 func (s *Space) Forget(ctx context.Context, ids []string, opts ...WriteOption) (ForgetReceipt, error) {
 	if len(ids) == 0 {
 		return ForgetReceipt{}, &InvalidError{Field: "ids", Reason: "is empty"}
