@@ -53,10 +53,13 @@ tidy: ## fail if go mod tidy would change a module
 	@$(call each-module,GOWORK=off go mod tidy -diff)
 
 # What damages stored bytes and reads them again has nothing to race with, and is a
-# third of the work; nor has what measures. make nightly has it all.
+# third of the work; nor have packages of pure functions, and what measures. make
+# nightly has it all.
+PURE := mutants|rabitq|simd|stem
 .PHONY: race
 race: ## run the tests but those of damage, the slow ones shortened, under the race detector
-	go test -race -short -skip='^TestDamage' -timeout=20m ./... ./server/...
+	go test -race -short -skip='^Test(Damage|Salvage|Partition)' -timeout=20m \
+		$$(go list ./... ./server/... | grep -vE '/internal/($(PURE))$$')
 
 # What is about time: kills of a process, histories of concurrent callers, one
 # script under many options, operations that meet inside each other. An ordinary

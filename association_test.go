@@ -401,6 +401,7 @@ func requireReloaded(t require.TestingT, s *store) {
 }
 
 func TestAssociationsAgainstModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &associationModel{
 			fs: newMemoryFS(), opts: modelOptions(t), memories: make(map[string]bool), edges: make(map[Association]float64),

@@ -220,6 +220,7 @@ func (x *crashRun) script(steps int) {
 // process is killed there, and the next one serves until the power goes: nothing
 // acknowledged is lost, nothing else appears.
 func TestCrashBeforeEveryCall(t *testing.T) {
+	t.Parallel()
 	row := faultRow{"power cut or kill before every call", "states", 275_000}
 	forCrashSeeds(t, row, func(x *crashRun) { x.script(60) })
 }

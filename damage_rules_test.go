@@ -232,7 +232,7 @@ func TestJournalOpensOneFileAtATime(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	require.NoError(t, err)
 	require.Len(t, j.old, maxFoundGenerations)
-	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2*longest))
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(maxFoundGenerations*longest/2))
 	require.NoError(t, j.close())
 }
 

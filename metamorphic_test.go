@@ -21,6 +21,7 @@ import (
 // sleep, checkpointed, settled, restarted, killed, cut from power or looked at
 // read-only in between.
 func TestMetamorphic(t *testing.T) {
+	t.Parallel()
 	steps, restarts := 0, 0
 	forSchedules(t, runCounts{sampled: 12, full: 100, nightly: 2000}, func(x *schedule) {
 		script := metamorphicScript(x.random)

@@ -304,6 +304,7 @@ func (m *registryModel) check(t *rapid.T) {
 }
 
 func TestRegistryAgainstModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &registryModel{fs: newMemoryFS(), spaces: make(map[SpaceID]*modelSpace)}
 		m.open(t)

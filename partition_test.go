@@ -108,6 +108,7 @@ func (h *partitioned) scatter() {
 }
 
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	h := newPartitioned(t, 1)
 	h.write(5000)
 	require.NoError(t, h.awake().runCheckpoint(false))
@@ -228,6 +229,7 @@ func (h *partitioned) answers(a *awake, cues []Cue) []Recall {
 // replayed from its log alone, woken from a checkpoint, with what came since in
 // memory, and where nothing came since.
 func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(scaled(2)) {
 		h := newPartitioned(t, seed)
 		h.log = newStore()
@@ -274,6 +276,7 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 // A filter leaves a recall as many memories as satisfy it, and where those are few,
 // the very nearest: it is probed on until enough of them have been compared.
 func TestPartitionedRecallsFilter(t *testing.T) {
+	t.Parallel()
 	h := newPartitioned(t, 3)
 	h.write(5000)
 	require.NoError(t, h.awake().runCheckpoint(false))
@@ -290,6 +293,7 @@ func TestPartitionedRecallsFilter(t *testing.T) {
 // Where all vectors are as far from each other as they can be, no part of them holds
 // what is near: they are scanned whole, as before, and it is not tried again.
 func TestPartitionThatDoesNotPay(t *testing.T) {
+	t.Parallel()
 	h := newPartitioned(t, 4)
 	h.scatter()
 	h.write(3000)

@@ -418,6 +418,7 @@ func (x *crashRun) during(s *Space, do func()) {
 // Then the space has the vectors of the one embedder or of the other, recalls with
 // that one are answered from all of them, and what was begun can be finished.
 func TestReembeddingCutAnywhere(t *testing.T) {
+	t.Parallel()
 	kept := map[string]int{}
 	begun := crashfs.New()
 	r := openMemory(t, begun, Options{Clock: newStepClock()})

@@ -22,11 +22,11 @@ func isolationBudget(merge, seconds int) ni.Budget {
 }
 
 func TestNoninterferenceOverHTTP(t *testing.T) {
-	ni.Test(t, httpLayer(t), "./server", isolationBudget(1000, 60))
+	ni.Test(t, httpLayer(t), "./server", isolationBudget(300, 60))
 }
 
 func TestNoninterferenceOverGRPC(t *testing.T) {
-	ni.Test(t, grpcLayer(t), "./server", isolationBudget(1000, 60))
+	ni.Test(t, grpcLayer(t), "./server", isolationBudget(300, 60))
 }
 
 func TestNoninterferenceOverMCP(t *testing.T) {
