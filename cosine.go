@@ -1,8 +1,10 @@
 package engram
 
 import (
-	"encoding/binary"
 	"math"
+	"slices"
+
+	"github.com/engramdb/engram/internal/simd"
 )
 
 // The comparison of a cue's embedding with the floats of a few memories, which
@@ -73,7 +75,9 @@ func (q *recalling) compare(c *candidate) error {
 	if err != nil || !x.describes(v, c.document, derived) || len(x.floats) != 4*len(q.embedding) {
 		return a.unreadable(loc, err)
 	}
-	c.why.Vector, c.compared = max(cosine(q.embedding, x.floats), 0), true
+	q.vector.floats = slices.Grow(q.vector.floats[:0], len(q.embedding))[:len(q.embedding)]
+	simd.CopyFloat32s(q.vector.floats, x.floats)
+	c.why.Vector, c.compared = max(cosine(q.embedding, q.vector.floats), 0), true
 	return nil
 }
 
@@ -85,13 +89,23 @@ func (x *storedVector) describes(v *view, d uint32, derived bool) bool {
 	return string(x.id) == string(v.id(d))
 }
 
-// cosine returns that of the angle between a and the little-endian floats of b,
-// which are as many.
-func cosine(a []float32, b []byte) float64 {
-	var dot, aa, bb float64
-	for i := range a {
-		x, y := float64(a[i]), float64(math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:])))
-		dot, aa, bb = dot+float64(x*y), aa+float64(x*x), bb+float64(y*y)
+// Sums of squares between these leave nothing out that counts, and their elements'
+// products are floats.
+const (
+	leastSquares = 1e-20
+	mostSquares  = 1e30
+)
+
+// cosine returns that of the angle between a and b.
+func cosine(a, b []float32) float64 {
+	set := simd.Best()
+	dot, aa, bb := float64(set.Dot(a, b)), float64(set.Dot(a, a)), float64(set.Dot(b, b))
+	if min(aa, bb) < leastSquares || !(max(aa, bb) <= mostSquares) {
+		dot, aa, bb = 0, 0, 0
+		for i := range a {
+			x, y := float64(a[i]), float64(b[i])
+			dot, aa, bb = dot+float64(x*y), aa+float64(x*x), bb+float64(y*y)
+		}
 	}
 	return min(dot/math.Sqrt(aa*bb), 1)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/engramdb/engram/internal/rabitq"
+	"github.com/engramdb/engram/internal/simd"
 )
 
 // operationKind says what an operation does. The numbers are part of the format.
@@ -593,9 +594,7 @@ func decodeEmbedding(value []byte) ([]float32, error) {
 		return nil, errNotOperation
 	}
 	v := make([]float32, len(value)/4)
-	for i := range v {
-		v[i] = math.Float32frombits(binary.LittleEndian.Uint32(value[4*i:]))
-	}
+	simd.CopyFloat32s(v, value)
 	return v, nil
 }
 

@@ -233,6 +233,7 @@ type vectorScratch struct {
 	recent  []uint64
 	derived []uint64
 	nearest []candidateRow
+	floats  []float32 // of the memory that is compared
 
 	parts    []rabitq.Part
 	ranges   []rowRange // the rows of each part

@@ -2,6 +2,7 @@ package engram
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,5 +34,22 @@ func TestEmbeddingsOfAnyLength(t *testing.T) {
 		nearest()
 		require.NoError(t, s.Checkpoint(background))
 		nearest()
+	}
+}
+
+// A cosine is that of the exact sums, whatever the lengths are of which it is one.
+func TestCosine(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 1))
+	for _, dim := range []int{1, 7, 8, 100, 768} {
+		for _, length := range []float32{1e-38, 1e-20, 1e-10, 1, 1e10, 1e15, 1e20, 1e36} {
+			a, b := make([]float32, dim), make([]float32, dim)
+			for i := range a {
+				a[i] = float32(random.NormFloat64())
+				b[i] = length * (a[i] + float32(random.NormFloat64()))
+			}
+			require.InDelta(t, unitProduct(a, b), cosine(a, b), 1e-5, "dim %d, length %g", dim, length)
+			require.InDelta(t, 1, cosine(b, b), 1e-6, "dim %d, length %g", dim, length)
+			require.LessOrEqual(t, cosine(b, b), 1.0)
+		}
 	}
 }

@@ -40,3 +40,14 @@ func Float32s(b []byte) []float32 {
 	}
 	return list
 }
+
+// CopyFloat32s copies the little-endian numbers in b, which are as many as dst has.
+func CopyFloat32s(dst []float32, b []byte) {
+	if littleEndian && len(dst) > 0 {
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&dst[0])), 4*len(dst)), b)
+		return
+	}
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+}

@@ -23,6 +23,10 @@ func TestNumbersInBytes(t *testing.T) {
 	require.Equal(t, []float32{1, -2}, simd.Float32s(b[4:12]))
 	copy(b[5:], b[4:12])
 	require.Equal(t, []float32{1, -2}, simd.Float32s(b[5:13]))
+	var numbers [2]float32
+	simd.CopyFloat32s(numbers[:], b[5:13])
+	require.Equal(t, [2]float32{1, -2}, numbers)
+	simd.CopyFloat32s(nil, nil)
 	require.Empty(t, simd.Uint64s(nil))
 	require.Empty(t, simd.Float32s(nil))
 }
