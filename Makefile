@@ -53,12 +53,13 @@ tidy: ## fail if go mod tidy would change a module
 	@$(call each-module,GOWORK=off go mod tidy -diff)
 
 # What damages stored bytes and reads them again has nothing to race with, and is a
-# third of the work; nor have packages of pure functions, and what measures. make
-# nightly has it all.
+# third of the work; nor have other long tests that do one thing after the other,
+# packages of pure functions, and what measures. make nightly has it all.
+ALONE := ^Test(Damage|Salvage|Partition|Forgotten|AssociationsAgainst|ExportImport|TermsOf|Dump|FuzzSeeds|RecallBounds)
 PURE := mutants|rabitq|simd|stem
 .PHONY: race
 race: ## run the tests but those of damage, the slow ones shortened, under the race detector
-	go test -race -short -skip='^Test(Damage|Salvage|Partition)' -timeout=20m \
+	go test -race -short -skip='$(ALONE)' -timeout=20m \
 		$$(go list ./... ./server/... | grep -vE '/internal/($(PURE))$$')
 
 # What is about time: kills of a process, histories of concurrent callers, one
