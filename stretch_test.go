@@ -87,8 +87,8 @@ func TestRecallHoldsLittle(t *testing.T) {
 	var held stretches
 	_, err := held.read(a.log, places)
 	require.NoError(t, err)
-	require.True(t, held.record(v.locator(0)) != nil)
-	require.True(t, held.record(v.locator(n-1)) == nil)
+	require.NotEmpty(t, held.record(v.locator(0)))
+	require.Empty(t, held.record(v.locator(n-1)))
 	require.LessOrEqual(t, len(held.memory), maxStretchesBytes)
 }
 
