@@ -150,6 +150,13 @@ func (h *partitioned) nearest(cue Cue, n int) []Memory {
 	return list[:min(n, len(list))]
 }
 
+// awaitTraining returns when no partition of the space is being made.
+func awaitTraining(a *awake) {
+	for a.maintenance.partitioning.Load() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // forget forgets one in so many.
 func (h *partitioned) forget(one int) {
 	for _, id := range slices.Sorted(maps.Keys(h.known)) {
@@ -328,9 +335,7 @@ func TestCheckpointPartitions(t *testing.T) {
 	before := h.awake().store.seq
 	require.NoError(t, h.s.Checkpoint(background))
 	h.write(100)
-	for h.awake().maintenance.partitioning.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	awaitTraining(h.awake())
 	v := h.awake().store.view()
 	require.True(t, v.image.present.isBy(v.partition))
 	require.Greater(t, v.image.seq, before)
@@ -364,14 +369,10 @@ func TestTrainingTakesTurns(t *testing.T) {
 	asleep(t, h.s)
 	require.Nil(t, h.partition())
 	training.Unlock()
-	for due.maintenance.partitioning.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	awaitTraining(due)
 	require.Nil(t, h.partition(), "the one that waited was of a space that slept")
 	require.NoError(t, h.s.Checkpoint(background))
-	for h.awake().maintenance.partitioning.Load() {
-		time.Sleep(time.Millisecond)
-	}
+	awaitTraining(h.awake())
 	require.True(t, h.partition().pays())
 }
 
@@ -415,11 +416,7 @@ func TestPartitionIsOfItsSpaceAlone(t *testing.T) {
 // A partition is of the generation of vectors that it names, and goes with it.
 func TestApplyPartition(t *testing.T) {
 	s := newStore()
-	apply := func(op operation) {
-		op.seq = s.seq + 1
-		op.record = locator{segment: 1, offset: int64(op.seq), length: 10}
-		s.apply(&op)
-	}
+	apply := applier(s)
 	divide := func(generation uint64, dimension int) operation {
 		p := *examplePartition()
 		return operation{kind: opPartition, generation: generation, dimension: dimension, partition: p}

@@ -563,15 +563,20 @@ func requireOneEmbedder(t *testing.T, f *crashfs.FS, switched bool) (had string)
 	return had
 }
 
-// TestApplyGenerations: a vector fits the generation that it was made for, and an
-// operation that comes late changes nothing.
-func TestApplyGenerations(t *testing.T) {
-	s := newStore()
-	apply := func(op operation) {
+// applier returns what applies operations to the store, each as the next one.
+func applier(s *store) func(operation) {
+	return func(op operation) {
 		op.seq = s.seq + 1
 		op.record = locator{segment: 1, offset: int64(op.seq), length: 10}
 		s.apply(&op)
 	}
+}
+
+// TestApplyGenerations: a vector fits the generation that it was made for, and an
+// operation that comes late changes nothing.
+func TestApplyGenerations(t *testing.T) {
+	s := newStore()
+	apply := applier(s)
 	vector := func(id string, version, generation uint64, v ...float32) operation {
 		return operation{kind: opEmbed, version: version, generation: generation, memory: Memory{ID: id, Embedding: v}}
 	}
