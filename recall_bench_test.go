@@ -150,47 +150,58 @@ func BenchmarkRecallTogether(b *testing.B) {
 }
 
 // BenchmarkCommitBesideRecalls measures what recalls cost a durable write of the
-// same space: writes alone and writes while another thread recalls take turns, and
-// the ratios are those of the medians and of the 99th percentiles.
+// same space. Writes alone, beside a thread that recalls from a space of another
+// registry, and beside one that recalls from theirs take turns, and the ratios are
+// those of the medians and of the 99th percentiles: elsewhere over alone is what a
+// busy core costs, here over elsewhere what a write waits for recalls.
 func BenchmarkCommitBesideRecalls(b *testing.B) {
 	m := newBenchMemory(0)
-	s := benchSpaces(b, openBench(b, Options{}), 1)[0]
 	cues := benchCues(m, true)
-	_, err := s.RememberBatch(b.Context(), m.batch(0, 1000))
-	require.NoError(b, err)
-	const writes = 200 // in a round
-	next := 1000
-	write := func() (took []time.Duration) {
+	const filled, writes = 1000, 200 // memories at the beginning, and in a round
+	fill := func() *Space {
+		s := benchSpaces(b, openBench(b, Options{}), 1)[0]
+		_, err := s.RememberBatch(b.Context(), m.batch(0, filled))
+		require.NoError(b, err)
+		return s
+	}
+	here, elsewhere := fill(), fill()
+	next := filled
+	write := func(took *[]time.Duration) {
 		for range writes {
 			one := m.batch(next, 1)
 			next++
 			began := time.Now()
-			_, err := s.RememberBatch(b.Context(), one)
-			took = append(took, time.Since(began))
+			_, err := here.RememberBatch(b.Context(), one)
+			*took = append(*took, time.Since(began))
 			require.NoError(b, err)
 		}
-		return took
 	}
-	var alone, beside []time.Duration
-	for b.Loop() {
-		alone = append(alone, write()...)
+	writeBesideRecalls := func(from *Space, took *[]time.Duration) {
 		ctx, stop := context.WithCancel(b.Context())
-		var work sync.WaitGroup
-		work.Go(func() {
+		var recalls sync.WaitGroup
+		recalls.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				_, err := s.Recall(context.Background(), cues[i%len(cues)])
+				_, err := from.Recall(context.Background(), cues[i%len(cues)])
 				require.NoError(b, err)
 			}
 		})
-		beside = append(beside, write()...)
+		write(took)
 		stop()
-		work.Wait()
+		recalls.Wait()
 	}
-	slices.Sort(alone)
-	slices.Sort(beside)
+	var alone, besideOthers, besideOwn []time.Duration
+	for b.Loop() {
+		write(&alone)
+		writeBesideRecalls(elsewhere, &besideOthers)
+		writeBesideRecalls(here, &besideOwn)
+	}
+	for _, took := range [][]time.Duration{alone, besideOthers, besideOwn} {
+		slices.Sort(took)
+	}
 	for _, q := range []float64{.5, .99} {
 		at := int(q * float64(len(alone)-1))
-		b.ReportMetric(float64(beside[at])/float64(alone[at]), fmt.Sprintf("p%g-ratio", 100*q))
+		b.ReportMetric(float64(besideOthers[at])/float64(alone[at]), fmt.Sprintf("p%g-elsewhere/alone", 100*q))
+		b.ReportMetric(float64(besideOwn[at])/float64(besideOthers[at]), fmt.Sprintf("p%g-here/elsewhere", 100*q))
 	}
 }
 
