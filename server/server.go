@@ -128,7 +128,7 @@ type Server struct {
 	streams   atomic.Int64 // of events, open
 	epoch     uint32       // of the registry
 
-	turns chan struct{} // of event streams that read what was waiting
+	turns *turns // of event streams
 
 	draining atomic.Bool
 	drained  context.Context //nolint:containedctx // ends, with ErrClosed, once it is draining: streams end

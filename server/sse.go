@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,11 +20,8 @@ import (
 )
 
 // backlogTurn is how many of the events that were waiting a stream reads in one
-// turn. Half of the processors take turns, so that who asks for long histories again
-// and again holds up nobody else.
+// turn.
 const backlogTurn = 64
-
-func newTurns() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
 
 const (
 	eventStreamType = "text/event-stream"
@@ -191,6 +187,7 @@ type streamer struct {
 
 	// Of a turn, which stream takes and leaves:
 	inTurn bool
+	began  time.Time
 	read   int    // events
 	last   string // id of the last one
 	unsent []byte // the events of this turn
@@ -240,16 +237,13 @@ func (f *streamer) stop() {
 // takeTurn waits for a turn. Where the stream ends meanwhile it goes on without
 // one, to find that out.
 func (f *streamer) takeTurn() {
-	select {
-	case f.server.turns <- struct{}{}:
-		f.inTurn = true
-	case <-f.ctx.Done():
-	}
+	f.inTurn = f.server.turns.take(f.ctx)
+	f.began = time.Now()
 }
 
 func (f *streamer) leaveTurn() {
 	if f.inTurn {
-		<-f.server.turns
+		f.server.turns.leave(time.Since(f.began))
 		f.inTurn = false
 	}
 }

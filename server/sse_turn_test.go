@@ -35,14 +35,14 @@ func TestStalledClientsHaveNoTurn(t *testing.T) {
 	require.NoError(t, f.registry.Settle(t.Context()))
 	let := make(chan struct{})
 	var streams sync.WaitGroup
-	for range cap(f.server.turns) {
+	for range cap(f.server.turns.taken) {
 		w := &stalledWriter{ResponseRecorder: httptest.NewRecorder(), let: let}
 		w.stalls.Add(1)
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/v1/spaces/stalled/events?after=0", http.NoBody)
 		streams.Go(func() { f.server.ServeHTTP(w, r) })
 		w.stalls.Wait()
 	}
-	require.Empty(t, f.server.turns)
+	require.Empty(t, f.server.turns.taken)
 	answer := f.call("HEAD", "/v1/spaces/other/events?after=0", "")
 	require.Equal(t, http.StatusOK, answer.status)
 	f.server.Drain()

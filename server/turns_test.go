@@ -1,0 +1,42 @@
+package server
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestTurnsRest: only while others wait is a turn followed by a rest, which is as
+// long as it lasted, times turnRest.
+func TestTurnsRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns()
+		for range cap(turns.taken) {
+			require.True(t, turns.take(t.Context()))
+		}
+		turns.leave(time.Second)
+		require.True(t, turns.take(t.Context()), "nobody waited")
+
+		began := time.Now()
+		var waited time.Duration
+		go func() {
+			if turns.take(t.Context()) {
+				waited = time.Since(began)
+			}
+		}()
+		synctest.Wait()
+		turns.leave(time.Second)
+		synctest.Wait()
+		require.Zero(t, waited, "in the rest")
+		time.Sleep(turnRest*time.Second + 1)
+		require.Equal(t, turnRest*time.Second, waited)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.False(t, turns.take(ctx))
+		require.Zero(t, turns.waiting.Load())
+	})
+}
