@@ -17,10 +17,11 @@ func TestTurnsRest(t *testing.T) {
 		for range cap(turns.taken) {
 			require.True(t, turns.take(t.Context()))
 		}
-		turns.leave(time.Second)
-		require.True(t, turns.take(t.Context()), "nobody waited")
-
 		began := time.Now()
+		turns.leave(time.Second)
+		require.True(t, turns.take(t.Context()))
+		require.Zero(t, time.Since(began), "nobody waited")
+
 		var waited time.Duration
 		go func() {
 			if turns.take(t.Context()) {
