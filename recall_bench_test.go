@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -205,13 +207,46 @@ func BenchmarkCommitBesideRecalls(b *testing.B) {
 	}
 }
 
-// BenchmarkLookup reads memories by their ids.
+// BenchmarkLookup reads memories by their ids, by turns with bare reads of as many
+// bytes from as large a file, which are what it cannot be faster than.
 func BenchmarkLookup(b *testing.B) {
-	s := benchSpace(b, newBenchMemory(0), 10_000)
-	for i := 0; b.Loop(); i++ {
-		_, err := s.Lookup(b.Context(), fmt.Sprint(i*7919%10_000))
-		require.NoError(b, err)
+	const memories, size, round = 10_000, 256, 1000
+	s := benchSpace(b, newBenchMemory(0), memories)
+	ids := make([]string, memories)
+	for i := range ids {
+		ids[i] = fmt.Sprint(i)
 	}
+	file, err := os.Create(filepath.Join(b.TempDir(), "bare"))
+	require.NoError(b, err)
+	defer func() { require.NoError(b, file.Close()) }()
+	_, err = file.Write(make([]byte, memories*size))
+	require.NoError(b, err)
+	var lookups, reads []float64
+	took := func(each func(i int)) float64 {
+		began := time.Now()
+		for i := range round {
+			each(i * 7919 % memories)
+		}
+		return float64(time.Since(began).Nanoseconds()) / round
+	}
+	record := make([]byte, size)
+	for b.Loop() {
+		lookups = append(lookups, took(func(i int) {
+			_, err = s.Lookup(b.Context(), ids[i])
+			require.NoError(b, err)
+		}))
+		reads = append(reads, took(func(i int) {
+			_, err = file.ReadAt(record, int64(i*size))
+			require.NoError(b, err)
+		}))
+	}
+	slices.Sort(lookups)
+	slices.Sort(reads)
+	lookup, read := lookups[len(lookups)/2], reads[len(reads)/2]
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(lookup, "ns/lookup")
+	b.ReportMetric(read, "ns/read")
+	b.ReportMetric(lookup/read, "lookups/reads")
 }
 
 // BenchmarkRememberEmbeddings stores memories with embeddings of 768 dimensions in
