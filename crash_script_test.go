@@ -20,7 +20,7 @@ import (
 // begin opens the registry on the disk as it is.
 func (x *crashRun) begin() error {
 	opts := x.opts
-	opts.seams.fs = x.fs
+	opts.seams.fs, opts.seams.settleHang = x.fs, patient
 	r, err := Open("", opts)
 	if err != nil {
 		return err

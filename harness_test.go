@@ -45,8 +45,15 @@ func scaled(n int) int {
 	return n
 }
 
+// patient is Options.seams.settleHang where nothing hangs: a process that gets no
+// processor for a while must not look as if its disk did.
+const patient = time.Hour
+
 func openIn(t tester, dir string, opts Options) *Registry {
 	t.Helper()
+	if opts.seams.settleHang == 0 {
+		opts.seams.settleHang = patient
+	}
 	r, err := Open(dir, opts)
 	require.NoError(t, err)
 	return r

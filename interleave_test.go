@@ -275,7 +275,7 @@ type meeting struct {
 // open opens the registry and gets what the operations work on.
 func (m *meeting) open() error {
 	opts := Options{Clock: newStepClock()}
-	opts.seams.fs = m.fs
+	opts.seams.fs, opts.seams.settleHang = m.fs, patient
 	opts.seams.segmentBytes, opts.seams.checkpointBytes = m.options.segment, m.options.checkpoint
 	r, err := Open("", opts)
 	if err != nil {

@@ -30,6 +30,7 @@ type journal struct {
 	dir         vfs.Dir
 	fileBytes   int64
 	extentBytes int64
+	settleHang  time.Duration
 	durability  Durability
 	spaces      settler
 	logger      *zap.Logger

@@ -37,7 +37,7 @@ const maxJournalFileBytes = 4 * maxJournalBytes
 // spacesExist tells a new registry from one that lost its HEAD.
 func openJournal(root vfs.Dir, opts Options, spaces settler, spacesExist bool) (*journal, error) {
 	j := &journal{
-		fileBytes: opts.JournalBytes, extentBytes: opts.seams.extentBytes,
+		fileBytes: opts.JournalBytes, extentBytes: opts.seams.extentBytes, settleHang: opts.seams.settleHang,
 		durability: opts.Durability, spaces: spaces, logger: opts.Logger,
 		frames: make(map[incarnation][]frameRef), carried: make(map[incarnation]error),
 		hanging: make(map[incarnation]bool), unflushed: make(map[*feed]uint64),

@@ -15,9 +15,9 @@ import (
 
 const (
 	settleParallel = 64
-	// settleHang is how long one space may take to settle before its frames are
+	// defaultSettleHang is how long one space may take to settle before its frames are
 	// carried forward, so that one sick disk does not stop the others' writes.
-	settleHang = time.Second
+	defaultSettleHang = time.Second
 	// idleZero is how long nothing is written before freed files are zeroed.
 	idleZero = time.Second
 )
@@ -125,13 +125,13 @@ func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 		}
 	}()
 	var settled []settlement
-	stop := afterFunc(settleHang, func() { close(hang) })
+	stop := afterFunc(j.settleHang, func() { close(hang) })
 	for len(settled) < len(owners) {
 		select {
 		case r := <-results:
 			settled = append(settled, r)
 			if stop() {
-				stop = afterFunc(settleHang, func() { close(hang) })
+				stop = afterFunc(j.settleHang, func() { close(hang) })
 			}
 		case <-hang:
 			return settled

@@ -79,7 +79,7 @@ func (h *linearRun) options() {
 // open opens the registry. What the life before has left unknown is decided.
 func (h *linearRun) open() {
 	h.t.Helper()
-	h.opts.seams.fs = h.fs
+	h.opts.seams.fs, h.opts.seams.settleHang = h.fs, patient
 	r, err := Open("", h.opts)
 	h.must(err)
 	r.journal.mu.Lock()

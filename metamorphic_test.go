@@ -113,7 +113,7 @@ func (m *metamorphosis) play(script []metamorphicStep) []string {
 func (m *metamorphosis) open(f *crashfs.FS, readOnly bool) {
 	m.t.Helper()
 	opts := m.opts
-	opts.seams.fs, opts.ReadOnly = f, readOnly
+	opts.seams.fs, opts.seams.settleHang, opts.ReadOnly = f, patient, readOnly
 	r, err := Open("", opts)
 	m.must(err)
 	if !readOnly {

@@ -59,7 +59,7 @@ func modelOptions(t *rapid.T) Options {
 
 func (m *registryModel) open(t *rapid.T) {
 	opts := modelOptions(t)
-	opts.seams.fs = m.fs
+	opts.seams.fs, opts.seams.settleHang = m.fs, patient
 	r, err := Open("", opts)
 	require.NoError(t, err)
 	m.r = r

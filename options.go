@@ -66,6 +66,7 @@ type seams struct {
 	checkpointBytes int64                    // least log bytes between checkpoints; default defaultCheckpointBytes
 	extentBytes     int64                    // zeroed ahead in a journal file; default defaultExtentBytes
 	partitionRows   int64                    // least vectors that are partitioned; default defaultPartitionRows
+	settleHang      time.Duration            // after which a space that is settled hangs; default defaultSettleHang
 }
 
 func (o Options) withDefaults() Options {
@@ -95,6 +96,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.seams.partitionRows == 0 {
 		o.seams.partitionRows = defaultPartitionRows
+	}
+	if o.seams.settleHang == 0 {
+		o.seams.settleHang = defaultSettleHang
 	}
 	return o
 }
