@@ -359,40 +359,80 @@ func (x *crashRun) maintain(done chan struct{}, random *rand.Rand) {
 // is full again and again, nor Close, which names it.
 func TestCrashHangingLog(t *testing.T) {
 	f := crashfs.New()
-	r := openMemory(t, f, Options{})
+	r := openMemory(t, f, Options{seams: seams{settleHang: 10 * time.Millisecond}})
 	r.journal.mu.Lock()
 	r.journal.fileBytes = 16 << 10
 	r.journal.mu.Unlock()
 	sick, well := create(t, r, "sick"), create(t, r, "well")
 	remember(t, sick, Memory{ID: "m", Content: "before the disk hangs"})
-	released := make(chan struct{})
 	sickDirectory := madeIn(sick)
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync && strings.Contains(c.Name, sickDirectory) {
-			<-released
-		}
-		return nil
+	_, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpSync && strings.Contains(c.Name, sickDirectory)
 	})
 	for i := range 40 {
 		remember(t, well, Memory{ID: fmt.Sprint(i), Content: strings.Repeat("well ", 500)})
 	}
 	require.Len(t, list(t, sick, Filter{}), 1)
+	closeHanging(t, r, f, release, "sick")
+	r = openMemory(t, f.Crash(1), Options{})
+	require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
+	require.Len(t, list(t, get(t, r, "well"), Filter{}), 40)
+	require.NoError(t, r.Close())
+}
+
+// A space that hangs while the settler looks for it after a crash does not stop
+// Close either, and loses nothing.
+func TestCrashHangingRecovery(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "sick"), Memory{ID: "m", Content: "before the crash"})
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	f = after
+	hanging, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpRead && c.Name == "sick/"+spaceFile
+	})
+	r = openMemory(t, f, Options{seams: seams{settleHang: 10 * time.Millisecond}})
+	<-hanging
+	closeHanging(t, r, f, release, "sick")
+	r = openMemory(t, f, Options{})
+	require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
+	require.NoError(t, r.Close())
+}
+
+// hangAt has the calls hang that apply, until release. hanging is closed when one does.
+func hangAt(f *crashfs.FS, applies func(crashfs.Call) bool) (hanging <-chan struct{}, release func()) {
+	began, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.SetHook(func(c crashfs.Call) error {
+		if applies(c) {
+			once.Do(func() { close(began) })
+			<-released
+		}
+		return nil
+	})
+	return began, func() { close(released) }
+}
+
+// closeHanging closes a registry with a space that hangs until release. As long as it
+// does, nobody else gets the directory: the call that hangs may still change it. Then
+// nothing stays open.
+func closeHanging(t *testing.T, r *Registry, f *crashfs.FS, release func(), sick SpaceID) {
+	t.Helper()
 	closed := make(chan error, 1)
 	go func() { closed <- r.Close() }()
 	select {
 	case err := <-closed:
-		require.ErrorContains(t, err, "sick")
+		require.ErrorContains(t, err, string(sick))
 	case <-time.After(time.Minute):
-		close(released)
-		require.Error(t, <-closed, "Close waits for a log that hangs")
-		t.Fatal("Close waits for a log that hangs")
+		release()
+		require.Error(t, <-closed, "Close waits for a space that hangs")
+		t.Fatal("Close waits for a space that hangs")
 	}
-	after := f.Crash(1)
-	close(released)
-	r = openMemory(t, after, Options{})
-	require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
-	require.Len(t, list(t, get(t, r, "well"), Filter{}), 40)
-	require.NoError(t, r.Close())
+	_, err := Open("", Options{seams: seams{fs: f}})
+	require.ErrorIs(t, err, ErrLocked)
+	release()
+	require.Eventually(t, func() bool { return len(f.Handles()) == 0 }, time.Minute, time.Millisecond)
 }
 
 // madeIn is the part of the paths of the space's open files that stays: they keep

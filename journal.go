@@ -38,7 +38,7 @@ type journal struct {
 	// mu serialises groups, changes of file and releases; it is held over a
 	// group's write and flush. Nothing but a feed is locked while it is held.
 	mu        sync.Mutex
-	changed   *sync.Cond // a file was freed, an extent was zeroed, a generation ended, or the journal failed
+	changed   *sync.Cond // a file was freed, an extent was zeroed, a generation ended, a space has settled or not, or the journal failed
 	head      head
 	current   *generation
 	old       []*generation // oldest first: they wait for their spaces to settle

@@ -102,8 +102,8 @@ type settlement struct {
 }
 
 // settleAll settles the spaces, 64 at a time, and returns what is known when all
-// have, or when none has for settleHang. Who hangs is not joined by close: its
-// files are closed under it.
+// have, or when none has for settleHang. Who hangs is not joined by close, but
+// by awaitSettlers.
 func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 	slots := make(chan struct{}, settleParallel)
 	results := make(chan settlement, len(owners))
@@ -146,6 +146,23 @@ func (j *journal) returned(space incarnation) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.hanging, space)
+	j.changed.Broadcast()
+}
+
+// hangs reports whether a space is being settled: after close, one that hangs.
+func (j *journal) hangs() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.hanging) > 0
+}
+
+// awaitSettlers returns when no space is being settled.
+func (j *journal) awaitSettlers() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.hanging) > 0 {
+		j.changed.Wait()
+	}
 }
 
 // settled says that the space's mark, flushed by this process, covers seq. It does

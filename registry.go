@@ -383,8 +383,9 @@ func (r *Registry) Settle(ctx context.Context) error {
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
 // waits for calls that create, import, rename, delete, checkpoint or settle, and
 // cancels those of the Embedder. A space that hangs while it is settled is given up
-// after a second. Calling Close again only waits for the first call. An error says
-// what could not be settled; the next Open recovers it.
+// after a second; the directory is then released when that has ended, or with the
+// process. Calling Close again only waits for the first call. An error says what could
+// not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	if r.closed {
@@ -411,9 +412,25 @@ func (r *Registry) Close() error {
 		errs = append(errs, r.journal.settle(context.Background()), r.sweepTombstones())
 	}
 	errs = append(errs, r.journal.close())
+	if r.journal.hangs() {
+		// What hangs may still change the directory: nobody else may have it yet.
+		go func() {
+			r.journal.awaitSettlers()
+			if err := r.releaseSpaces(); err != nil {
+				r.logger.Warn("files of a closed registry", zap.Error(err))
+			}
+		}()
+		return errors.Join(errs...)
+	}
+	return errors.Join(append(errs, r.releaseSpaces())...)
+}
+
+// releaseSpaces closes the files of the spaces, and then the directory.
+func (r *Registry) releaseSpaces() error {
 	r.mu.Lock()
 	open := slices.Collect(maps.Values(r.awake))
 	r.mu.Unlock()
+	var errs []error
 	for _, a := range open {
 		errs = append(errs, a.log.close())
 	}

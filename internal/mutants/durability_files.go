@@ -21,6 +21,11 @@ func settling() []mutant {
 			tests: "TestCrashCarriedFrames",
 		},
 		{
+			name: "unlocked-while-settling", what: "a closed registry lets go of its directory while a space that hangs may still be written",
+			edits: []edit{{"registry.go", `	if r.journal.hangs() {`, `	if false {`}},
+			tests: "TestCrashHangingLog",
+		},
+		{
 			name: "settled-too-far", what: "a mark covers every frame of a generation, whatever its seq",
 			edits: []edit{{"journal_settle.go", `case o.lastSeq <= seq:`, `case o.lastSeq <= seq || seq > 0:`}},
 			tests: "TestCrashFailingCalls",
