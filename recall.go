@@ -317,8 +317,7 @@ func confidence(ranked []candidate, i int) float64 {
 	if i == 0 {
 		other = ranked[1].sum
 	}
-	odds := math.Pow(ranked[i].sum/other, confidencePower) / confidenceOdds
-	return odds / (1 + odds)
+	return 1 / (1 + confidenceOdds*math.Pow(other/ranked[i].sum, confidencePower))
 }
 
 func ratio(sum, n int64) float64 {

@@ -473,6 +473,18 @@ func TestRecallMinActivation(t *testing.T) {
 	require.Empty(t, recall(t, s, Cue{Text: "!?"}), "a text without words brings nothing to mind")
 }
 
+// A confidence is a number in [0,1] also where the best is many powers of ten above
+// the others.
+func TestConfidenceOfOneAboveAll(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	remember(t, s, Memory{ID: "best", Content: "tea"}, Memory{ID: "other", Content: "river"})
+	associate(t, s, "best", "other", "hardly", 1e-100)
+	found := recall(t, s, Cue{Text: "tea", Spread: Spread{MinActivation: 1e-300}})
+	require.Equal(t, []string{"best", "other"}, recalledIDs(found))
+	require.Equal(t, 1.0, found[0].Confidence)
+	require.Zero(t, found[1].Confidence)
+}
+
 func TestRecallPlanNamesItsTerms(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
 	receipt := remember(t, s, Memory{Content: "she was running"})[0]
