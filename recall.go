@@ -257,8 +257,8 @@ func (q *recalling) complete(text *textRecall, from, to int) error {
 	return nil
 }
 
-// rank returns the most activated candidates that satisfy the filter, in order,
-// one more than asked for if there is one.
+// rank returns the candidates that are activated and satisfy the filter, the most
+// activated first.
 func (q *recalling) rank(kinds float64) []candidate {
 	list := q.ranked[:0]
 	for _, c := range q.candidates {
@@ -270,7 +270,7 @@ func (q *recalling) rank(kinds float64) []candidate {
 			*share /= n
 			c.sum += *share
 		}
-		if c.sum = min(c.sum, 1); c.sum > 0 && c.sum >= q.cue.MinActivation && q.matcher.matches(q.view, c.document) {
+		if c.sum = min(c.sum, 1); c.sum > 0 && q.matcher.matches(q.view, c.document) {
 			list = append(list, c)
 		}
 	}
@@ -286,9 +286,13 @@ func (w *Why) shares() [9]*float64 {
 	return [...]*float64{&w.Cued, &w.Text, &w.Vector, &w.Contiguity, &w.Episode, &w.Label, &w.Time, &w.Feedback, &w.Association}
 }
 
-// finish reads the memories of the answer.
+// finish reads the memories of the answer: those of ranked that are activated
+// enough, up to the limit.
 func (q *recalling) finish(answer *Recall, ranked []candidate) error {
 	best := ranked[:min(len(ranked), q.cue.limit())]
+	for len(best) > 0 && best[len(best)-1].sum < q.cue.MinActivation {
+		best = best[:len(best)-1]
+	}
 	q.explainPaths(best)
 	answer.Recollections = make([]Recollection, len(best))
 	for i := range best {

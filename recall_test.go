@@ -485,6 +485,15 @@ func TestConfidenceOfOneAboveAll(t *testing.T) {
 	require.Zero(t, found[1].Confidence)
 }
 
+// What is left out as too weak makes what is not no surer.
+func TestConfidenceBesideWhatIsLeftOut(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	remember(t, s, Memory{ID: "both", Content: "green tea"}, Memory{ID: "one", Content: "green river and tea"})
+	all := recall(t, s, Cue{Text: "green tea"})
+	require.Len(t, all, 2)
+	require.Equal(t, all[:1], recall(t, s, Cue{Text: "green tea", MinActivation: all[0].Activation}))
+}
+
 func TestRecallPlanNamesItsTerms(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
 	receipt := remember(t, s, Memory{Content: "she was running"})[0]
