@@ -129,10 +129,8 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 		return askedVector{degraded: DegradedReembedding}, nil
 	case v.generation == 0 && v.dimension > 0:
 		return askedVector{degraded: DegradedForeign}, nil
-	case v.vectors == 0 && v.live > 0:
-		return askedVector{degraded: DegradedMissing}, nil
 	case v.vectors == 0:
-		return askedVector{}, nil
+		return askedVector{degraded: DegradedMissing}, nil
 	}
 	limited, cancel := s.registry.embedding.context(ctx, queryTime)
 	defer cancel()
@@ -145,10 +143,27 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 		return askedVector{}, ctx.Err()
 	case err != nil:
 		return askedVector{degraded: DegradedEmbedder}, nil
-	case v.unembedded() > 0:
-		return askedVector{vector: vector, degraded: DegradedMissing}, nil
 	}
 	return askedVector{vector: vector}, nil
+}
+
+// degradation returns why an answer over the view is not, or not fully, by meaning,
+// and how many memories lack a vector then. The view is a later one than that for
+// which the embedder was asked.
+func (x *askedVector) degradation(v *view) (Degradation, int64) {
+	why, unembedded := x.degraded, v.unembedded()
+	switch {
+	case x.vector != nil && unembedded > 0:
+		why = DegradedMissing
+	case why == DegradedMissing && v.live == 0:
+		why = "" // nothing is missing
+	case why == DegradedReembedding && v.next.generation > 0:
+		unembedded = v.unembeddedNext()
+	}
+	if why == "" {
+		return "", 0
+	}
+	return why, unembedded
 }
 
 // checkVector checks a vector that an embedder has made.

@@ -284,6 +284,45 @@ func TestRecallWithoutTheEmbedder(t *testing.T) {
 	})
 }
 
+// lateMeanings is an embedder during whose work on a cue something else happens.
+type lateMeanings struct {
+	*meanings
+	meanwhile func()
+}
+
+func (e *lateMeanings) EmbedQuery(ctx context.Context, text string) ([]float32, error) {
+	e.meanwhile()
+	return e.meanings.EmbedQuery(ctx, text)
+}
+
+// TestDegradationIsOfTheAnswer: what is said to lack a vector is so in the snapshot
+// that the answer is of, whatever it was when the embedder was asked.
+func TestDegradationIsOfTheAnswer(t *testing.T) {
+	e := &lateMeanings{meanings: newMeanings()}
+	inBubble(t, Options{Embedder: e, Durability: None}, func(t *testing.T, s *Space, _ *memoryFS) {
+		remember(t, s, Memory{ID: "d", Content: "the dog barks"})
+		embedded(t, s)
+		e.meanwhile = func() {
+			e.set(func() { e.broken = errModel })
+			remember(t, s, Memory{ID: "late", Content: "dog"})
+			synctest.Wait()
+			e.set(func() { e.broken = nil })
+		}
+		answer, err := s.Recall(background, Cue{Text: "dog"})
+		require.NoError(t, err)
+		require.Len(t, answer.Recollections, 2)
+		require.Equal(t, DegradedMissing, answer.Plan.Degraded)
+		require.EqualValues(t, 1, answer.Plan.Unembedded)
+
+		e.meanwhile = func() { forget(t, s, "late") }
+		answer, err = s.Recall(background, Cue{Text: "dog"})
+		require.NoError(t, err)
+		require.Len(t, answer.Recollections, 1)
+		require.Empty(t, answer.Plan.Degraded, "none lacks a vector")
+		require.Zero(t, answer.Plan.Unembedded)
+	})
+}
+
 // TestOneTextHoldsUpNoOther: a text that the embedder refuses is retried, the
 // others have their vectors.
 func TestOneTextHoldsUpNoOther(t *testing.T) {

@@ -152,12 +152,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		return Recall{}, err
 	}
 	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + compared}}
-	if answer.Plan.Degraded = asked.degraded; asked.degraded != "" {
-		answer.Plan.Unembedded = r.view.unembedded()
-		if asked.degraded == DegradedReembedding {
-			answer.Plan.Unembedded = r.view.unembeddedNext()
-		}
-	}
+	answer.Plan.Degraded, answer.Plan.Unembedded = asked.degradation(r.view)
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did
 	}
