@@ -78,6 +78,7 @@ func (q *recalling) compare(c *candidate) error {
 	q.vector.floats = slices.Grow(q.vector.floats[:0], len(q.embedding))[:len(q.embedding)]
 	simd.CopyFloat32s(q.vector.floats, x.floats)
 	c.why.Vector, c.compared = max(cosine(q.embedding, q.vector.floats), 0), true
+	q.compared++
 	return nil
 }
 

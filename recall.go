@@ -34,6 +34,7 @@ type recalling struct {
 	embedding []float32
 	asked     bool
 
+	compared  int        // embeddings, in full
 	spreading *spreading // nil if nothing could spread
 }
 
@@ -130,8 +131,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		q.addText(text, &c)
 	}
 	q.recallIDs()
-	compared, err := q.recallEmbedding(ctx, want)
-	if err != nil {
+	if err := q.recallEmbedding(ctx, want); err != nil {
 		return Recall{}, err
 	}
 	if kinds > 1 {
@@ -151,7 +151,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if err := ctx.Err(); err != nil {
 		return Recall{}, err
 	}
-	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + compared}}
+	answer := Recall{Seq: r.view.seq, Plan: Plan{Terms: text.names, Scanned: text.matched() + q.compared}}
 	answer.Plan.Degraded, answer.Plan.Unembedded = asked.degradation(r.view)
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did

@@ -494,6 +494,25 @@ func TestConfidenceBesideWhatIsLeftOut(t *testing.T) {
 	require.Equal(t, all[:1], recall(t, s, Cue{Text: "green tea", MinActivation: all[0].Activation}))
 }
 
+// Every embedding that is compared in full is counted, also that of a memory that
+// only another kind of cue brings to mind.
+func TestRecallPlanCountsWhatIsCompared(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	var ms []Memory
+	for i := range 400 {
+		v := make([]float32, 64)
+		v[0], v[1+i%63] = 400-float32(i), 100
+		ms = append(ms, Memory{ID: fmt.Sprint(i), Embedding: v})
+	}
+	remember(t, s, ms...)
+	scanned := func(id string) int {
+		answer, err := s.Recall(background, Cue{Embedding: ms[0].Embedding, IDs: []string{id}})
+		require.NoError(t, err)
+		return answer.Plan.Scanned
+	}
+	require.Equal(t, scanned("0")+1, scanned("399"))
+}
+
 func TestRecallPlanNamesItsTerms(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
 	receipt := remember(t, s, Memory{Content: "she was running"})[0]

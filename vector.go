@@ -249,39 +249,39 @@ type candidateRow struct {
 
 // recallEmbedding finds the memories that satisfy the filter and whose
 // embeddings are nearest to the cue's, by cosine: at least as many as wanted, if
-// there are. It returns how many were compared.
-func (q *recalling) recallEmbedding(ctx context.Context, want int) (compared int, err error) {
+// there are.
+func (q *recalling) recallEmbedding(ctx context.Context, want int) error {
 	if len(q.embedding) == 0 || q.view.dimension == 0 {
-		return 0, nil
+		return nil
 	}
 	rows := q.nearestRows(max(readFactor*want, exactReads))
 	few := q.view.vectors <= exactReads
 	best := make(lowestFirst, 0, want)
-	for n := want; compared < len(rows); n = comparedTogether {
-		next := float64(rows[compared].score)
+	for n := want; len(rows) > 0; n = comparedTogether {
+		next := float64(rows[0].score)
 		if !few && next+doubt*rabitq.FineDeviation(q.view.dimension, next) < best.floor() {
 			break
 		}
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return err
 		}
-		some := rows[compared:min(compared+n, len(rows))]
+		some := rows[:min(n, len(rows))]
 		for _, row := range some {
 			q.wantVector(q.of(row.document))
 		}
 		if err := q.hold(); err != nil {
-			return 0, err
+			return err
 		}
 		for _, row := range some {
 			c := q.of(row.document)
 			if err := q.compare(c); err != nil {
-				return 0, err
+				return err
 			}
 			best.offer(c.why.Vector)
 		}
-		compared += len(some)
+		rows = rows[len(some):]
 	}
-	return compared, nil
+	return nil
 }
 
 // scanDepthOf is the depth of a scan for so many living vectors. Binary codes mistake
