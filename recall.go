@@ -66,6 +66,7 @@ type scratch struct {
 	vector     vectorScratch
 	candidates []candidate
 	slots      []uint32 // by document: 1 + its place in candidates
+	chosen     []int    // places in candidates
 	ranked     []candidate
 	places     []locator // of records that are to be held
 	near       stretches // that hold records
@@ -135,7 +136,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		return Recall{}, err
 	}
 	if kinds > 1 {
-		if err := q.complete(text, 0, len(q.candidates)); err != nil {
+		if err := q.complete(text, q.admitted(0)); err != nil {
 			return Recall{}, err
 		}
 	}
@@ -228,17 +229,30 @@ func (q *recalling) recallIDs() {
 	}
 }
 
-// complete gives the candidates from..to-1 what the kinds of cue that did not
+// admitted returns the places of the candidates from that one on that satisfy the
+// filter or are named by the cue: no others are recalled, or spread from. It is valid
+// until the next call.
+func (q *recalling) admitted(from int) []int {
+	q.chosen = q.chosen[:0]
+	for i := from; i < len(q.candidates); i++ {
+		if c := &q.candidates[i]; c.why.Cued > 0 || q.matcher.matches(q.view, c.document) {
+			q.chosen = append(q.chosen, i)
+		}
+	}
+	return q.chosen
+}
+
+// complete gives the candidates at these places what the kinds of cue that did not
 // find them give them.
-func (q *recalling) complete(text *textRecall, from, to int) error {
+func (q *recalling) complete(text *textRecall, places []int) error {
 	bound := text.bound()
-	for i := from; i < to; i++ {
+	for _, i := range places {
 		q.wantVector(&q.candidates[i])
 	}
 	if err := q.hold(); err != nil {
 		return err
 	}
-	for i := from; i < to; i++ {
+	for _, i := range places {
 		d := q.candidates[i].document
 		if c := text.complete(d); c != nil && q.candidates[i].why.Text+q.candidates[i].why.Episode == 0 && bound > 0 {
 			q.addText(text, c)

@@ -408,20 +408,12 @@ func (q *recalling) seeds() []seed {
 // those from fresh on, what the cue itself gives them; only the most activated,
 // as each may be read.
 func (q *recalling) completeReached(text *textRecall, fresh int) error {
-	reached := make([]int, 0, len(q.candidates)-fresh)
-	for i := range q.candidates[fresh:] {
-		reached = append(reached, fresh+i)
-	}
+	reached := q.admitted(fresh)
 	slices.SortFunc(reached, func(i, j int) int {
 		a, b := &q.candidates[i], &q.candidates[j]
 		return cmp.Or(cmp.Compare(b.why.Association, a.why.Association), cmp.Compare(b.seq, a.seq))
 	})
-	for _, i := range reached[:min(len(reached), hybridCandidates)] {
-		if err := q.complete(text, i, i+1); err != nil {
-			return err
-		}
-	}
-	return nil
+	return q.complete(text, reached[:min(len(reached), hybridCandidates)])
 }
 
 // explainPaths names the memories over which association came to the candidates.

@@ -343,6 +343,48 @@ func TestCuedComeFirst(t *testing.T) {
 	require.Less(t, got[len(got)-1].Activation, got[len(got)-2].Activation)
 }
 
+// Only the most activated of those that spreading alone reaches get what the cue
+// itself gives them. What the filter leaves out takes no place among them.
+func TestSpreadFillsInWhatTheFilterLets(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	var outside, within []Memory
+	for i := range hybridCandidates + 10 {
+		outside = append(outside, Memory{ID: fmt.Sprint("outside", i), Content: "lamp"})
+		within = append(within, Memory{ID: fmt.Sprint("within", i), Content: "river", Kind: Semantic})
+	}
+	remember(t, s, Memory{ID: "hub", Content: "tea"}, Memory{ID: "reached", Content: "river", Kind: Semantic})
+	remember(t, s, within...) // as good, and newer
+	remember(t, s, outside...)
+	associate(t, s, "hub", "reached", "", 0.5)
+	first := func() Recollection {
+		return recall(t, s, Cue{Text: "river", IDs: []string{"hub"}, Filter: Filter{Kind: Semantic}})[0]
+	}
+	before := first()
+	require.Equal(t, "reached", before.Memory.ID)
+	for _, m := range outside {
+		associate(t, s, "hub", m.ID, "", 1)
+	}
+	after := first()
+	require.Equal(t, "reached", after.Memory.ID)
+	require.Less(t, after.Why.Association, before.Why.Association)
+	require.Equal(t, before.Why.Text, after.Why.Text)
+}
+
+// What neither satisfies the filter nor is named passes nothing on of its own.
+func TestSpreadFromWhatTheFilterLets(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	remember(t, s,
+		Memory{ID: "named", Content: "tea", Episode: "talk"},
+		Memory{ID: "beside", Content: "river", Episode: "talk", Embedding: []float32{1, 0}},
+		Memory{ID: "linked", Content: "stone", Kind: Semantic},
+	)
+	associate(t, s, "beside", "linked", "", 1)
+	cue := Cue{IDs: []string{"named"}, Embedding: []float32{1, 0}}
+	require.Equal(t, []string{"beside", "named", "linked"}, recalledIDs(recall(t, s, cue)))
+	cue.Filter.Kind = Semantic
+	require.Empty(t, recall(t, s, cue))
+}
+
 func TestSpreadValidates(t *testing.T) {
 	s := newAssociated(t)
 	for _, spread := range []Spread{{Hops: -1}, {Nodes: -1}, {Edges: -1}, {MinActivation: -1}, {MinActivation: math.NaN()}, {MinActivation: 2}} {
