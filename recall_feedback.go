@@ -16,7 +16,7 @@ const (
 	// Terms of one memory lead nowhere; those of more than this share of the space
 	// lead everywhere.
 	feedbackCommon = 0.2
-	// feedbackPostings bounds the work: rarer terms come first.
+	// feedbackPostings bounds the work: the heaviest terms come first.
 	feedbackPostings = 16 << 10
 )
 
