@@ -163,11 +163,29 @@ func (v *view) appendList(list []posting, term uint32) []posting {
 
 // documentsOf returns how many documents have the term of that number.
 func (v *view) documentsOf(term uint32) int {
-	n := 0
+	n := v.recentDocumentsOf(v.recentOf(term))
 	if term < v.image.terms.len() {
-		n = v.image.documentsOf(term, v.seq)
+		n += v.image.documentsOf(term, v.seq)
 	}
-	for _, p := range v.recentOf(term).below(v.recentDocuments()) {
+	return n
+}
+
+// containing returns how many documents have the term.
+func (v *view) containing(term string) int {
+	n := v.recentDocumentsOf(v.recent.terms.find(term))
+	if i, found := v.image.byTerm.lookup(&v.image.terms, term); found {
+		n += v.image.documentsOf(i, v.seq)
+	}
+	return n
+}
+
+// recentDocumentsOf returns how many of p, which may be nil, are visible.
+func (v *view) recentDocumentsOf(p *postings) (n int) {
+	list := p.below(v.recentDocuments())
+	if v.recent.byID.Len() == v.recentDocuments() {
+		return len(list) // all of them live
+	}
+	for _, p := range list {
 		if v.recent.documents[p.ordinal].visibleAt(v.seq) {
 			n++
 		}

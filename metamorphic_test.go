@@ -351,7 +351,7 @@ func metamorphicList(s *Space, f Filter) any {
 }
 
 func metamorphicConfigure(random *rand.Rand) (string, metamorphicCall) {
-	cfg := SpaceConfig{MaxMemories: one[int64](random, 0, 0, 15), TextK1: one(random, 0, 1.2), TextB: one(random, 0, 0.5)}
+	cfg := SpaceConfig{MaxMemories: one[int64](random, 0, 0, 15), TextK1: one(random, 0, 1.2), TextB: one(random, 0, 0.5), AutoAssociate: one(random, 0, 2)}
 	options := metamorphicOptions(random)
 	return "configure", func(_ *Registry, s *Space) any {
 		return answered(s.Configure(background, cfg, options(s)...))

@@ -70,7 +70,7 @@ func (f *similarFinder) add(op *operation) {
 type sharedTerm struct {
 	term  string
 	idf   float64
-	known int // postings: of those that are stored, dead ones among them, and of mates
+	known int // postings: of those that are stored and live, and of mates
 }
 
 // shared returns the terms to compare op by, the rarest first, and what all of
@@ -78,7 +78,7 @@ type sharedTerm struct {
 func (f *similarFinder) shared(op *operation) (terms []sharedTerm, total float64) {
 	documents := int(f.view.live) + len(f.mates)
 	for _, t := range op.terms {
-		s := sharedTerm{term: t.term, known: f.view.postings(t.term) + len(f.terms[t.term])}
+		s := sharedTerm{term: t.term, known: f.view.containing(t.term) + len(f.terms[t.term])}
 		s.idf = inverseDocumentFrequency(documents, s.known)
 		if total += s.idf; s.known > 0 {
 			terms = append(terms, s)

@@ -112,6 +112,29 @@ func TestAutoAssociateWithWhatIsGone(t *testing.T) {
 	require.EqualValues(t, 2, s.graph.edges)
 }
 
+// When the last checkpoint was does not show: what was forgotten counts in no term.
+func TestAutoAssociateCountsTheLiving(t *testing.T) {
+	likeness := func(checkpointed bool) []Association {
+		s, _ := newSimilarSpace(t, 4)
+		remember(t, s, Memory{ID: "a", Content: "green tea in winter"}, Memory{ID: "b", Content: "river stone and bread"})
+		for _, forgotten := range []string{"imaged", "recent"} {
+			for range 10 {
+				remember(t, s, Memory{ID: forgotten, Content: "a green lamp"})
+			}
+			if forgotten == "imaged" {
+				require.NoError(t, s.Checkpoint(background))
+			}
+			forget(t, s, forgotten)
+		}
+		if checkpointed {
+			require.NoError(t, s.Checkpoint(background))
+		}
+		remember(t, s, Memory{ID: "c", Content: "green tea by the river"})
+		return associationsOf(t, s, "c")
+	}
+	require.Equal(t, likeness(true), likeness(false))
+}
+
 // The common terms are not what memories are compared by.
 func TestSimilarIsBoundedWork(t *testing.T) {
 	s := newStore()

@@ -188,16 +188,6 @@ func (v *view) appendRecent(list []posting, p *postings) []posting {
 	return list
 }
 
-// postings returns how many documents have the term, dead ones among them,
-// without looking at them.
-func (v *view) postings(term string) int {
-	n := len(v.recent.terms.find(term).below(v.recentDocuments()))
-	if i, found := v.image.byTerm.lookup(&v.image.terms, term); found {
-		n += int(v.image.termDocuments.at(i))
-	}
-	return n
-}
-
 // members appends the living documents of the episode, in time order.
 func (v *view) members(list []uint32, number uint32) []uint32 {
 	if number <= v.image.episodeNames.len() {
