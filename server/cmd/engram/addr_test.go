@@ -120,6 +120,45 @@ func TestOddNames(t *testing.T) {
 	})
 }
 
+// TestNoText: what is not UTF-8 is refused on both, and nothing else is named or
+// stored in its place.
+func TestNoText(t *testing.T) {
+	const bad, replaced = "\xff", "\ufffd"
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("remember", "-s", "alpha", "--create", "--id", replaced, "--episode", replaced, "kept").ok()
+		sh.run("remember", "-s", "alpha", "--id", "other", "other").ok()
+		for _, args := range [][]string{
+			{"remember", "-s", "alpha", bad},
+			{"remember", "-s", "alpha", "--id", bad, "x"},
+			{"remember", "-s", "alpha", "--episode", bad, "x"},
+			{"remember", "-s", "alpha", "--attribute", bad + "=x", "x"},
+			{"remember", "-s", "alpha", "--attribute", "x=" + bad, "x"},
+			{"recall", "-s", "alpha", bad},
+			{"recall", "-s", "alpha", "--id", bad},
+			{"lookup", "-s", "alpha", bad},
+			{"list", "-s", "alpha", "--episode", bad},
+			{"associate", "-s", "alpha", "other", bad},
+			{"dissociate", "-s", "alpha", "other", bad},
+			{"associations", "-s", "alpha", bad},
+			{"forget", "-s", "alpha", bad},
+			{"forget-where", "-s", "alpha", "--episode", bad},
+		} {
+			sh.run(args...).failed("not valid UTF-8")
+		}
+		sh.runInput(bad, "remember", "-s", "alpha", "-").failed("not valid UTF-8")
+		require.Equal(t, 2, strings.Count(sh.run("-o", "json", "list", "-s", "alpha").ok().out, "\n"))
+	})
+}
+
+// TestNoID: a memory without an id is asked for by nobody.
+func TestNoID(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("space", "create", "alpha").ok()
+		sh.run("lookup", "-s", "alpha", "").failed("id: is empty")
+		sh.run("associations", "-s", "alpha", "").failed("id: is empty")
+	})
+}
+
 // TestEventsNeedTheVerbRead and no other.
 func TestEventsNeedTheVerbRead(t *testing.T) {
 	sh, keys := newShell(t), filepath.Join(t.TempDir(), "keys.json")

@@ -79,6 +79,9 @@ func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + wire.PathSegme
 func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 	body := k.stream
 	if k.body != nil {
+		if err := requireText(k.body); err != nil {
+			return nil, err
+		}
 		text, err := json.Marshal(k.body)
 		if err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)

@@ -49,8 +49,20 @@ func (s *Space) RememberBatch(ctx context.Context, ms []engram.Memory) ([]engram
 
 // Lookup returns the memory of that id.
 func (s *Space) Lookup(ctx context.Context, id string) (m engram.Memory, err error) {
-	_, err = s.do(ctx, call{method: http.MethodGet, path: "/memories/" + wire.PathSegment(id)}, &m)
+	path, err := memoryPath(id)
+	if err != nil {
+		return m, err
+	}
+	_, err = s.do(ctx, call{method: http.MethodGet, path: path}, &m)
 	return m, err
+}
+
+// memoryPath refuses the id that is no part of a path: it would ask for another one.
+func memoryPath(id string) (string, error) {
+	if id == "" {
+		return "", &engram.InvalidError{Field: "id", Reason: "is empty"}
+	}
+	return "/memories/" + wire.PathSegment(id), nil
 }
 
 // Memories yields the memories that satisfy the filter in time order. The error
@@ -145,10 +157,14 @@ func (s *Space) Dissociate(ctx context.Context, a engram.Association) (receipt e
 
 // Associations returns the associations of a memory.
 func (s *Space) Associations(ctx context.Context, id string) ([]engram.Association, error) {
+	path, err := memoryPath(id)
+	if err != nil {
+		return nil, err
+	}
 	var answer struct {
 		Associations []engram.Association `json:"associations"`
 	}
-	_, err := s.do(ctx, call{method: http.MethodGet, path: "/memories/" + wire.PathSegment(id) + "/associations"}, &answer)
+	_, err = s.do(ctx, call{method: http.MethodGet, path: path + "/associations"}, &answer)
 	return answer.Associations, err
 }
 
