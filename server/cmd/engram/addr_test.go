@@ -226,7 +226,6 @@ func TestAddress(t *testing.T) {
 		bare.run("space", "list", "--addr", server.URL()+more).failed("address of a server")
 		bare.run("mcp", "--addr", server.URL()+more).failed("address of a server")
 	}
-	bare.run("check", "--addr", server.URL()).failed("--addr")
 }
 
 // TestFollow sees events of others as they come, of one space.

@@ -19,7 +19,7 @@ import (
 const (
 	exitOK      = 0
 	exitFailed  = 1
-	exitNoCheck = 3 // check could not look at the directory at all
+	exitNoCheck = 3 // of check, dump and salvage: they could not look at the directory at all
 )
 
 const (
@@ -31,15 +31,10 @@ const (
 // that would make it.
 var errNoDirectory = errors.New("no data directory")
 
-// exitError carries an exit code of a command's own.
-type exitError struct {
-	code int
-	err  error // nil: everything has been said
-}
+// exitError carries an exit code of a command that has said everything itself.
+type exitError struct{ code int }
 
-func (e *exitError) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
-
-func (e *exitError) Unwrap() error { return e.err }
+func (e *exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // app is what the commands share: the streams and the persistent flags.
 type app struct {
@@ -51,6 +46,8 @@ type app struct {
 	addr      string
 	shown     credentialFlags
 	output    outputFormat
+
+	understood bool // the command line was, and its command has begun
 }
 
 func newApp(in io.Reader, out, errOut io.Writer) *app {
@@ -61,21 +58,32 @@ func newApp(in io.Reader, out, errOut io.Writer) *app {
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	code := exitFailed
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit *exitError
-	if errors.As(err, &exit) {
-		code, err = exit.code, exit.err
-	} else if err == nil {
-		code = exitOK
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+		return exit.code
 	}
-	if err != nil {
-		root.PrintErrln("engram:", err)
+	root.PrintErrln("engram:", err)
+	hint := hintFor(err)
+	if !a.understood {
+		hint = fmt.Sprintf("`%s --help` lists arguments and flags", cmd.CommandPath())
 	}
-	if hint := hintFor(err); hint != "" {
+	if hint != "" {
 		root.PrintErrln("hint:", hint)
 	}
-	return code
+	return failureCode(cmd)
+}
+
+// failureCode returns the exit code of a command that failed.
+func failureCode(cmd *cobra.Command) int {
+	switch cmd.CommandPath() {
+	case "engram check", "engram dump", "engram salvage": // the lower codes are verdicts
+		return exitNoCheck
+	}
+	return exitFailed
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -101,6 +109,7 @@ directories only; config and key read and write files of their own.`,
 	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		a.understood = true
 		if a.addr != "" && cmd.Parent() != nil && cmd.Parent().Name() == "key" {
 			return errors.New("--addr: keys are in a file, name it with --keys")
 		}

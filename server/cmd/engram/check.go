@@ -25,16 +25,16 @@ The table lists the spaces that are not clean, -o json all of them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.requireDirectory(); err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
 			report, err := engram.Check(cmd.Context(), a.dataDir)
 			if err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
 			if err := a.emit(report, checkTable(report)); err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
-			return &exitError{code: report.ExitCode()}
+			return &exitError{report.ExitCode()}
 		},
 	}
 }

@@ -74,6 +74,37 @@ func flipContent(t *testing.T, dir, space, text string) {
 	require.FailNow(t, "no segment holds the text")
 }
 
+// TestNoVerdictOnAWrongCommandLine: where 1 is a verdict, a command line that is not
+// understood has another code.
+func TestNoVerdictOnAWrongCommandLine(t *testing.T) {
+	sh := newShell(t)
+	sh.run("space", "create", "alpha").ok()
+	for _, args := range [][]string{
+		{"check", "--nothing"},
+		{"check", "alpha"},
+		{"check", "--addr", "http://127.0.0.1:1"},
+		{"dump", "alpha"},
+		{"dump", "--space", "alpha", "--journal"},
+		{"salvage"},
+		{"salvage", "--out", t.TempDir(), "alpha"},
+	} {
+		r := sh.run(args...)
+		require.Equal(t, exitNoCheck, r.code, args)
+		require.Contains(t, r.err, "engram: ")
+	}
+}
+
+// TestWrongCommandLine: the message says where the right one stands.
+func TestWrongCommandLine(t *testing.T) {
+	sh := newShell(t)
+	sh.run("remember", "two", "words").failed("received 2", "`engram remember --help`")
+	sh.run("space", "info").failed("received 0", "`engram space info --help`")
+	sh.run("recall", "--limt", "3", "x").failed("--limt", "`engram recall --help`")
+	sh.run("list", "--limit", "many").failed("many", "`engram list --help`")
+	sh.run("remembr", "x").failed("remember", "`engram --help`")
+	require.NotContains(t, sh.run("space", "list").failed("no data directory").err, "--help")
+}
+
 func TestCheckOfALockedDirectory(t *testing.T) {
 	sh := newShell(t)
 	sh.run("space", "create", "alpha").ok()

@@ -32,12 +32,12 @@ The exit code:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.requireDirectory(); err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
 			if !journal {
 				id, err := flags.id(cmd)
 				if err != nil {
-					return &exitError{exitNoCheck, err}
+					return err
 				}
 				options.Space = id
 			}
@@ -47,13 +47,13 @@ The exit code:
 					err = a.emitLine(record)
 				}
 				if err != nil {
-					return &exitError{exitNoCheck, err}
+					return err
 				}
 				if !record.Intact {
 					code = exitNotIntact
 				}
 			}
-			return &exitError{code: code}
+			return &exitError{code}
 		},
 	}
 	flags.register(cmd)

@@ -30,7 +30,7 @@ The exit code says what was saved:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.requireDirectory(); err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
 			ids := make([]engram.SpaceID, len(spaces))
 			for i, id := range spaces {
@@ -41,9 +41,9 @@ The exit code says what was saved:
 				err = a.emit(report, salvageTable(report))
 			}
 			if err != nil {
-				return &exitError{exitNoCheck, err}
+				return err
 			}
-			return &exitError{code: report.ExitCode()}
+			return &exitError{report.ExitCode()}
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "the new data `directory`")

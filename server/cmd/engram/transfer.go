@@ -231,5 +231,5 @@ func (a *app) verifySpaces(cmd *cobra.Command, b backend, ids []engram.SpaceID) 
 	if err := a.emit(map[string]any{"spaces": reports}, &t); err != nil {
 		return err
 	}
-	return &exitError{code: code}
+	return &exitError{code}
 }

@@ -117,7 +117,7 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) (err error) {
 	case runErr != nil || err != nil:
 		return errors.Join(runErr, err)
 	case report.Verdict == verify.Failed:
-		return &exitError{code: exitNotVerified}
+		return &exitError{exitNotVerified}
 	}
 	return nil
 }
