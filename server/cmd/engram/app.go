@@ -13,6 +13,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/httpclient"
+	"github.com/engramdb/engram/server/internal/verify"
 )
 
 // Exit codes. The ones of check are those of [engram.CheckReport.ExitCode].
@@ -96,13 +97,14 @@ Commands work on a data directory, or with --addr, $ENGRAM_ADDR or the file of
 defaults, on a running server. While a server holds a directory, commands that
 open it fail at once. serve, check, dump, salvage and space reembed are for
 directories only; config and key read and write files of their own.`,
+		Version:       verify.ThisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.PersistentFlags().StringVar(&a.dataDir, "data", defaultDataDir, "data directory")
+	root.PersistentFlags().StringVar(&a.dataDir, "data", defaultDataDir, "data `directory`")
 	a.dataGiven = func() bool { return root.PersistentFlags().Changed("data") }
 	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
 	a.shown.register(root.PersistentFlags())

@@ -61,7 +61,7 @@ replaces the one it stored before, a memory without one is stored once more.`,
 	}
 	target.register(cmd)
 	target.registerCreate(cmd)
-	cmd.Flags().BoolVar(&asNew, "new", false, "make a new space of a file that `engram export` wrote, whole or not at all")
+	cmd.Flags().BoolVar(&asNew, "new", false, "make a new space of a file that engram export wrote, whole or not at all")
 	cmd.Flags().IntVar(&from, "from", 1, "start at this `line`")
 	cmd.MarkFlagsMutuallyExclusive("new", "from")
 	cmd.MarkFlagsMutuallyExclusive("new", "create")

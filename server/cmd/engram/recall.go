@@ -37,7 +37,7 @@ func (a *app) recallCommand() *cobra.Command {
 	}
 	target.register(cmd)
 	where.register(cmd)
-	cmd.Flags().StringArrayVar(&cue.IDs, "id", nil, "recall what this memory brings to mind; may be repeated")
+	cmd.Flags().StringArrayVar(&cue.IDs, "id", nil, "recall what the memory of this `id` brings to mind; may be repeated")
 	cmd.Flags().IntVar(&cue.Limit, "limit", engram.DefaultLimit, "at most this many recollections")
 	cmd.Flags().Float64Var(&cue.MinActivation, "min-activation", 0, "leave out what is activated less, 0 to 1")
 	return cmd

@@ -45,7 +45,7 @@ type Report struct {
 	LeftBehind   []engram.SpaceID `json:"left_behind"` // spaces of the run that could not be deleted
 }
 
-// Build says what the run was built from.
+// Build says what this program was built from.
 type Build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
@@ -91,7 +91,7 @@ type Result struct {
 
 func newReport(config Config) Report {
 	report := Report{
-		Version: ReportVersion, Build: buildOf(), Started: time.Now().UTC(), Seed: config.Seed, Spaces: config.Spaces,
+		Version: ReportVersion, Build: ThisBuild(), Started: time.Now().UTC(), Seed: config.Seed, Spaces: config.Spaces,
 		Target: Target{
 			Kind: "server", HTTP: config.Addr, GRPC: config.GRPCAddr, MCP: config.MCPAddr, Keys: len(config.Keys), Restarts: config.Restart != nil,
 		},
@@ -103,7 +103,8 @@ func newReport(config Config) Report {
 	return report
 }
 
-func buildOf() Build {
+// ThisBuild returns what the running program knows of its build.
+func ThisBuild() Build {
 	build := Build{Version: "unknown", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, known := debug.ReadBuildInfo()
 	if !known {
@@ -121,6 +122,18 @@ func buildOf() Build {
 		}
 	}
 	return build
+}
+
+// String returns the build as one line.
+func (b Build) String() string {
+	line := b.Version
+	if b.Revision != "" {
+		line += " of " + b.Revision
+	}
+	if b.Modified {
+		line += ", modified"
+	}
+	return fmt.Sprintf("%s, %s %s/%s", line, b.Go, b.OS, b.Arch)
 }
 
 // into completes a result with what came of the assertion.
