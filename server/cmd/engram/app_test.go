@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"io"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -12,6 +15,31 @@ import (
 // TestVersion says what the program was built from, for a report of a bug.
 func TestVersion(t *testing.T) {
 	require.Contains(t, newShell(t).run("--version").ok().out, runtime.Version())
+}
+
+// TestInterruptedInput: a command that waits for its input ends when it is told to.
+func TestInterruptedInput(t *testing.T) {
+	sh := newShell(t)
+	sh.run("space", "create", "alpha").ok()
+	for _, command := range [][]string{
+		{"remember", "-s", "alpha", "-"},
+		{"import", "-s", "alpha", "-"},
+		{"import", "-s", "beta", "--new", "-"},
+	} {
+		in, given := io.Pipe()
+		ctx, interrupt := context.WithCancel(t.Context())
+		code := make(chan int, 1)
+		go func() {
+			code <- newApp(in, io.Discard, io.Discard).run(ctx, append(slices.Clone(sh.args), command...))
+		}()
+		_, err := given.Write([]byte("{")) // it is read, so it is waited for more
+		require.NoError(t, err)
+		interrupt()
+		require.Equal(t, exitFailed, <-code, command)
+		require.NoError(t, given.Close())
+	}
+	require.Empty(t, sh.contents("alpha"))
+	require.Equal(t, "ID\nalpha\n", sh.run("space", "list").ok().out)
 }
 
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value

@@ -49,7 +49,7 @@ replaces the one it stored before, a memory without one is stored once more.`,
 			if from < 1 {
 				return errors.New("--from: lines are counted from 1")
 			}
-			file, size, err := a.openInput(args[0])
+			file, size, err := a.openInput(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -69,9 +69,9 @@ replaces the one it stored before, a memory without one is stored once more.`,
 }
 
 // openInput returns the file and its size, -1 if that is not known.
-func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
+func (a *app) openInput(ctx context.Context, name string) (io.ReadCloser, int64, error) {
 	if name == fromStdin {
-		return io.NopCloser(a.in), -1, nil
+		return io.NopCloser(interruptible(ctx, a.in)), -1, nil
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -82,7 +82,10 @@ func (a *app) openInput(name string) (io.ReadCloser, int64, error) {
 		return nil, 0, errors.Join(err, file.Close())
 	}
 	if !info.Mode().IsRegular() {
-		return file, -1, nil
+		return struct {
+			io.Reader
+			io.Closer
+		}{interruptible(ctx, file), file}, -1, nil
 	}
 	return file, info.Size(), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func (a *app) rememberCommand() *cobra.Command {
   git log -1 | engram remember --episode release-7 -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			content, err := a.text(args[0])
+			content, err := a.text(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -84,15 +85,27 @@ func (a *app) rememberCommand() *cobra.Command {
 
 // text returns a text argument, or what the standard input holds. It reads one
 // byte more than a memory may have, so that the library can refuse it.
-func (a *app) text(arg string) (string, error) {
+func (a *app) text(ctx context.Context, arg string) (string, error) {
 	if arg != fromStdin {
 		return arg, nil
 	}
-	content, err := io.ReadAll(io.LimitReader(a.in, engram.MaxContentBytes+1))
+	content, err := io.ReadAll(io.LimitReader(interruptible(ctx, a.in), engram.MaxContentBytes+1))
 	if err != nil {
 		return "", fmt.Errorf("read standard input: %w", err)
 	}
 	return string(content), nil
+}
+
+// interruptible reads in, to its end or to that of ctx. A read that waits for somebody
+// to type cannot be called off: it is left behind, and lasts as long as the process.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	out, copied := io.Pipe()
+	go func() {
+		_, err := io.Copy(copied, in)
+		_ = copied.CloseWithError(err) // never fails, as below
+	}()
+	context.AfterFunc(ctx, func() { _ = copied.CloseWithError(ctx.Err()) })
+	return out
 }
 
 func (a *app) lookupCommand() *cobra.Command {
