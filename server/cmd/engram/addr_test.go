@@ -175,6 +175,7 @@ func TestEventsNeedTheVerbRead(t *testing.T) {
 	}()
 	sh.args = []string{"--addr", announced(t, out), "--key", key.Key}
 	require.Contains(t, sh.run("events", "-s", "alpha").ok().out, "configure")
+	sh.run("remember", "-s", "alpha", "--create", "--id", "tea", "x").failed("write")
 	stop()
 	require.Equal(t, exitOK, <-code)
 }

@@ -233,7 +233,7 @@ func (a *app) withSpace(cmd *cobra.Command, how access, flags spaceFlags, work f
 	}
 	return a.withBackend(how, func(b backend) error {
 		if flags.create {
-			if _, err := b.Create(cmd.Context(), id, engram.SpaceConfig{}); err != nil && !errors.Is(err, engram.ErrSpaceExists) {
+			if err := getOrCreate(cmd.Context(), b, id); err != nil {
 				return err
 			}
 		}
@@ -243,6 +243,19 @@ func (a *app) withSpace(cmd *cobra.Command, how access, flags spaceFlags, work f
 		}
 		return work(space)
 	})
+}
+
+// getOrCreate makes the space if there is none. To one that is there it needs no
+// right to create.
+func getOrCreate(ctx context.Context, b backend, id engram.SpaceID) error {
+	_, err := b.Info(ctx, id)
+	if !errors.Is(err, engram.ErrSpaceNotFound) {
+		return err
+	}
+	if _, err = b.Create(ctx, id, engram.SpaceConfig{}); errors.Is(err, engram.ErrSpaceExists) {
+		return nil // somebody was faster
+	}
+	return err
 }
 
 // hintFor returns what to do about err, or "".
@@ -262,6 +275,9 @@ func hintFor(err error) string {
 	case errors.As(err, &problem):
 		if errors.Is(err, engram.ErrSpaceNotFound) {
 			return "create it with `engram space create ID`, or list all with `engram space list`" + similarOnes(problem.Near)
+		}
+		if problem.Slug() == "unauthenticated" {
+			return "show a valid key with --key-file or $" + keyVariable + "; the server's operator makes one with `engram key create`"
 		}
 		return problem.Hint
 	case errors.Is(err, engram.ErrLocked):

@@ -62,21 +62,22 @@ func (f *credentialFlags) transport(address string) (http.RoundTripper, error) {
 
 // token returns the key, "" for none.
 func (f *credentialFlags) token() (string, error) {
+	key, source := os.Getenv(keyVariable), "$"+keyVariable
 	switch {
 	case f.key != "" && f.keyFile != "":
 		return "", errors.New("give either --key or --key-file")
 	case f.key != "":
-		return f.key, nil
-	case f.keyFile == "":
-		return os.Getenv(keyVariable), nil
+		key, source = f.key, "--key"
+	case f.keyFile != "":
+		text, err := os.ReadFile(f.keyFile)
+		if err != nil {
+			return "", fmt.Errorf("--key-file: %w", err)
+		}
+		key, source = string(text), "--key-file "+f.keyFile
 	}
-	text, err := os.ReadFile(f.keyFile)
-	if err != nil {
-		return "", fmt.Errorf("--key-file: %w", err)
-	}
-	key := strings.TrimSpace(string(text))
-	if key == "" || strings.ContainsAny(key, "\r\n") {
-		return "", fmt.Errorf("--key-file %s: must hold one key", f.keyFile)
+	key = strings.TrimSpace(key)
+	if key == "" && f.keyFile != "" || strings.ContainsAny(key, "\r\n") {
+		return "", fmt.Errorf("%s: must hold one key", source)
 	}
 	return key, nil
 }

@@ -48,7 +48,7 @@ func TestCredentials(t *testing.T) {
 	}()
 	server := sh
 	server.args = []string{"--addr", announced(t, out), "--cacert", caFile}
-	server.run("space", "create", "alpha").failed("no credential", "engram key create")
+	server.run("space", "create", "alpha").failed("no credential", "--key-file", "engram key create")
 	server.run("space", "create", "alpha", "--key", key.Key).ok()
 	server.run("remember", "-s", "alpha", "--key-file", oneKey, "--id", "tea", "green tea").ok()
 	require.Contains(t, server.run("lookup", "-s", "alpha", "tea", "--cert", agentCert, "--cert-key", agentKey).ok().out, "green tea")
@@ -58,9 +58,11 @@ func TestCredentials(t *testing.T) {
 	server.run("space", "list", "--key-file", twoKeys).failed("one key")
 	server.run("space", "list", "--cert", agentCert).failed("--cert-key")
 	server.run("space", "list", "--cacert", agentKey).failed("no certificate")
-	server.run("mcp").failed("no server at")
+	server.run("mcp").failed("no credential", "--key-file")
+	server.run("mcp", "--key", "engram_wrong").failed("unknown credential")
 	server.run("mcp", "--key", key.Key).ok()
-	t.Setenv(keyVariable, key.Key)
+	server.run("space", "list", "--key", key.Key+"\nX-Other: y").failed("one key")
+	t.Setenv(keyVariable, key.Key+"\n")
 	require.Equal(t, "ID\nalpha\n", server.run("space", "list").ok().out)
 	server.run("mcp").ok()
 	server.args = server.args[:2] // of an authority that nobody has named

@@ -71,7 +71,7 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1, HTTPClient: &http.Client{Transport: transport},
 	}, nil)
 	if err != nil {
-		return &unreachableError{address, err}
+		return notConnected(ctx, address, transport, err)
 	}
 	defer func() { err = errors.Join(err, upstream.Close()) }()
 
@@ -90,6 +90,22 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 	return relay.Run(ctx, answeringTransport{&mcp.IOTransport{
 		Reader: io.NopCloser(a.in), Writer: nopWriteCloser{a.out}, MaxLineLength: maxLineBytes,
 	}})
+}
+
+// notConnected says why a server could not be connected to. What it says itself is
+// asked for again: the protocol's client keeps only the status.
+func notConnected(ctx context.Context, address string, transport http.RoundTripper, err error) error {
+	client, badAddress := httpclient.New(address, transport)
+	if badAddress != nil {
+		return badAddress
+	}
+	for _, said := range client.Spaces(ctx, "") {
+		if problem := new(httpclient.Problem); errors.As(said, &problem) {
+			return said
+		}
+		break
+	}
+	return &unreachableError{address, err}
 }
 
 // relayCall passes one call on as it is, with the span that it is part of. What else
