@@ -258,31 +258,35 @@ func getOrCreate(ctx context.Context, b backend, id engram.SpaceID) error {
 	return err
 }
 
+// afterFloor is the hint about a history whose beginning is no longer kept.
+const afterFloor = "the operations that are still kept are those of --after %d"
+
 // hintFor returns what to do about err, or "".
 func hintFor(err error) string {
 	var (
 		notFound *engram.SpaceNotFoundError
 		bad      *lineError
+		trimmed  *engram.TrimmedError
+		path     *fs.PathError
 
 		unreachable *unreachableError
 		problem     *httpclient.Problem
 	)
 	switch {
+	case errors.Is(err, errExport):
+		return "make a new space of it with --new"
 	case errors.As(err, &bad):
 		return fmt.Sprintf("the lines before it are stored; correct it and go on with --from %d", bad.line)
 	case errors.As(err, &unreachable):
 		return "start one with `engram serve`, or name its address with --addr"
 	case errors.As(err, &problem):
-		if errors.Is(err, engram.ErrSpaceNotFound) {
-			return "create it with `engram space create ID`, or list all with `engram space list`" + similarOnes(problem.Near)
-		}
-		if problem.Slug() == "unauthenticated" {
-			return "show a valid key with --key-file or $" + keyVariable + "; the server's operator makes one with `engram key create`"
-		}
-		return problem.Hint
+		return hintOf(problem)
+	case errors.As(err, &trimmed):
+		return fmt.Sprintf(afterFloor, trimmed.Floor)
 	case errors.Is(err, engram.ErrLocked):
 		return "a server or another command holds the directory; work on the server with --addr, use its HTTP API, or stop it first"
-	case errors.Is(err, errNoDirectory):
+	case errors.Is(err, errNoDirectory),
+		errors.As(err, &path) && path.Op == "statat" && errors.Is(path, fs.ErrNotExist): // there is nothing to lock
 		return "name another with --data, or make one with `engram space create ID`"
 	case errors.As(err, &notFound):
 		return fmt.Sprintf("create it with `engram space create %s`", notFound.Space) + similarOnes(notFound.Near)
@@ -292,6 +296,20 @@ func hintFor(err error) string {
 		return "forget something, or raise the quota"
 	}
 	return ""
+}
+
+// hintOf returns what to do about a problem: in the words of the command line where
+// the server's are for clients of its API.
+func hintOf(problem *httpclient.Problem) string {
+	switch {
+	case errors.Is(problem, engram.ErrSpaceNotFound):
+		return "create it with `engram space create ID`, or list all with `engram space list`" + similarOnes(problem.Near)
+	case problem.Floor > 0:
+		return fmt.Sprintf(afterFloor, problem.Floor)
+	case problem.Slug() == "unauthenticated":
+		return "show a valid key with --key-file or $" + keyVariable + "; the server's operator makes one with `engram key create`"
+	}
+	return problem.Hint
 }
 
 // similarOnes names what may have been meant.

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -40,6 +43,28 @@ func TestInterruptedInput(t *testing.T) {
 	}
 	require.Empty(t, sh.contents("alpha"))
 	require.Equal(t, "ID\nalpha\n", sh.run("space", "list").ok().out)
+}
+
+// TestHints: where a message alone does not say how to go on, a hint does.
+func TestHints(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("remember", "-s", "alpha", "--create", "--id", "tea", "green tea").ok()
+		exported := sh.run("export", "-s", "alpha", "-").ok().out
+		sh.runInput(exported, "import", "-s", "alpha", "-").failed("line 1", "--new")
+		for range 3 { // a checkpoint keeps what is recent
+			sh.run("remember", "-s", "alpha", "--id", "tea", strings.Repeat("tea ", 1<<17)).ok()
+			sh.run("checkpoint", "-s", "alpha").ok()
+		}
+		trimmed := sh.run("events", "-s", "alpha").failed("--after")
+		position := regexp.MustCompile(`--after (\d+)`).FindStringSubmatch(trimmed.err)
+		require.Len(t, position, 2, trimmed.err)
+		sh.run("events", "-s", "alpha", "--after", position[1]).ok()
+	})
+	sh := newShell(t)
+	require.NoError(t, os.Mkdir(sh.dir, 0o700))
+	sh.run("space", "list").failed("--data")
+	require.Contains(t, sh.run("check").err, "--data")
+	sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "off", "--keys", "keys.json", "--admin", "0.0.0.0:0").failed("--admin", "asks nobody")
 }
 
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value

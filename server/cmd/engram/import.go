@@ -129,9 +129,15 @@ func (e *lineError) Error() string { return fmt.Sprintf("line %d: %v", e.line, e
 
 func (e *lineError) Unwrap() error { return e.err }
 
+// errExport: the file is one that import --new reads.
+var errExport = errors.New("is the header of an export")
+
 // parseLine reads one line of an import.
 func parseLine(line []byte) (engram.Memory, error) {
 	var m engram.Memory
+	if bytes.HasPrefix(line, []byte(`{"format":"engram-export"`)) {
+		return m, errExport
+	}
 	if err := strictjson.Unmarshal(line, &m); err != nil {
 		return engram.Memory{}, err
 	}

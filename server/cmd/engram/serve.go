@@ -120,16 +120,17 @@ func (f *serveFlags) addresses() (all listenAddresses, err error) {
 	if err := errors.Join(f.access.validate(), f.validate()); err != nil {
 		return all, err
 	}
-	if all.web, err = resolveAddress("http", f.http, f.access.guarded()); err != nil {
+	const secure = "give credentials (--keys) and TLS (--tls-cert, --tls-key), "
+	if all.web, err = resolveAddress("http", f.http, secure, f.access.guarded()); err != nil {
 		return all, err
 	}
 	if f.grpc != "" && f.grpc != grpcOff {
-		if all.rpc, err = resolveAddress("grpc", f.grpc, f.access.guarded()); err != nil {
+		if all.rpc, err = resolveAddress("grpc", f.grpc, secure, f.access.guarded()); err != nil {
 			return all, err
 		}
 	}
 	if f.admin != "" {
-		all.admin, err = resolveAddress("admin", f.admin, f.access.withoutGuard)
+		all.admin, err = resolveAddress("admin", f.admin, "as this one asks nobody for credentials, ", f.access.withoutGuard)
 	}
 	return all, err
 }
@@ -295,15 +296,15 @@ func serveAdmin(served *server.Server, address *net.TCPAddr, logger *zap.Logger)
 
 // resolveAddress refuses an address that is not the machine's own where nobody
 // is asked for credentials, or they travel in the clear. The resolved address is
-// what counts and what is listened on, not its spelling.
-func resolveAddress(flag, address string, guarded bool) (*net.TCPAddr, error) {
+// what counts and what is listened on, not its spelling. advice says what else helps.
+func resolveAddress(flag, address, advice string, guarded bool) (*net.TCPAddr, error) {
 	resolved, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	if !guarded && !resolved.IP.IsLoopback() {
 		return nil, fmt.Errorf("--%s %s: other machines could reach this address: use a loopback address, "+
-			"give credentials (--keys) and TLS (--tls-cert, --tls-key), or allow it with --insecure", flag, address)
+			"%sor allow it with --insecure", flag, address, advice)
 	}
 	return resolved, nil
 }

@@ -125,9 +125,9 @@ func TestServeRefusesReachableAddresses(t *testing.T) {
 		"192.0.2.1:7432":  false,
 		"[2001:db8::1]:1": false,
 	} {
-		_, err := resolveAddress("http", address, false)
+		_, err := resolveAddress("http", address, "", false)
 		require.Equal(t, loopback, err == nil, "%s: %v", address, err)
-		_, err = resolveAddress("http", address, true)
+		_, err = resolveAddress("http", address, "", true)
 		require.NoError(t, err)
 	}
 	sh := newShell(t)

@@ -26,6 +26,7 @@ type Problem struct {
 	Detail string `json:"detail"`
 	Hint   string `json:"hint"`
 	Quota  string `json:"quota"`
+	Floor  uint64 `json:"floor"` // of history-trimmed: the last seq that is not kept
 	// Near are spaces that may have been meant, of space-not-found.
 	Near []engram.SpaceID `json:"near"`
 }
