@@ -67,6 +67,14 @@ func TestHints(t *testing.T) {
 	sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "off", "--keys", "keys.json", "--admin", "0.0.0.0:0").failed("--admin", "asks nobody")
 }
 
+// TestZeroIsNoConfidence: the library takes 0 for the default, nobody else does.
+func TestZeroIsNoConfidence(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("remember", "-s", "alpha", "--create", "--confidence", "0", "x").failed("confidence")
+		sh.run("remember", "-s", "alpha", "--create", "--confidence", "0.5", "x").ok()
+	})
+}
+
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value
 // has none.
 func TestFlagsOfHelp(t *testing.T) {

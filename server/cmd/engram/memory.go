@@ -36,7 +36,7 @@ func (f *memoryFlags) register(cmd *cobra.Command) {
 	flags.Var(&f.time, "time", "when it happened (default now)")
 	flags.StringVar(&f.episode, "episode", "", "conversation, session or task it belongs to")
 	flags.Var(&f.attributes, "attribute", "attribute to filter by; may be repeated")
-	flags.Float64Var(&f.confidence, "confidence", 0, "how much to believe it, up to 1 (default 1)")
+	flags.Float64Var(&f.confidence, "confidence", 1, "how much to believe it, above 0 and up to 1")
 	flags.StringVar(&f.kind, "kind", "", "episodic or semantic (default episodic)")
 	flags.StringVar(&f.requestID, "request-id", "", "makes a retry with the same id take effect once")
 }
@@ -60,6 +60,9 @@ func (a *app) rememberCommand() *cobra.Command {
   git log -1 | engram remember --episode release-7 -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.confidence == 0 { // which the library would take for the default
+				return &engram.InvalidError{Field: "confidence", Reason: "must be greater than 0 and at most 1"}
+			}
 			content, err := a.text(cmd.Context(), args[0])
 			if err != nil {
 				return err
