@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,7 @@ const (
 
 const (
 	defaultDataDir = "engram-data"
+	dataVariable   = "ENGRAM_DATA"
 	spaceVariable  = "ENGRAM_SPACE"
 )
 
@@ -104,7 +107,7 @@ directories only; config and key read and write files of their own.`,
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.PersistentFlags().StringVar(&a.dataDir, "data", defaultDataDir, "data `directory`")
+	root.PersistentFlags().StringVar(&a.dataDir, "data", "", "data `directory` (default $"+dataVariable+", then "+strconv.Quote(defaultDataDir)+")")
 	a.dataGiven = func() bool { return root.PersistentFlags().Changed("data") }
 	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
 	a.shown.register(root.PersistentFlags())
@@ -112,6 +115,9 @@ directories only; config and key read and write files of their own.`,
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		a.understood = true
+		if !a.dataGiven() {
+			a.dataDir = cmp.Or(os.Getenv(dataVariable), defaultDataDir)
+		}
 		if a.addr != "" && cmd.Parent() != nil && cmd.Parent().Name() == "key" {
 			return errors.New("--addr: keys are in a file, name it with --keys")
 		}

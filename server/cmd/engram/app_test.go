@@ -75,6 +75,21 @@ func TestZeroIsNoConfidence(t *testing.T) {
 	})
 }
 
+// TestDirectoryOfTheEnvironment: the variable that names the directory of a server
+// names that of every command.
+func TestDirectoryOfTheEnvironment(t *testing.T) {
+	sh := newShell(t)
+	sh.run("space", "create", "alpha").ok()
+	bare := sh
+	bare.args = nil
+	t.Setenv(dataVariable, sh.dir)
+	require.Equal(t, "ID\nalpha\n", bare.run("space", "list").ok().out)
+	require.Contains(t, bare.run("check").ok().out, "1 spaces")
+	require.Contains(t, bare.run("config", "check").ok().out, sh.dir+"  environment")
+	sh.args = []string{"--data", t.TempDir() + "/other"}
+	sh.run("space", "list").failed("other")
+}
+
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value
 // has none.
 func TestFlagsOfHelp(t *testing.T) {

@@ -48,6 +48,7 @@ func readDefaults() (defaults, string, error) {
 }
 
 // server returns the address of the server to work on, or "" for the directory.
+// $ENGRAM_DATA names which directory that is, and makes none preferred.
 // A flag for the one counts more than a default for the other.
 func (a *app) server() (string, error) {
 	switch {

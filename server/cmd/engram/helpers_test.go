@@ -32,6 +32,7 @@ func newShell(t *testing.T) shell {
 	t.Helper()
 	t.Setenv(spaceVariable, "")
 	t.Setenv(addressVariable, "")
+	t.Setenv(dataVariable, "")
 	t.Setenv(defaultsVariable, t.TempDir()+"/none.json")
 	dir := t.TempDir() + "/data"
 	return shell{t: t, dir: dir, args: []string{"--data", dir}}
