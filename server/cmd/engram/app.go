@@ -112,6 +112,7 @@ directories only; config and key read and write files of their own.`,
 	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
 	a.shown.register(root.PersistentFlags())
 	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
+	completes(root, "output", string(asTable), string(asJSON))
 	// For directories only: an address that is given may not be passed over.
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		a.understood = true

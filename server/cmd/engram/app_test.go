@@ -90,6 +90,22 @@ func TestDirectoryOfTheEnvironment(t *testing.T) {
 	sh.run("space", "list").failed("other")
 }
 
+// TestCompletions: a flag that takes one of a few values completes to them.
+func TestCompletions(t *testing.T) {
+	sh := newShell(t)
+	for _, completed := range []struct {
+		args   []string
+		values string
+	}{
+		{[]string{"list", "-o", ""}, "table\njson\n"},
+		{[]string{"remember", "--kind", ""}, "episodic\nsemantic\n"},
+		{[]string{"recall", "--kind", ""}, "episodic\nsemantic\n"},
+		{[]string{"space", "create", "--analyzer", ""}, "english\nenglish-all\nplain\ncjk\n"},
+	} {
+		require.Contains(t, sh.run(append([]string{"__complete"}, completed.args...)...).ok().out, completed.values+":", completed.args)
+	}
+}
+
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value
 // has none.
 func TestFlagsOfHelp(t *testing.T) {

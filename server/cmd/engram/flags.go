@@ -60,6 +60,13 @@ func (f *pairsFlag) Set(s string) error {
 // Type implements pflag.Value.
 func (f *pairsFlag) Type() string { return "KEY=VALUE" }
 
+// completes makes the shell offer the values that a flag takes.
+func completes(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is there
+	}
+}
+
 // filterFlags are the flags of a filter.
 type filterFlags struct {
 	after, before timeFlag
@@ -75,6 +82,7 @@ func (f *filterFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.episode, "episode", "", "only memories of this episode")
 	flags.Var(&f.attributes, "attribute", "only memories with this attribute; may be repeated")
 	flags.StringVar(&f.kind, "kind", "", "only memories of this kind: episodic or semantic")
+	completes(cmd, "kind", string(engram.Episodic), string(engram.Semantic))
 }
 
 func (f *filterFlags) filter() engram.Filter {

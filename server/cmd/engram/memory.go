@@ -38,6 +38,7 @@ func (f *memoryFlags) register(cmd *cobra.Command) {
 	flags.Var(&f.attributes, "attribute", "attribute to filter by; may be repeated")
 	flags.Float64Var(&f.confidence, "confidence", 1, "how much to believe it, above 0 and up to 1")
 	flags.StringVar(&f.kind, "kind", "", "episodic or semantic (default episodic)")
+	completes(cmd, "kind", string(engram.Episodic), string(engram.Semantic))
 	flags.StringVar(&f.requestID, "request-id", "", "makes a retry with the same id take effect once")
 }
 

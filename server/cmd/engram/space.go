@@ -66,6 +66,7 @@ func (a *app) spaceCreateCommand() *cobra.Command {
 	}
 	registerConfig(cmd, &config)
 	cmd.Flags().StringVar((*string)(&config.Analyzer), "analyzer", "", "what makes terms of texts, for good: english, english-all, plain or cjk (default english)")
+	completes(cmd, "analyzer", string(engram.English), string(engram.EnglishAll), string(engram.Plain), string(engram.CJK))
 	return cmd
 }
 
