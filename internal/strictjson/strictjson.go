@@ -13,7 +13,6 @@ import (
 	"io"
 	"reflect"
 	"strconv"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -34,9 +33,9 @@ func (e *Error) Error() string {
 }
 
 // Unmarshal stores data in v, a pointer to a struct of structs, slices, maps
-// with string keys, strings, booleans and numbers. A type that unmarshals
-// itself must be a string in JSON. A null leaves a field as it is. On an error,
-// always an [Error], what v holds is undefined.
+// with string keys, strings, booleans and numbers, none of which holds its own
+// type. A type that unmarshals itself must be a string in JSON. A null leaves a
+// field as it is. On an error, always an [Error], what v holds is undefined.
 func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return &Error{Reason: "is not valid UTF-8"}
@@ -48,7 +47,7 @@ func Unmarshal(data []byte, v any) error {
 		}
 	}
 	w := walker{data: data}
-	if err := w.value(reflect.TypeOf(v).Elem()); err != nil {
+	if err := w.value(shapeOf(reflect.TypeOf(v).Elem())); err != nil {
 		return err
 	}
 	if decoded != nil {
@@ -100,31 +99,28 @@ type walker struct {
 }
 
 // value checks the value at pos and leaves pos behind it.
-func (w *walker) value(t reflect.Type) error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
+func (w *walker) value(s *shape) error {
 	w.skipSpace()
 	if w.atNull() {
 		w.pos += len("null")
 		return nil
 	}
-	if got, want := kindOfJSON(w.data[w.pos]), kindOfType(t); got != want {
-		return w.errorf("must be %s, not %s", want, got)
+	if got := kindOfJSON(w.data[w.pos]); got != s.kind {
+		return w.errorf("must be %s, not %s", s.kind, got)
 	}
 	switch w.data[w.pos] {
 	case '{':
-		return w.object(t)
+		return w.object(s)
 	case '[':
-		return w.array(t.Elem())
+		return w.array(s.elem)
 	case '"':
-		return w.text(t)
+		return w.text(s)
 	}
 	w.skipScalar()
 	return nil
 }
 
-func (w *walker) object(t reflect.Type) error {
+func (w *walker) object(s *shape) error {
 	seen := map[string]struct{}{}
 	w.pos++ // the brace
 	for !w.closes('}') {
@@ -139,7 +135,7 @@ func (w *walker) object(t reflect.Type) error {
 		seen[key] = struct{}{}
 		w.skipSpace()
 		w.pos++ // the colon
-		if err := w.member(t, key); err != nil {
+		if err := w.member(s, key); err != nil {
 			return err
 		}
 		w.path = w.path[:len(w.path)-1]
@@ -147,22 +143,22 @@ func (w *walker) object(t reflect.Type) error {
 	return nil
 }
 
-func (w *walker) member(t reflect.Type, key string) error {
-	if t.Kind() == reflect.Map {
+func (w *walker) member(s *shape, key string) error {
+	if s.elem != nil {
 		w.skipSpace()
 		if w.atNull() {
 			return w.errorf("is null")
 		}
-		return w.value(t.Elem())
+		return w.value(s.elem)
 	}
-	field, known := fieldsOf(t)[key]
-	if !known {
+	field := s.fields[key]
+	if field == nil {
 		return w.errorf("unknown field")
 	}
 	return w.value(field)
 }
 
-func (w *walker) array(elem reflect.Type) error {
+func (w *walker) array(elem *shape) error {
 	w.pos++ // the bracket
 	w.path = append(w.path, step{isIndex: true})
 	last := len(w.path) - 1
@@ -206,15 +202,15 @@ func (w *walker) key() (string, error) {
 }
 
 // text checks a string, with the type's own rules where it has any.
-func (w *walker) text(t reflect.Type) error {
+func (w *walker) text(s *shape) error {
 	start := w.pos
 	if err := w.skipString(); err != nil {
 		return err
 	}
-	if !unmarshalsItself(t) {
+	if s.itself == nil {
 		return nil
 	}
-	if err := json.Unmarshal(w.data[start:w.pos], reflect.New(t).Interface()); err != nil {
+	if err := json.Unmarshal(w.data[start:w.pos], reflect.New(s.itself).Interface()); err != nil {
 		return w.errorf("%s", truncate(err.Error()))
 	}
 	return nil
@@ -295,24 +291,4 @@ func (w *walker) atNull() bool { return w.data[w.pos] == 'n' }
 
 func (w *walker) errorf(format string, args ...any) error {
 	return &Error{Path: pathString(w.path), Reason: fmt.Sprintf(format, args...)}
-}
-
-// fieldTypes keeps what fieldsOf has found, which never changes: looking for it
-// costs more than reading most inputs.
-var fieldTypes sync.Map // of reflect.Type to map[string]reflect.Type
-
-// fieldsOf returns the types of t's fields by their names in JSON. Fields of
-// embedded structs count as t's own.
-func fieldsOf(t reflect.Type) map[string]reflect.Type {
-	if found, ok := fieldTypes.Load(t); ok {
-		return found.(map[string]reflect.Type)
-	}
-	fields := map[string]reflect.Type{}
-	for _, f := range reflect.VisibleFields(t) {
-		if name := nameInJSON(f); name != "" {
-			fields[name] = f.Type
-		}
-	}
-	fieldTypes.Store(t, fields)
-	return fields
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -34,11 +35,47 @@ func kindOfJSON(c byte) string {
 	return aNumber
 }
 
-// kindOfType returns what JSON for t must be.
-func kindOfType(t reflect.Type) string {
-	if unmarshalsItself(t) {
-		return aString
+// shape is what JSON for a type must be.
+type shape struct {
+	kind   string
+	itself reflect.Type      // the type, if it unmarshals itself
+	elem   *shape            // of a list or a map
+	fields map[string]*shape // of a struct, by their names in JSON
+}
+
+// shapes keeps what shapeOf has found, which never changes: looking for it costs more
+// than reading most inputs.
+var shapes sync.Map // of reflect.Type to *shape
+
+// shapeOf returns the shape of t, of a pointer that of what it points to. Fields of
+// embedded structs count as t's own.
+func shapeOf(t reflect.Type) *shape {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
+	if found, ok := shapes.Load(t); ok {
+		return found.(*shape)
+	}
+	s := &shape{kind: kindOfType(t)}
+	switch {
+	case unmarshalsItself(t):
+		s.kind, s.itself = aString, t
+	case s.kind == anArray || t.Kind() == reflect.Map:
+		s.elem = shapeOf(t.Elem())
+	case s.kind == anObject:
+		s.fields = map[string]*shape{}
+		for _, f := range reflect.VisibleFields(t) {
+			if name := nameInJSON(f); name != "" {
+				s.fields[name] = shapeOf(f.Type)
+			}
+		}
+	}
+	shapes.Store(t, s)
+	return s
+}
+
+// kindOfType returns what JSON for t must be, unless it unmarshals itself.
+func kindOfType(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
 		return anObject
