@@ -1,7 +1,6 @@
 package engram
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -241,7 +240,7 @@ func validateAttributes(field string, attributes map[string]string) error {
 		return &LimitError{What: field, Got: int64(len(attributes)), Max: MaxAttributes}
 	}
 	// In key order, so that the same input always gives the same error.
-	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+	for _, key := range sortedKeys(attributes) {
 		value := attributes[key]
 		if key == "" {
 			return &InvalidError{Field: field, Reason: "has an empty key"}
@@ -254,6 +253,16 @@ func validateAttributes(field string, attributes map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// sortedKeys returns the keys in order. Of none, as most often, it allocates nothing.
+func sortedKeys(attributes map[string]string) []string {
+	keys := make([]string, 0, len(attributes))
+	for key := range attributes {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 func validateEmbedding(v []float32) error {

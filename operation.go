@@ -4,9 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/engramdb/engram/internal/rabitq"
@@ -294,7 +292,7 @@ func uvarintLen(n int) int {
 // appendAttributes appends the pairs in key order: equal memories have equal bytes.
 func appendAttributes(b []byte, attributes map[string]string) []byte {
 	list := make([]string, 0, 2*len(attributes))
-	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+	for _, key := range sortedKeys(attributes) {
 		list = append(list, key, attributes[key])
 	}
 	return appendStrings(b, tagAttributes, list)

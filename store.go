@@ -1,8 +1,6 @@
 package engram
 
 import (
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -439,7 +437,7 @@ func (s *store) internAttributes(m map[string]string) []attribute {
 		return nil
 	}
 	list := make([]attribute, 0, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
+	for _, key := range sortedKeys(m) {
 		list = append(list, attribute{s.intern(key), s.intern(m[key])})
 	}
 	return list

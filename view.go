@@ -2,7 +2,6 @@ package engram
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 )
@@ -474,7 +473,7 @@ func (v *view) matcher(f *Filter) matcher {
 	if i, found := v.image.byEpisode.lookup(&v.image.episodeNames, f.Episode); found {
 		m.episode = i + 1
 	}
-	for _, key := range slices.Sorted(maps.Keys(f.Attributes)) {
+	for _, key := range sortedKeys(f.Attributes) {
 		a := attribute{key, f.Attributes[key]}
 		m.attributes = append(m.attributes, a)
 		pair, found := v.image.findPair(a)
