@@ -34,17 +34,12 @@ func (s *Server) readBody(x *exchange, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(&keptBody{b, s, x})
+	return io.ReadAll(keptBody{b})
 }
 
-type keptBody struct {
-	*body
+type keptBody struct{ *body }
 
-	server *Server
-	x      *exchange
-}
-
-func (b *keptBody) Read(p []byte) (int, error) {
+func (b keptBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
 	if n > 0 {
 		if full := b.server.hold(&b.x.request, b.x.held.bytes+int64(n)); full != nil {
@@ -58,14 +53,14 @@ func (b *keptBody) Read(p []byte) (int, error) {
 // body reads what a client sends, decompressed. Its errors are for the client,
 // and the first one stays: whoever hands the body on finds it there.
 type body struct {
-	source  io.Reader // of the bytes as sent, bounded
-	zipped  bool
-	plain   io.Reader // of what they mean; nil before the first read
-	limit   int64     // of both
-	left    int64     // of what they may mean
-	timeout time.Duration
-	renew   func() error // before each read; nil: one deadline for all
-	err     error
+	server *Server
+	x      *exchange
+	source io.Reader // of the bytes as sent, bounded
+	zipped bool
+	plain  io.Reader // of what they mean; nil before the first read
+	limit  int64     // of both
+	left   int64     // of what they may mean
+	err    error
 }
 
 // openBody returns a reader of the body, which refuses more than limit bytes
@@ -77,7 +72,7 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 		return nil, tooLarge(limit)
 	}
 	zipped := false
-	switch encoding := strings.ToLower(strings.Join(x.r.Header.Values("Content-Encoding"), ",")); encoding {
+	switch encoding := strings.ToLower(strings.Join(x.r.Header["Content-Encoding"], ",")); encoding {
 	case "", "identity":
 	case "gzip":
 		zipped = true
@@ -86,15 +81,9 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 		return nil, refuse(kindEncoding, "the body's Content-Encoding is neither gzip nor identity")
 	}
 	b := &body{
+		server: s, x: x,
 		source: http.MaxBytesReader(x.w, x.r.Body, limit), zipped: zipped,
-		limit: limit, left: limit, timeout: s.bodyTimeout,
-	}
-	connection := http.NewResponseController(x.w)
-	b.renew = func() error {
-		if err := supported(connection.SetReadDeadline(time.Now().Add(b.timeout))); err != nil {
-			return fmt.Errorf("set read deadline: %w", err)
-		}
-		return nil
+		limit: limit, left: limit,
 	}
 	if err := b.renew(); err != nil {
 		return nil, err
@@ -102,24 +91,26 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 	return b, nil
 }
 
+// renew gives the client the body's timeout, from now on, for what it has to send.
+func (b *body) renew() error {
+	deadline := time.Now().Add(b.server.bodyTimeout)
+	if err := supported(http.NewResponseController(b.x.w).SetReadDeadline(deadline)); err != nil {
+		return fmt.Errorf("set read deadline: %w", err)
+	}
+	return nil
+}
+
 // openStream is openBody for a body that may take as long as it likes, as long
 // as it keeps coming: each read has the timeout for itself. What is read after
 // the client's credentials have ended is refused.
-func (s *Server) openStream(x *exchange, limit int64) (*streamedBody, error) {
+func (s *Server) openStream(x *exchange, limit int64) (streamedBody, error) {
 	b, err := s.openBody(x, limit)
-	if err != nil {
-		return nil, err
-	}
-	return &streamedBody{b, x}, nil
+	return streamedBody{b}, err
 }
 
-type streamedBody struct {
-	*body
+type streamedBody struct{ *body }
 
-	x *exchange
-}
-
-func (b *streamedBody) Read(p []byte) (int, error) {
+func (b streamedBody) Read(p []byte) (int, error) {
 	if b.err == nil {
 		b.err = b.renew()
 	}
@@ -182,7 +173,7 @@ func (b *body) word(err error) error {
 	case errors.As(err, &tooMany):
 		return tooLarge(b.limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(kindBodyTimeout, fmt.Sprintf("the body did not arrive within %s", b.timeout))
+		return refuse(kindBodyTimeout, fmt.Sprintf("the body did not arrive within %s", b.server.bodyTimeout))
 	}
 	return refuse(kindBodyIncomplete, "the body ended early or is malformed")
 }
