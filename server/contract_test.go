@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -340,8 +339,9 @@ func (s *Server) failWith(fault error) {
 		}
 		s.mux.Handle(rt.method+" "+rt.path, s.handler(rt))
 	}
-	s.mcpTools = slices.Clone(s.mcpTools)
-	for i := range s.mcpTools {
-		s.mcpTools[i].call = func(*Server, *exchange, json.RawMessage) (any, error) { return nil, fault }
+	tools := newMCPTools()
+	for i := range tools {
+		tools[i].call = func(*Server, *exchange, json.RawMessage) (any, error) { return nil, fault }
 	}
+	s.mcp = newMCPHandler(s.newMCPServer(tools))
 }

@@ -29,18 +29,34 @@ const mcpInstructions = `Engram remembers for you, durably. Each tenant has a sp
 is in one space is not seen from any other. Give the argument "space" with every
 call, unless the address of this server names it already.`
 
-// mcpServerKey is where the handler of the protocol finds the server that was
-// made for the request.
-type mcpServerKey struct{}
+// mcpMessage is what a call of a tool is part of: one request of the protocol.
+type mcpMessage struct {
+	x     *exchange
+	calls atomic.Int32 // so far
+}
+
+type mcpMessageKey struct{}
+
+// newMCPServer returns what knows the tools. It serves all clients, so a call finds
+// the exchange that it is for in its context, and nowhere else.
+func (s *Server) newMCPServer(tools []mcpTool) *mcp.Server {
+	made := mcp.NewServer(&mcp.Implementation{Name: "engram", Title: "Engram", Version: mcpVersion}, &mcp.ServerOptions{
+		Instructions: mcpInstructions,
+		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
+	})
+	for _, tool := range tools {
+		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return s.callTool(ctx, tool, request.Params)
+		})
+	}
+	return made
+}
 
 // newMCPHandler returns what speaks the protocol. It keeps no sessions: each
-// request is a session of its own, with a server that knows only the exchange it
-// was made for, so nothing can pass from one client to another.
-func newMCPHandler() http.Handler {
-	return mcp.NewStreamableHTTPHandler(func(r *http.Request) *mcp.Server {
-		made, _ := r.Context().Value(mcpServerKey{}).(*mcp.Server)
-		return made
-	}, &mcp.StreamableHTTPOptions{
+// request is a session of its own, which has ended when it has been answered, so
+// nothing can pass from one client to another.
+func newMCPHandler(server *mcp.Server) http.Handler {
+	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
 		Stateless:                    true,
 		JSONResponse:                 true,
 		DisableLocalhostProtection:   true, // the exchange has checked the host, by its own list
@@ -55,7 +71,7 @@ func (s *Server) serveMCP(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, &mcpMessage{x: x}))
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	answer := &mcpAnswer{x: x}
 	s.mcp.ServeHTTP(answer, r)
@@ -114,25 +130,12 @@ func (a *mcpAnswer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// newMCPServer returns the server of one exchange.
-func (s *Server) newMCPServer(x *exchange) *mcp.Server {
-	made := mcp.NewServer(&mcp.Implementation{Name: "engram", Title: "Engram", Version: mcpVersion}, &mcp.ServerOptions{
-		Instructions: mcpInstructions,
-		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
-	})
-	var calls atomic.Int32
-	for _, tool := range s.mcpTools {
-		made.AddTool(tool.described, func(ctx context.Context, request *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-			return s.callTool(ctx, x, tool, request.Params, calls.Add(1) == 1)
-		})
-	}
-	return made
-}
-
 // callTool carries out one call. It is an exchange of its own: a message may have
 // several calls, and each names its space. For the first, its message has counted
 // as a request of the caller.
-func (s *Server) callTool(ctx context.Context, x *exchange, tool mcpTool, params *mcp.CallToolParamsRaw, first bool) (*mcp.CallToolResult, error) {
+func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
+	message := ctx.Value(mcpMessageKey{}).(*mcpMessage)
+	first, x := message.calls.Add(1) == 1, message.x
 	one := *x
 	one.request = request{began: time.Now(), principal: x.principal}
 	ctx, one.span = s.traceTool(ctx, x, tool, params.Meta)

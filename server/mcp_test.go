@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -306,6 +307,28 @@ func TestMCPSessionsDoNotMix(t *testing.T) {
 		space, err := f.registry.Get(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, 20, memoryCount(t, space))
+	}
+}
+
+// TestMCPKeepsNoSession: what serves all clients knows none of them once it has answered.
+func TestMCPKeepsNoSession(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.create("alpha")
+	shared := f.server.newMCPServer(newMCPTools())
+	f.server.mcp = newMCPHandler(shared)
+	headers := []string{"Content-Type", "application/json", "Accept", "application/json, text/event-stream"}
+	for _, message := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`,
+		`{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"recall","arguments":{"space":"alpha","text":"x"}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"recall","arguments":{"space":"beta","text":"x"}}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:y"}}`,
+		`{"jsonrpc":"2.0","id":1,"method":"nothing"}`,
+		`{`,
+	} {
+		reply := f.call(http.MethodPost, mcpPath, message, headers...)
+		require.Empty(t, reply.header.Get("Mcp-Session-Id"))
+		require.Empty(t, slices.Collect(shared.Sessions()), message)
 	}
 }
 

@@ -124,7 +124,6 @@ type Server struct {
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter
 	mcp       http.Handler
-	mcpTools  []mcpTool
 	streams   atomic.Int64 // of events, open
 	epoch     uint32       // of the registry
 
@@ -149,8 +148,6 @@ func New(registry *engram.Registry, options Options) *Server {
 		underWay: newUnderWay(options),
 		mux:      http.NewServeMux(),
 		origins:  http.NewCrossOriginProtection(),
-		mcp:      newMCPHandler(),
-		mcpTools: newMCPTools(),
 		console:  console.Files(),
 		rules:    rules(),
 		turns:    newTurns(),
@@ -166,6 +163,7 @@ func New(registry *engram.Registry, options Options) *Server {
 		writeTimeout:      writeTimeout,
 		heartbeat:         heartbeat,
 	}
+	s.mcp = newMCPHandler(s.newMCPServer(newMCPTools()))
 	s.register()
 	options.Metrics.Watch(s.underWay.figures)
 	return s

@@ -416,9 +416,9 @@ func leakingSessions() []mutant {
 		name: "session-reuse", what: "whoever names a session gets the one that was made for its first client",
 		edits: []edit{
 			{"server/mcp.go", "// serveMCP answers one", "var leaked sync.Map\n\n// serveMCP answers one"},
-			{"server/mcp.go", `	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, s.newMCPServer(x)))
-`, `	session, _ := leaked.LoadOrStore(x.r.Host+x.r.Header.Get("Mcp-Session-Id"), s.newMCPServer(x))
-	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpServerKey{}, session))
+			{"server/mcp.go", `	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, &mcpMessage{x: x}))
+`, `	session, _ := leaked.LoadOrStore(x.r.Host+x.r.Header.Get("Mcp-Session-Id"), &mcpMessage{x: x})
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, session))
 `},
 			{"server/mcp.go", `	"net/http"
 `, `	"net/http"
