@@ -473,16 +473,16 @@ func leakingRecords() []mutant {
 			name: "request-traced", what: "a span has the request",
 			edits: []edit{{"server/grpc_call.go", `		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
-		answer, err = handle(ctx, request)`, `		span.AddEvent(fmt.Sprint(request))
+		answer, err = handle(ctx, request)`, `		c.span.AddEvent(fmt.Sprint(request))
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
 		answer, err = handle(ctx, request)`}},
 		}, "grpc"),
 		at(mutant{
 			name: "arguments-traced", what: "a span has the arguments of a tool",
-			edits: []edit{{"server/mcp.go", `	one := *x
-`, `	span.AddEvent(string(arguments))
-	one := *x
+			edits: []edit{{"server/mcp.go", `	one.w = headerSink{}
+`, `	one.span.AddEvent(string(params.Arguments))
+	one.w = headerSink{}
 `}},
 		}, "mcp"),
 	)
