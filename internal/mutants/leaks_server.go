@@ -234,10 +234,7 @@ func leakingRefusals() []mutant {
 			edits: []edit{{"server/authenticate.go", hidden, `		if _, err := s.registry.Get(context.Background(), id); err == nil {
 			return refuseForbidden(v, auth.ErrForbidden)
 		}
-` + hidden}, {"server/authenticate.go", `import (
-`, `import (
-	"context"
-`}},
+` + hidden}},
 		}, "http", "grpc", "mcp"),
 		at(mutant{
 			name: "existence-by-detail", what: "the detail of a refusal says that others have the space",
@@ -245,10 +242,7 @@ func leakingRefusals() []mutant {
 			k, _ := classify(&engram.SpaceNotFoundError{Space: id})
 			return refuse(k, "the space is another tenant's")
 		}
-` + hidden}, {"server/authenticate.go", `import (
-`, `import (
-	"context"
-`}},
+` + hidden}},
 		}, "http", "grpc", "mcp"),
 		at(mutant{
 			name: "near-names", what: "a refusal names spaces that are called alike",
