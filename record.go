@@ -2,8 +2,8 @@ package engram
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash/crc32"
 )
 
@@ -37,7 +37,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // incarnation identifies one creation of a space; it is never reused.
 type incarnation [16]byte
 
-func (i incarnation) String() string { return fmt.Sprintf("%x", i[:]) }
+func (i incarnation) String() string { return hex.EncodeToString(i[:]) }
 
 // frame is the unit that is whole or absent: operations firstSeq to
 // firstSeq+count-1 of one space.
