@@ -355,6 +355,12 @@ func (a *awake) stop(cause error) {
 		zap.String("space", string(a.space.ID())), zap.Error(cause))
 }
 
+// retire makes the space's handle useless with err, after the write that is under way.
+func (a *awake) retire(err error) {
+	a.space.end(err)
+	a.registry.commits.close(a.queue, err)
+}
+
 // position is the store's part of what a mark says.
 func (s *store) position() position {
 	return position{

@@ -380,24 +380,29 @@ func TestCrashHangingLog(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// A space that hangs while the settler looks for it after a crash does not stop
-// Close either, and loses nothing.
+// A space that hangs while the settler looks for it after a crash, or wakes it, does
+// not stop Close either, and loses nothing.
 func TestCrashHangingRecovery(t *testing.T) {
-	f := crashfs.New()
-	r := openMemory(t, f, Options{})
-	remember(t, create(t, r, "sick"), Memory{ID: "m", Content: "before the crash"})
-	after := f.Kill()
-	_ = r.Close() // its process has ended
-	f = after
-	hanging, release := hangAt(f, func(c crashfs.Call) bool {
-		return c.Op == crashfs.OpRead && c.Name == "sick/"+spaceFile
-	})
-	r = openMemory(t, f, Options{seams: seams{settleHang: 10 * time.Millisecond}})
-	<-hanging
-	closeHanging(t, r, f, release, "sick")
-	r = openMemory(t, f, Options{})
-	require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
-	require.NoError(t, r.Close())
+	for _, hang := range []crashfs.Call{
+		{Op: crashfs.OpRead, Name: "sick/" + spaceFile}, // to see which space it is
+		{Op: crashfs.OpReadDir, Name: "sick/" + walDir},
+		{Op: crashfs.OpCreate, Name: "sick/" + segmentPath(2)},
+		{Op: crashfs.OpSync, Name: "sick/" + spaceFile},
+	} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		remember(t, create(t, r, "sick"), Memory{ID: "m", Content: "before the crash"})
+		after := f.Kill()
+		_ = r.Close() // its process has ended
+		f = after
+		hanging, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == hang.Op && c.Name == hang.Name })
+		r = openMemory(t, f, Options{seams: seams{settleHang: 10 * time.Millisecond}})
+		<-hanging
+		closeHanging(t, r, f, release, "sick")
+		r = openMemory(t, f, Options{})
+		require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
+		require.NoError(t, r.Close())
+	}
 }
 
 // hangAt has the calls hang that apply, until release. hanging is closed when one does.

@@ -154,7 +154,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	closed := r.closed
 	r.mu.Unlock()
 	if closed { // too late for Close to retire it with the others; it is created all the same
-		s.retire(ErrClosed)
+		a.retire(ErrClosed)
 	}
 	return nil
 }

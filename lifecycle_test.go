@@ -297,7 +297,7 @@ func TestEndedIsNotNotFound(t *testing.T) {
 			require.ErrorIs(t, r.Delete(background, "alpha"), ErrUnknownOutcome)
 			f.SetHook(nil)
 		}, ErrUnknownOutcome},
-		"closing": {func(_ *testing.T, _ *crashfs.FS, _ *Registry, s *Space) { s.retire(ErrClosed) }, ErrClosed},
+		"closing": {func(_ *testing.T, _ *crashfs.FS, _ *Registry, s *Space) { s.end(ErrClosed) }, ErrClosed},
 	}
 	for name, x := range ends {
 		for _, sleeps := range []bool{false, true} {
@@ -574,6 +574,72 @@ func TestCreationMeetsClose(t *testing.T) {
 	r = openMemory(t, f, Options{})
 	require.Equal(t, []SpaceID{"alpha"}, spaceIDs(r, ""))
 	require.NoError(t, r.Close())
+}
+
+// Close waits for who has begun to put a space to sleep, also after it has ended the
+// space's handle: that may write its mark.
+func TestSleepMeetsClose(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	create(t, r, "aaa")
+	require.NoError(t, r.Close())
+	r = openMemory(t, f, Options{})
+	s := get(t, r, "aaa")
+	list(t, s, Filter{})
+	require.NoError(t, r.begin(background)) // a call that Close waits for
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	for s.gone() == nil {
+		runtime.Gosched()
+	}
+	writing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && c.Name == "aaa/"+spaceFile })
+	slept := make(chan struct{})
+	go func() {
+		defer close(slept)
+		s.sleep()
+	}()
+	<-writing
+	r.work.Done()
+	select {
+	case err := <-closed:
+		t.Errorf("the directory may be another process's when the mark is written (%v)", err)
+	case <-time.After(50 * time.Millisecond):
+		defer func() { require.NoError(t, <-closed) }()
+	}
+	release()
+	<-slept
+}
+
+// Close waits for who has begun to wake a space, which takes no writes then.
+func TestWakeMeetsClose(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	asleep(t, s)
+	waking, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpReadDir && c.Name == "aaa/"+walDir })
+	woken, closed := make(chan *awake, 1), make(chan error, 1)
+	go func() {
+		a, _ := s.wake(false)
+		woken <- a
+	}()
+	<-waking
+	go func() { closed <- r.Close() }()
+	for s.gone() == nil {
+		runtime.Gosched()
+	}
+	select {
+	case err := <-closed:
+		t.Errorf("the space's files are open when Close returns (%v)", err)
+	case <-time.After(50 * time.Millisecond):
+		defer func() {
+			require.NoError(t, <-closed)
+			require.Empty(t, f.Handles())
+		}()
+	}
+	release()
+	a := <-woken
+	require.NotNil(t, a)
+	require.ErrorIs(t, r.commits.submit(background, a.queue, &write{signal: make(chan step, 2)}), ErrClosed)
 }
 
 // Once the directory has its new name for good, the space is renamed, whatever

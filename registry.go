@@ -336,8 +336,7 @@ func (r *Registry) readState(id SpaceID) (*stateFile, error) {
 	return file, errors.Join(err, dir.Close())
 }
 
-// begin admits a call that changes files beside the group commit: Close
-// waits until the caller counts work down.
+// begin admits a call that changes files beside the group commit.
 func (r *Registry) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -345,6 +344,11 @@ func (r *Registry) begin(ctx context.Context) error {
 	if r.ReadOnly {
 		return ErrReadOnly
 	}
+	return r.admit()
+}
+
+// admit has Close wait until the caller counts work down, unless it has begun.
+func (r *Registry) admit() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -381,7 +385,7 @@ func (r *Registry) Settle(ctx context.Context) error {
 // Close finishes the writes that are under way, settles every space, joins
 // every goroutine and releases the directory. Calls after it, and writes that
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
-// waits for calls that create, import, rename, delete, checkpoint or settle, and
+// waits for calls that create, wake, import, rename, delete, checkpoint or settle, and
 // cancels those of the Embedder. A space that hangs while it is settled is given up
 // after a second; the directory is then released when that has ended, or with the
 // process. Calling Close again only waits for the first call. An error says what could
@@ -404,7 +408,10 @@ func (r *Registry) Close() error {
 	r.mu.Unlock()
 	r.embedding.close()
 	for _, s := range spaces {
-		s.retire(ErrClosed)
+		s.end(ErrClosed)
+	}
+	for _, a := range r.loaded() {
+		a.retire(ErrClosed)
 	}
 	r.work.Wait()
 	var errs []error
@@ -425,14 +432,22 @@ func (r *Registry) Close() error {
 	return errors.Join(append(errs, r.releaseSpaces())...)
 }
 
+// loaded returns the spaces that are awake.
+func (r *Registry) loaded() []*awake {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.awake))
+}
+
 // releaseSpaces closes the files of the spaces, and then the directory.
 func (r *Registry) releaseSpaces() error {
-	r.mu.Lock()
-	open := slices.Collect(maps.Values(r.awake))
-	r.mu.Unlock()
 	var errs []error
-	for _, a := range open {
-		errs = append(errs, a.log.close())
+	for _, a := range r.loaded() {
+		a.space.mu.Lock() // a caller may just put it to sleep
+		if a.space.awake.Load() == a {
+			errs = append(errs, a.log.close())
+		}
+		a.space.mu.Unlock()
 	}
 	return errors.Join(append(errs, r.releaseDirectory())...)
 }

@@ -112,8 +112,8 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 	}
 }
 
-// wake loads the space. The journal's settler wakes spaces also while the
-// registry closes.
+// wake loads the space. Close waits for that, but where the journal's settler wakes
+// it, also while the registry closes: it may hang.
 func (s *Space) wake(settling bool) (*awake, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,13 +123,23 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	if err := s.gone(); err != nil && !(settling && errors.Is(err, ErrClosed)) {
 		return nil, err
 	}
+	if !settling {
+		if err := s.registry.admit(); err != nil {
+			return nil, err
+		}
+		defer s.registry.work.Done()
+	}
 	a, err := s.recover()
 	if err != nil {
 		return nil, fmt.Errorf("wake %q: %w", string(s.ID()), err)
 	}
 	s.registry.mu.Lock()
 	s.registry.awake[a.identity.incarnation] = a
+	closed := s.registry.closed
 	s.registry.mu.Unlock()
+	if closed { // too late for Close to retire it with the others
+		a.retire(ErrClosed)
+	}
 	a.wantVectors() // as long as nobody can write to it
 	s.awake.Store(a)
 	return a, nil
@@ -201,16 +211,6 @@ func (s *Space) sleepLocked() {
 	s.registry.mu.Unlock()
 	if err := a.log.close(); err != nil {
 		s.registry.logger.Warn("files of a sleeping space", zap.String("space", string(s.ID())), zap.Error(err))
-	}
-}
-
-// retire makes the handle useless with err, after the write that is under way.
-func (s *Space) retire(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end(err)
-	if a := s.awake.Load(); a != nil {
-		s.registry.commits.close(a.queue, err)
 	}
 }
 

@@ -26,6 +26,24 @@ func settling() []mutant {
 			tests: "TestCrashHangingLog",
 		},
 		{
+			name: "unlocked-while-sleeping", what: "a closed registry lets go of its directory while a space that falls asleep writes its mark",
+			edits: []edit{{"registry.go", `		a.space.mu.Lock() // a caller may just put it to sleep
+		if a.space.awake.Load() == a {
+			errs = append(errs, a.log.close())
+		}
+		a.space.mu.Unlock()`, `		errs = append(errs, a.log.close())`}},
+			tests: "TestSleepMeetsClose",
+		},
+		{
+			name: "unlocked-while-waking", what: "a closed registry lets go of its directory while a caller wakes a space",
+			edits: []edit{{"space.go", `		defer s.registry.work.Done()
+	}
+	a, err := s.recover()`, `		s.registry.work.Done()
+	}
+	a, err := s.recover()`}},
+			tests: "TestWakeMeetsClose",
+		},
+		{
 			name: "settled-too-far", what: "a mark covers every frame of a generation, whatever its seq",
 			edits: []edit{{"journal_settle.go", `case o.lastSeq <= seq:`, `case o.lastSeq <= seq || seq > 0:`}},
 			tests: "TestCrashFailingCalls",
