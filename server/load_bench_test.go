@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"runtime"
@@ -244,6 +245,35 @@ func listenBareHTTP(b *testing.B, memory, recall any) string {
 	})
 }
 
+// newSender returns what sends a request with the headers that are given, and reads
+// its answer.
+func newSender(b *testing.B, callers int, headers http.Header) func(method, target, body string) error {
+	b.Helper()
+	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
+	b.Cleanup(web.CloseIdleConnections)
+	return func(method, target, body string) error {
+		request, err := http.NewRequestWithContext(b.Context(), method, "http://"+target, strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		maps.Copy(request.Header, headers)
+		answer, err := web.Do(request)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d, %w", answer.StatusCode, err)
+		}
+		return answer.Body.Close()
+	}
+}
+
+// sendRecall sends a smallCue.
+func sendRecall(send func(method, target, body string) error, address string, i int) error {
+	return send(http.MethodPost, address+"/v1/spaces/alpha/recall", fmt.Sprintf(`{"ids":["%d"],"limit":1,"spread":{"off":true}}`, i%1000))
+}
+
 // BenchmarkCallsOverHTTP compares the same with a handler of net/http.
 func BenchmarkCallsOverHTTP(b *testing.B) {
 	l := newLoaded(b)
@@ -253,29 +283,11 @@ func BenchmarkCallsOverHTTP(b *testing.B) {
 	require.NoError(b, err)
 	bare := listenBareHTTP(b, memory, recalled)
 	for _, callers := range []int{1, 16} {
-		web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: callers}}
-		b.Cleanup(web.CloseIdleConnections)
-		send := func(method, target, body string) error {
-			request, err := http.NewRequestWithContext(b.Context(), method, "http://"+target, strings.NewReader(body))
-			if err != nil {
-				return err
-			}
-			answer, err := web.Do(request)
-			if err != nil {
-				return err
-			}
-			_, err = io.Copy(io.Discard, answer.Body)
-			if answer.StatusCode != http.StatusOK {
-				return fmt.Errorf("status %d, %w", answer.StatusCode, err)
-			}
-			return answer.Body.Close()
-		}
+		send := newSender(b, callers, nil)
 		lookup := func(address string, i int) error {
 			return send(http.MethodGet, fmt.Sprintf("%s/v1/spaces/alpha/memories/%d", address, i%1000), "")
 		}
-		recall := func(address string, i int) error {
-			return send(http.MethodPost, address+"/v1/spaces/alpha/recall", fmt.Sprintf(`{"ids":["%d"],"limit":1,"spread":{"off":true}}`, i%1000))
-		}
+		recall := func(address string, i int) error { return sendRecall(send, address, i) }
 		b.Run(fmt.Sprint("lookup/callers=", callers), func(b *testing.B) {
 			compare(b, callers, 500, []measured{
 				{"bare", func(i int) error { return lookup(bare, i) }},
@@ -286,6 +298,23 @@ func BenchmarkCallsOverHTTP(b *testing.B) {
 			compare(b, callers, 500, []measured{
 				{"bare", func(i int) error { return recall(bare, i) }},
 				{"recall", func(i int) error { return recall(l.web, i) }},
+			})
+		})
+	}
+}
+
+// BenchmarkCallsOverMCP compares a small recall by the tool with the same over HTTP.
+func BenchmarkCallsOverMCP(b *testing.B) {
+	l := newLoaded(b)
+	const message = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"recall","arguments":{"space":"alpha","ids":["%d"],"limit":1}}}`
+	for _, callers := range []int{1, 16} {
+		send := newSender(b, callers, http.Header{
+			"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"},
+		})
+		b.Run(fmt.Sprint("recall/callers=", callers), func(b *testing.B) {
+			compare(b, callers, 500, []measured{
+				{"http", func(i int) error { return sendRecall(send, l.web, i) }},
+				{"mcp", func(i int) error { return send(http.MethodPost, l.web+mcpPath, fmt.Sprintf(message, i%1000)) }},
 			})
 		})
 	}
