@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,6 +52,7 @@ type Options struct {
 type Client struct {
 	conn     *grpc.ClientConn
 	attempts int
+	closed   atomic.Bool
 	memories engramv1.MemoryServiceClient
 	spaces   engramv1.SpaceServiceClient
 	admin    engramv1.AdminServiceClient
@@ -87,8 +89,15 @@ func Dial(address string, options Options) (*Client, error) {
 	}, nil
 }
 
-// Close closes the connection. Calls that are under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close closes the connection. Calls that are under way, and all that follow, fail
+// with [engram.ErrClosed]; a write that was under way may take effect. Closing again
+// does nothing.
+func (c *Client) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	return c.conn.Close()
+}
 
 // Space returns a handle of the space of that id, without asking whether it
 // exists. The empty id is the server's default space.
@@ -96,7 +105,7 @@ func (c *Client) Space(id engram.SpaceID) *Space { return &Space{c: c, id: id} }
 
 // Create makes a space. It is tried once: after an ErrUnavailable the space may exist.
 func (c *Client) Create(ctx context.Context, id engram.SpaceID, config engram.SpaceConfig) (*Space, error) {
-	_, err := once(ctx, c.spaces.CreateSpace,
+	_, err := once(ctx, c, c.spaces.CreateSpace,
 		&engramv1.CreateSpaceRequest{MemorySpaceId: string(id), Config: wire.FromConfig(config)})
 	if err != nil {
 		return nil, err
@@ -158,13 +167,13 @@ func (c *Client) Spaces(ctx context.Context, after engram.SpaceID) iter.Seq2[eng
 
 // Delete deletes a space with all it holds. It is tried once.
 func (c *Client) Delete(ctx context.Context, id engram.SpaceID) error {
-	_, err := once(ctx, c.spaces.DeleteSpace, &engramv1.DeleteSpaceRequest{MemorySpaceId: string(id)})
+	_, err := once(ctx, c, c.spaces.DeleteSpace, &engramv1.DeleteSpaceRequest{MemorySpaceId: string(id)})
 	return err
 }
 
 // Rename gives a space another id. It is tried once. Handles keep the old id.
 func (c *Client) Rename(ctx context.Context, from, to engram.SpaceID) error {
-	_, err := once(ctx, c.spaces.RenameSpace, &engramv1.RenameSpaceRequest{MemorySpaceId: string(from), To: string(to)})
+	_, err := once(ctx, c, c.spaces.RenameSpace, &engramv1.RenameSpaceRequest{MemorySpaceId: string(from), To: string(to)})
 	return err
 }
 
@@ -174,7 +183,7 @@ func (c *Client) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (
 	defer cancel()
 	stream, err := c.spaces.Import(ctx)
 	if err != nil {
-		return nil, errorOf(err, nil)
+		return nil, c.errorOf(err, nil)
 	}
 	chunk, sent := make([]byte, chunkBytes), false
 	for {
@@ -193,7 +202,7 @@ func (c *Client) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (
 		}
 	}
 	if _, err := stream.CloseAndRecv(); err != nil {
-		return nil, errorOf(err, nil)
+		return nil, c.errorOf(err, nil)
 	}
 	return c.Space(id), nil
 }
@@ -217,16 +226,16 @@ func (c *Client) Stats(ctx context.Context) (engram.RegistryStats, error) {
 type method[Q, A any] func(context.Context, Q, ...grpc.CallOption) (A, error)
 
 // once tries a call once.
-func once[Q proto.Message, A any](ctx context.Context, call method[Q, A], request Q) (A, error) {
+func once[Q proto.Message, A any](ctx context.Context, c *Client, call method[Q, A], request Q) (A, error) {
 	answer, err := call(ctx, request)
-	return answer, errorOf(err, request)
+	return answer, c.errorOf(err, request)
 }
 
 // retried tries a call that may be repeated until it succeeds, fails for good or
 // runs out of attempts.
 func retried[Q proto.Message, A any](ctx context.Context, c *Client, call method[Q, A], request Q) (A, error) {
 	for attempt := 1; ; attempt++ {
-		answer, err := once(ctx, call, request)
+		answer, err := once(ctx, c, call, request)
 		if err == nil || attempt >= c.attempts || !temporary(err) || !pause(ctx, attempt, err) {
 			return answer, err
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net"
 	"os"
 	"strings"
@@ -350,4 +352,44 @@ func TestUnreachableServer(t *testing.T) {
 	_, err = c.Space("alpha").Lookup(t.Context(), "x")
 	require.ErrorIs(t, err, client.ErrUnavailable)
 	require.NoError(t, c.Close())
+}
+
+// TestClose: what is under way then and what comes later says that the client is
+// closed, which is not what a cancelled context says.
+func TestClose(t *testing.T) {
+	h := newHost(t)
+	c, err := client.Dial(h.address, client.Options{Insecure: true})
+	require.NoError(t, err)
+	space := h.space(c, "alpha")
+	stream := space.RememberStream(t.Context())
+	_, err = stream.Remember(t.Context(), engram.Memory{Content: "x"})
+	require.NoError(t, err)
+	next, end := iter.Pull2(space.Subscribe(t.Context(), 0))
+	defer end()
+	for range 2 {
+		_, err, _ = next()
+		require.NoError(t, err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err, _ := next()
+		waiting <- err
+	}()
+
+	require.NoError(t, c.Close())
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, <-waiting, engram.ErrClosed)
+	for name, call := range map[string]func() error{
+		"lookup":   func() error { _, err := space.Lookup(t.Context(), "x"); return err },
+		"remember": func() error { _, err := space.Remember(t.Context(), engram.Memory{Content: "x"}); return err },
+		"stream":   func() error { _, err := stream.Remember(t.Context(), engram.Memory{Content: "x"}); return err },
+		"export":   func() error { _, err := space.Export(t.Context(), io.Discard); return err },
+		"import":   func() error { _, err := c.Import(t.Context(), "beta", strings.NewReader("")); return err },
+		"create":   func() error { _, err := c.Create(t.Context(), "beta", engram.SpaceConfig{}); return err },
+	} {
+		err := call()
+		require.ErrorIs(t, err, engram.ErrClosed, name)
+		require.NotErrorIs(t, err, context.Canceled, name)
+	}
+	require.NoError(t, stream.Close())
 }

@@ -42,7 +42,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // errorOf returns the error that a call's err stands for; request is what was
 // sent, nil where that is not known.
-func errorOf(err error, request proto.Message) error {
+func (c *Client) errorOf(err error, request proto.Message) error {
 	if err == nil {
 		return nil
 	}
@@ -51,6 +51,9 @@ func errorOf(err error, request proto.Message) error {
 		return err
 	}
 	e := fromStatus(told)
+	if e.Reason == "" && e.Code == codes.Canceled && c.closed.Load() {
+		e.cause = engram.ErrClosed
+	}
 	if e.Reason == "" && request != nil && (e.Code == codes.Internal || e.Code == codes.ResourceExhausted) {
 		if refused := sendable(request); refused != nil {
 			return refused

@@ -61,7 +61,7 @@ func write[Q interface {
 	proto.Message
 }, A any](ctx context.Context, c *Client, call method[Q, A], message Q) (A, error) {
 	if message.GetOptions().GetFailFast() {
-		return once(ctx, call, message)
+		return once(ctx, c, call, message)
 	}
 	return retried(ctx, c, call, message)
 }
@@ -151,7 +151,7 @@ func (s *Space) recallStream(ctx context.Context, cue *engramv1.Cue) (engram.Rec
 	defer cancel()
 	stream, err := s.c.memories.RecallStream(ctx, &engramv1.RecallStreamRequest{MemorySpaceId: string(s.id), Cue: cue})
 	if err != nil {
-		return engram.Recall{}, errorOf(err, nil)
+		return engram.Recall{}, s.c.errorOf(err, nil)
 	}
 	whole, expected := &engramv1.RecallResponse{}, int64(0)
 	for {
@@ -162,7 +162,7 @@ func (s *Space) recallStream(ctx context.Context, cue *engramv1.Cue) (engram.Rec
 		case errors.Is(err, io.EOF):
 			return engram.Recall{}, fmt.Errorf("answer of %d recollections ended early: %w", expected, io.ErrUnexpectedEOF)
 		case err != nil:
-			return engram.Recall{}, errorOf(err, nil)
+			return engram.Recall{}, s.c.errorOf(err, nil)
 		}
 		if summary := part.GetSummary(); summary != nil {
 			whole.Seq, whole.Plan, expected = summary.GetSeq(), summary.GetPlan(), summary.GetRecollections()
@@ -263,7 +263,7 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (uint64, error) {
 	defer cancel()
 	stream, err := s.c.spaces.Export(ctx, &engramv1.ExportRequest{MemorySpaceId: string(s.id)})
 	if err != nil {
-		return 0, errorOf(err, nil)
+		return 0, s.c.errorOf(err, nil)
 	}
 	for {
 		part, err := stream.Recv()
@@ -271,7 +271,7 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (uint64, error) {
 		case errors.Is(err, io.EOF):
 			return 0, fmt.Errorf("export ended early: %w", io.ErrUnexpectedEOF)
 		case err != nil:
-			return 0, errorOf(err, nil)
+			return 0, s.c.errorOf(err, nil)
 		case part.Seq != nil:
 			return part.GetSeq(), nil
 		}

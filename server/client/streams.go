@@ -60,11 +60,12 @@ type subscription struct {
 func (s *subscription) follow(ctx context.Context, yield func(engram.Event, error) bool) (went bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := s.space.c.memories.Subscribe(ctx, &engramv1.SubscribeRequest{
+	c := s.space.c
+	stream, err := c.memories.Subscribe(ctx, &engramv1.SubscribeRequest{
 		MemorySpaceId: string(s.space.id), AfterSeq: s.after, Incarnation: s.incarnation,
 	})
 	if err != nil {
-		return false, errorOf(err, nil)
+		return false, c.errorOf(err, nil)
 	}
 	header, err := stream.Header()
 	if err == nil {
@@ -78,7 +79,7 @@ func (s *subscription) follow(ctx context.Context, yield func(engram.Event, erro
 			err = status.Error(codes.Unavailable, "the server ended the subscription")
 		}
 		if err != nil {
-			return went, errorOf(err, nil)
+			return went, c.errorOf(err, nil)
 		}
 		event, err := wire.ToEvent(answer.GetEvent())
 		if err != nil {
@@ -106,6 +107,7 @@ type RememberStream struct {
 
 // flight is one stream and the writes under way on it.
 type flight struct {
+	c       *Client
 	stream  grpc.BidiStreamingClient[engramv1.RememberStreamRequest, engramv1.RememberStreamResponse]
 	done    chan struct{} // closed when nothing more is answered
 	sending sync.Mutex    // a stream takes one message at a time
@@ -161,7 +163,7 @@ func (r *RememberStream) try(ctx context.Context, request *engramv1.RememberStre
 	message.Tag = f.register(answered)
 	defer f.forget(message.Tag)
 	if err := f.send(message); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the stream's end says why
-		return engram.Receipt{}, errorOf(err, message)
+		return engram.Receipt{}, r.space.c.errorOf(err, message)
 	}
 	select {
 	case o := <-answered:
@@ -205,11 +207,12 @@ func (r *RememberStream) open() (*flight, error) {
 			return r.flight, nil
 		}
 	}
-	stream, err := r.space.c.memories.RememberStream(r.ctx)
+	c := r.space.c
+	stream, err := c.memories.RememberStream(r.ctx)
 	if err != nil {
-		return nil, errorOf(err, nil)
+		return nil, c.errorOf(err, nil)
 	}
-	r.flight = &flight{stream: stream, done: make(chan struct{}), waiting: map[uint64]chan<- outcome{}}
+	r.flight = &flight{c: c, stream: stream, done: make(chan struct{}), waiting: map[uint64]chan<- outcome{}}
 	go r.flight.receive()
 	return r.flight, nil
 }
@@ -244,7 +247,7 @@ func (f *flight) receive() {
 			if errors.Is(err, io.EOF) {
 				err = status.Error(codes.Unavailable, "the server ended the stream")
 			}
-			f.err = errorOf(err, nil)
+			f.err = f.c.errorOf(err, nil)
 			f.mu.Unlock()
 			return
 		}
