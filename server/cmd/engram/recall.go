@@ -62,6 +62,9 @@ func formatWhy(why engram.Why) string {
 		{"vector", why.Vector},
 		{"contiguity", why.Contiguity},
 		{"episode", why.Episode},
+		{"label", why.Label},
+		{"time", why.Time},
+		{"feedback", why.Feedback},
 		{"association", why.Association},
 		{"filter", why.Filter},
 	}
