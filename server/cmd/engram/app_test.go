@@ -106,6 +106,17 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
+// TestEventsSayWhat: a line says what was forgotten by, and what was configured.
+func TestEventsSayWhat(t *testing.T) {
+	sh := newShell(t)
+	sh.run("space", "create", "alpha", "--max-memories", "7").ok()
+	sh.run("remember", "-s", "alpha", "--id", "tea", "--episode", "trial", "green tea").ok()
+	sh.run("forget-where", "-s", "alpha", "--episode", "trial").ok()
+	out := sh.run("events", "-s", "alpha").ok().out
+	require.Contains(t, out, `configured {"max_memories":7}`)
+	require.Contains(t, out, `{"episode":"trial"}`)
+}
+
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value
 // has none.
 func TestFlagsOfHelp(t *testing.T) {

@@ -26,7 +26,8 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Print the operations of a space in their order",
 		Long: `Print the operations of a space in their order, a line for each; with -o json
 each line is an event. They end with the last one that there is, or, with
---follow, which needs a server, never: interrupt it, and go on with --after.`,
+--follow, which needs a server, never: interrupt it, and go on with --after. With
+--after the seq that "engram space info" shows, only what is still to come is there.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			address, err := a.server()
@@ -83,6 +84,23 @@ func (a *app) printEvent(e engram.Event) error {
 	parts = append(parts, e.IDs...)
 	if e.Association != nil {
 		parts = append(parts, e.Association.From+" -> "+e.Association.To, e.Association.Kind, formatShare(e.Association.Weight))
+	}
+	var given any
+	switch {
+	case e.Filter != nil:
+		given = e.Filter
+	case e.Config != nil:
+		given = e.Config
+	}
+	if given != nil {
+		text, err := json.Marshal(given)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, string(text))
+	}
+	if e.Embedder != "" {
+		parts = append(parts, e.Embedder)
 	}
 	if e.Memory != nil {
 		parts = append(parts, strconv.Quote(e.Memory.Content))
