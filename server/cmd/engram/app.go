@@ -313,7 +313,7 @@ func hintOf(problem *httpclient.Problem) string {
 		return "create it with `engram space create ID`, or list all with `engram space list`" + similarOnes(problem.Near)
 	case problem.Floor > 0:
 		return fmt.Sprintf(afterFloor, problem.Floor)
-	case problem.Slug() == "unauthenticated":
+	case problem.Unauthenticated():
 		return "show a valid key with --key-file or $" + keyVariable + "; the server's operator makes one with `engram key create`"
 	}
 	return problem.Hint

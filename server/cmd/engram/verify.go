@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/engramdb/engram/server/internal/httpclient"
 	"github.com/engramdb/engram/server/internal/verify"
 )
 
@@ -73,6 +74,9 @@ Exit codes:
   engram verify --addr https://engram.example:7432 --keys verify-keys.jsonl --restart 'systemctl restart engram'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.shown != (credentialFlags{}) {
+				return errors.New("--key, --key-file, --cacert, --cert and --cert-key: verify takes a file of keys with --keys, and authorities with --tls-ca")
+			}
 			if !cmd.Flags().Changed("seed") {
 				flags.seed = uint64(rand.Uint32())
 			}
@@ -103,6 +107,9 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) (err error) {
 	defer func() { err = errors.Join(err, cleanUp()) }()
 	config.Progress = a.showResult
 	report, runErr := verify.Run(ctx, config)
+	if problem := new(httpclient.Problem); errors.As(runErr, &problem) && problem.Unauthenticated() && flags.keys == "" {
+		runErr = errors.New(runErr.Error() + ": name a file of its keys with --keys") // not wrapped: the hint would be about other flags
+	}
 	if flags.report != "" {
 		if err := writeReports(flags.report, report); err != nil {
 			return errors.Join(runErr, err)

@@ -121,3 +121,16 @@ func TestVerifyWriter(t *testing.T) {
 	require.NoError(t, err)
 	sh.run("verify-writer", string(order)).failed("the parent has ended")
 }
+
+// TestVerifyTakesKeysOfItsOwn: a key that it would not use is refused, and a server
+// that asks for one says which flag is meant.
+func TestVerifyTakesKeysOfItsOwn(t *testing.T) {
+	sh, keys := newShell(t), filepath.Join(t.TempDir(), "keys.json")
+	sh.run("key", "create", "--keys", keys, "--scope", "*:read").ok()
+	sh.args = []string{"--addr", serveDirectory(t, sh, "--keys", keys).web}
+	for _, flag := range []string{"--key", "--key-file", "--cacert", "--cert", "--cert-key"} {
+		sh.run("verify", "--report", "", flag, "x").failed(flag, "--keys", "--tls-ca")
+	}
+	asked := sh.run("verify", "--report", "").failed("no credential", "--keys")
+	require.NotContains(t, asked.err, "--key-file")
+}

@@ -34,6 +34,9 @@ type Problem struct {
 // Slug returns the part of the type that tells kinds of problems apart.
 func (p *Problem) Slug() string { return strings.TrimPrefix(p.Type, typePrefix) }
 
+// Unauthenticated reports whether the server knows no credential of the caller.
+func (p *Problem) Unauthenticated() bool { return p.Slug() == "unauthenticated" }
+
 // Error returns the detail: what a caller of the library would read.
 func (p *Problem) Error() string {
 	if p.Detail != "" {
