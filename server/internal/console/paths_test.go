@@ -293,6 +293,16 @@ func testKeys(t *testing.T, browser context.Context) {
 	require.Equal(t, []string{"alice"}, p.texts("[data-space] a"))
 	p.shows("#key-button", "in use")
 
+	// One that is refused takes the place of none.
+	p.click("#key-button")
+	p.fill("key-dialog", "Key or token", "mistyped")
+	p.press("key-dialog", "Use this key")
+	p.shows("#key-error", "unknown credential")
+	p.press("key-dialog", "Cancel")
+	p.shows("#key-button", "in use")
+	p.goTo("#/space/alice/memories")
+	p.shows("[data-memory=mine]", "Alice's own.")
+
 	p.goTo("#/space/bob/memories")
 	p.shows(".error", "Space not found")
 	require.NotContains(t, ask[string](p, `document.body.innerText`), "Bob's own")

@@ -13,12 +13,15 @@ export const hasKey = () => key !== "";
 // mayAsk reports whether a page should ask again without the user's doing.
 export const mayAsk = () => Date.now() >= quietUntil;
 
-// useKey takes a key, or none, for the requests from now on.
+// useKey takes a key, or none, for the requests from now on. It returns what takes the
+// one before again.
 export function useKey(value, keep) {
+  const former = key, kept = sessionStorage.getItem(stored) !== null;
   key = value;
   quietUntil = 0;
   if (keep && value) sessionStorage.setItem(stored, value);
   else sessionStorage.removeItem(stored);
+  return () => useKey(former, kept);
 }
 
 // signals tells of "sample", a request that was answered, and "unauthenticated".

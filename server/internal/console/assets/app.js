@@ -90,12 +90,11 @@ document.getElementById("key-cancel").addEventListener("click", () => dialog.clo
 document.getElementById("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   keyError.textContent = "";
-  api.useKey(keyInput.value.trim(), keyKeep.checked);
+  const takeFormer = api.useKey(keyInput.value.trim(), keyKeep.checked);
   try {
     await api.listSpaces("", 1);
   } catch (error) {
-    api.useKey("", false);
-    showKeyState();
+    takeFormer();
     keyError.textContent = `${error.title ?? "Failed"}: ${error.detail ?? error.message}`;
     keyInput.select();
     return;
