@@ -117,6 +117,17 @@ func TestEventsSayWhat(t *testing.T) {
 	require.Contains(t, out, `{"episode":"trial"}`)
 }
 
+// TestTimesOfTables are those of no place, and say so.
+func TestTimesOfTables(t *testing.T) {
+	sh := newShell(t)
+	sh.run("remember", "-s", "alpha", "--create", "--time", "2026-01-31T23:30:00-08:00", "green tea").ok()
+	for _, args := range [][]string{{"list"}, {"recall", "tea"}} {
+		out := sh.run(append(args, "-s", "alpha")...).ok().out
+		require.Contains(t, out, "TIME (UTC)")
+		require.Contains(t, out, "2026-02-01 07:30:00")
+	}
+}
+
 // TestFlagsOfHelp: quotes in the help of a flag name its value, so one without a value
 // has none.
 func TestFlagsOfHelp(t *testing.T) {

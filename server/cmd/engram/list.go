@@ -28,7 +28,7 @@ func (a *app) listCommand() *cobra.Command {
 				return errors.New("--limit: is negative")
 			}
 			return a.withSpace(cmd, toRead, target, func(space memorySpace) error {
-				t := table{header: []string{"TIME", "ID", "EPISODE", "CONTENT"}}
+				t := table{header: []string{"TIME (UTC)", "ID", "EPISODE", "CONTENT"}}
 				lines := json.NewEncoder(a.out)
 				n := 0
 				for m, err := range space.Memories(cmd.Context(), where.filter()) {

@@ -44,7 +44,7 @@ func (a *app) recallCommand() *cobra.Command {
 }
 
 func (a *app) emitRecall(recall engram.Recall) error {
-	t := table{header: []string{"ACTIVATION", "TIME", "ID", "WHY", "CONTENT"}}
+	t := table{header: []string{"ACTIVATION", "TIME (UTC)", "ID", "WHY", "CONTENT"}}
 	for _, r := range recall.Recollections {
 		t.add(formatShare(r.Activation), r.Memory.Time.Format(time.DateTime), r.Memory.ID, formatWhy(r.Why), r.Memory.Content)
 	}
