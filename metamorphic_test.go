@@ -189,7 +189,8 @@ func metamorphicScript(random *rand.Rand) []metamorphicStep {
 			id = metamorphicSpaces[1]
 		}
 		make := one(random, metamorphicRemember, metamorphicRemember, metamorphicRemember, metamorphicForget,
-			metamorphicRecall, metamorphicRecall, metamorphicLook, metamorphicLook, metamorphicConfigure, metamorphicCatalogue)
+			metamorphicRecall, metamorphicRecall, metamorphicLook, metamorphicLook, metamorphicAssociate, metamorphicAssociate,
+			metamorphicConfigure, metamorphicCatalogue)
 		name, call := make(random)
 		script = append(script, metamorphicStep{fmt.Sprint(name, " in ", id), func(r *Registry) any {
 			s, err := r.Get(background, id)
@@ -328,6 +329,12 @@ func metamorphicRecall(random *rand.Rand) (string, metamorphicCall) {
 	if random.IntN(5) == 0 {
 		cue.MinActivation = random.Float64() / 2
 	}
+	if random.IntN(3) == 0 {
+		cue.Spread = Spread{
+			Off: random.IntN(4) == 0, Hops: random.IntN(5), Nodes: random.IntN(20), Edges: random.IntN(20),
+			MinActivation: one(random, 0, 1e-9),
+		}
+	}
 	return "recall", func(_ *Registry, s *Space) any { return answered(s.Recall(background, cue)) }
 }
 
@@ -348,6 +355,24 @@ func metamorphicList(s *Space, f Filter) any {
 		all = append(all, m)
 	}
 	return all
+}
+
+// metamorphicAssociate makes an association, or removes or lists what there is.
+func metamorphicAssociate(random *rand.Rand) (string, metamorphicCall) {
+	options := metamorphicOptions(random)
+	a := Association{
+		From: metamorphicID(random), To: metamorphicID(random), Kind: one(random, "", "cites", AssociationSimilar),
+		Weight: one(random, 0.2, 0.5, 1, random.Float64()),
+	}
+	switch random.IntN(4) {
+	case 0:
+		return "dissociate", func(_ *Registry, s *Space) any {
+			return answered(s.Dissociate(background, a, options(s)...))
+		}
+	case 1:
+		return "associations", func(_ *Registry, s *Space) any { return answered(s.Associations(background, a.From)) }
+	}
+	return "associate", func(_ *Registry, s *Space) any { return answered(s.Associate(background, a, options(s)...)) }
 }
 
 func metamorphicConfigure(random *rand.Rand) (string, metamorphicCall) {
@@ -400,7 +425,12 @@ func metamorphicEverything(r *Registry) any {
 		for _, word := range modelWords {
 			recalls[word] = answered(s.Recall(background, Cue{Text: word, Limit: MaxLimit}))
 		}
-		all[id] = []any{metamorphicInfo(s), metamorphicList(s, Filter{}), recalls}
+		associations := make(map[string]any)
+		for i := range 12 {
+			id := fmt.Sprint("m", i)
+			associations[id] = answered(s.Associations(background, id))
+		}
+		all[id] = []any{metamorphicInfo(s), metamorphicList(s, Filter{}), recalls, associations}
 	}
 	return []any{slices.Sorted(maps.Keys(all)), all}
 }
