@@ -16,7 +16,7 @@ const (
 type Cue struct {
 	Text          string    `json:"text,omitempty"`           // at most MaxCueTextBytes of UTF-8
 	Embedding     []float32 `json:"embedding,omitempty"`      // of the space's dimension, finite, not zero
-	IDs           []string  `json:"ids,omitempty"`            // these memories and what they bring to mind; unknown ids bring nothing
+	IDs           []string  `json:"ids,omitempty"`            // these memories, at most MaxBatch, and what they bring to mind; unknown ids bring nothing
 	Filter        Filter    `json:"filter,omitzero"`          // only these memories are recalled
 	Limit         int       `json:"limit,omitempty"`          // 1 to MaxLimit; 0 means DefaultLimit
 	MinActivation float64   `json:"min_activation,omitempty"` // in [0,1]: weaker recollections are left out

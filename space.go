@@ -723,7 +723,9 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 
 // Recall answers the cue from one snapshot: the memories that it brings to
 // mind, the most activated first, no more than its limit. If that many satisfy
-// the filter and match the cue, that many are returned. The same state and cue
+// the filter and match the cue, that many are returned. An embedding matches if its
+// angle to the cue's is less than a right one; of those so nearly right that their
+// codes cannot tell, some may be left out. The same state and cue
 // give the same answer. It holds no lock that a write waits for, and keeps nothing of
 // cue. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the
 // memories that have terms of the text, or to all that have an embedding, and reads
