@@ -233,6 +233,11 @@ func contents() []mutant {
 			tests: "TestCrashLives",
 		},
 		{
+			name: "likeness-of-the-dead", what: "what was forgotten counts for likeness until the next checkpoint",
+			edits: []edit{{"forward.go", `n := v.recentDocumentsOf(v.recent.terms.find(term))`, `n := len(v.recent.terms.find(term).below(v.recentDocuments()))`}},
+			tests: "TestAutoAssociateCountsTheLiving",
+		},
+		{
 			name: "requests-not-replayed", what: "request ids are forgotten at a restart",
 			edits: []edit{{"operation.go", `			id:         string(value[12:]),
 		}`, `		}`}},

@@ -38,6 +38,11 @@ func derivedVectors() []mutant {
 			tests: "TestApplyVectors",
 		},
 		{
+			name: "degraded-when-asked", what: "what has no vector is told of the moment when the embedder is asked",
+			edits: []edit{{"embedder.go", `	case x.vector != nil && unembedded > 0:`, `	case false:`}},
+			tests: "TestDegradationIsOfTheAnswer",
+		},
+		{
 			name: "generation-unchecked", what: "a vector counts whatever generation it was made for",
 			edits: []edit{{"derived.go", `	switch op.generation {
 	case 0:
