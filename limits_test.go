@@ -341,3 +341,38 @@ func TestQuotaHoldsBehindConfigure(t *testing.T) {
 	require.Equal(t, 3, refused)
 	require.Equal(t, int64(2), s.Info().Memories)
 }
+
+// An embedding of a dimension that the space does not have leaves nothing in memory:
+// what it takes to make codes of that dimension neither.
+func TestRefusedDimensionsLeaveNothing(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	a, err := s.use(background)
+	require.NoError(t, err)
+	defer a.uses.Add(-1)
+	rotations := func() (n int) {
+		a.store.rotations.made.Range(func(any, any) bool {
+			n++
+			return true
+		})
+		return n
+	}
+	refused := func(want error, opts ...WriteOption) {
+		t.Helper()
+		for n := range 20 {
+			_, err := s.Remember(background, Memory{Embedding: one32(n + 4)}, opts...)
+			require.ErrorIs(t, err, want)
+		}
+	}
+	refused(ErrConflict, ExpectSeq(99))
+	require.Zero(t, rotations())
+	remember(t, s, Memory{Embedding: one32(3)})
+	refused(ErrInvalid)
+	require.Equal(t, 1, rotations())
+}
+
+// one32 is a vector of that dimension.
+func one32(dimension int) []float32 {
+	v := make([]float32, dimension)
+	v[0] = 1
+	return v
+}

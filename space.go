@@ -334,7 +334,8 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 	for i := range operations {
 		op := &operations[i]
 		op.analysis = analyzer.analyzeMemory(op.memory.Content)
-		if len(op.memory.Embedding) > 0 {
+		// Of another dimension, or the first, it may be refused: then nothing is made.
+		if n := len(op.memory.Embedding); n > 0 && n == int(a.store.embeddingDimension.Load()) {
 			op.codes = a.store.rotations.encode(op.memory.Embedding)
 		}
 	}

@@ -41,7 +41,9 @@ type store struct {
 	current atomic.Pointer[view] // nil: stale, the next reader makes it
 	viewed  atomic.Bool          // somebody reads: publish views at once
 
-	autoAssociate atomic.Int32 // config's, as of the last publish, for writers without a view
+	// For writers without a view: as of the last publish.
+	autoAssociate      atomic.Int32 // config's
+	embeddingDimension atomic.Int32 // dimension
 }
 
 // locator is where the record of an operation stands in the log.
@@ -109,6 +111,7 @@ func (s *store) load(c *checkpoint) {
 func (s *store) publish() {
 	s.current.Store(nil)
 	s.autoAssociate.Store(int32(s.config.AutoAssociate))
+	s.embeddingDimension.Store(int32(s.dimension))
 	if s.viewed.Swap(false) {
 		s.makeView()
 	}
