@@ -207,7 +207,7 @@ func TestTermWeight(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		count := rapid.Uint32Range(1, 1000).Draw(t, "count")
 		length := rapid.IntRange(1, 100_000).Draw(t, "length")
-		average := rapid.Float64Range(0, 1000).Draw(t, "average")
+		average := float64(rapid.IntRange(0, 1_000_000).Draw(t, "tokens")) / 1000 // of a thousand documents
 		k1 := rapid.Float64Range(0, 10).Draw(t, "k1")
 		b := rapid.Float64Range(0, 1).Draw(t, "b")
 		weight := termWeight(count, length, average, k1, b)
