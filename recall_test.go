@@ -481,7 +481,7 @@ func TestConfidenceOfOneAboveAll(t *testing.T) {
 	associate(t, s, "best", "other", "hardly", 1e-100)
 	found := recall(t, s, Cue{Text: "tea", Spread: Spread{MinActivation: 1e-300}})
 	require.Equal(t, []string{"best", "other"}, recalledIDs(found))
-	require.Equal(t, 1.0, found[0].Confidence)
+	require.InDelta(t, 1, found[0].Confidence, 1e-12)
 	require.Zero(t, found[1].Confidence)
 }
 

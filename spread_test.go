@@ -367,7 +367,7 @@ func TestSpreadFillsInWhatTheFilterLets(t *testing.T) {
 	after := first()
 	require.Equal(t, "reached", after.Memory.ID)
 	require.Less(t, after.Why.Association, before.Why.Association)
-	require.Equal(t, before.Why.Text, after.Why.Text)
+	require.InDelta(t, before.Why.Text, after.Why.Text, 1e-12)
 }
 
 // What neither satisfies the filter nor is named passes nothing on of its own.
