@@ -24,8 +24,8 @@
 //  5. What a caller of one space observes is the same whether or not other
 //     spaces exist or act. Timing is not part of this.
 //  6. A filtered recall never under-returns: if at least k memories satisfy the
-//     filter and match the cue, limit k returns k. The same state and cue give
-//     the same answer.
+//     filter and match the cue, as [Space.Recall] says, limit k returns k. The
+//     same state and cue give the same answer.
 //  7. A forgotten memory is invisible at once in every path, stays forgotten
 //     after a restart, and after Checkpoint and Settle, once earlier readers
 //     have ended, its bytes are in no file.
