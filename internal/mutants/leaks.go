@@ -159,11 +159,15 @@ func leakingTexts() []mutant {
 		},
 		{
 			name: "existence-by-class", what: "whether another space exists decides which error a probe gets",
-			edits: []edit{{"space.go", `			return nil, fmt.Errorf("memory %d: %w", i, ErrWrongSpace)
-`, `			if _, err := s.registry.Get(ctx, m.Space); err != nil {
+			edits: []edit{{"space.go", `	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
+`, `	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
+	if errors.Is(err, ErrWrongSpace) {
+		for i := range ms {
+			if _, missing := s.registry.Get(ctx, ms[i].Space); ms[i].Space != "" && missing != nil {
 				return nil, &InvalidError{Field: "space", Reason: "is another one"}
 			}
-			return nil, fmt.Errorf("memory %d: %w", i, ErrWrongSpace)
+		}
+	}
 `}},
 		},
 		{
