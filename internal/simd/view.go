@@ -35,9 +35,7 @@ func Float32s(b []byte) []float32 {
 		return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
 	}
 	list := make([]float32, len(b)/4)
-	for i := range list {
-		list[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
+	CopyFloat32s(list, b)
 	return list
 }
 
