@@ -13,11 +13,10 @@ import (
 	"github.com/engramdb/engram/server/internal/auth"
 )
 
-// Where a request may show a key or token. As with other names of headers here, the
-// form is that in which net/http keeps them.
+// Where a request may show a key or token.
 const (
 	authorizationHeader = "Authorization"
-	keyHeader           = "X-Api-Key"
+	keyHeader           = "X-Api-Key" // as net/http keeps it: another form is converted with each use
 )
 
 const bearerScheme = "bearer"
@@ -44,7 +43,7 @@ func (s *Server) authenticate(x *exchange) (err error) {
 		return nil
 	}
 	header := x.r.Header
-	x.principal, err = s.identify(x.r.Context(), header[authorizationHeader], header[keyHeader], x.r.TLS)
+	x.principal, err = s.identify(x.r.Context(), header.Values(authorizationHeader), header.Values(keyHeader), x.r.TLS)
 	if err != nil {
 		return refuseCredentials(x, err)
 	}

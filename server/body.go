@@ -72,7 +72,7 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 		return nil, tooLarge(limit)
 	}
 	zipped := false
-	switch encoding := strings.ToLower(strings.Join(x.r.Header["Content-Encoding"], ",")); encoding {
+	switch encoding := strings.ToLower(strings.Join(x.r.Header.Values("Content-Encoding"), ",")); encoding {
 	case "", "identity":
 	case "gzip":
 		zipped = true

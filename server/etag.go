@@ -69,7 +69,7 @@ func (t tags) matches(tag string) bool {
 }
 
 func tagsOf(r *http.Request, header string) (tags, error) {
-	values := r.Header[header]
+	values := r.Header.Values(header)
 	if len(values) == 0 {
 		return tags{}, nil
 	}

@@ -17,7 +17,7 @@ const instancePrefix = "urn:engram:request:"
 // requestIDOf returns the client's id of the request, if it gave one that can
 // stand in a header, a log and a URN, else a new one.
 func requestIDOf(r *http.Request) string {
-	given := r.Header[requestIDHeader]
+	given := r.Header.Values(requestIDHeader)
 	if len(given) == 1 && isRequestID(given[0]) {
 		return given[0]
 	}

@@ -49,7 +49,7 @@ func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error
 		named.add("the path", inPath)
 	}
 	for _, header := range []string{spaceHeader, spaceHeaderAlias} {
-		for _, value := range x.r.Header[header] {
+		for _, value := range x.r.Header.Values(header) {
 			named.add("the header "+header, value)
 		}
 	}
