@@ -97,7 +97,7 @@ type textScratch struct {
 	runs       []run          // of all terms
 	episodes   []episodeMatch // that have runs, in the order they were met
 	met        []uint32       // by episode: 1 + its place in episodes
-	promising  []uint32       // places of episodes that could hold one of the best
+	promising  []promising    // that could hold one of the best
 	lone       []float64      // by document without an episode: text
 	loneOnes   []uint32       // the documents that have any
 	labels     []float64      // by document: label
@@ -114,9 +114,11 @@ type textScratch struct {
 	ordered    []textCandidate // the best of them
 
 	// By place among the members at hand.
-	frequency, text, own []float64
-	marked               []bool
-	changed              []uint32
+	text, own []float64
+	// By place plus margin, of one term: its frequency, and what of it the member
+	// after that one gets.
+	frequency, passed []float64
+	placed            []uint32 // the places that have one
 }
 
 // cueTerm is a term of the cue with its visible postings, as matches: in the
@@ -155,6 +157,12 @@ type episodeMatch struct {
 	// left is more than any member has without feedback that is no candidate.
 	left     float64
 	feedback float64 // no member's is more
+}
+
+// promising is an episode by what it can reach.
+type promising struct {
+	reach float64
+	place uint32 // in episodes
 }
 
 // fit makes room for a view's documents and episodes.
@@ -403,18 +411,15 @@ func (t *textRecall) weighPromising(floor float64, best *lowestFirst) {
 	t.promising = t.promising[:0]
 	for i := range t.episodes {
 		if t.episodes[i].reach() >= floor {
-			t.promising = append(t.promising, uint32(i))
+			t.promising = append(t.promising, promising{t.episodes[i].reach(), uint32(i)})
 		}
 	}
-	slices.SortFunc(t.promising, func(x, y uint32) int {
-		return cmp.Compare(t.episodes[y].reach(), t.episodes[x].reach())
-	})
-	for _, i := range t.promising {
-		m := &t.episodes[i]
-		if m.reach() < best.floor() {
+	slices.SortFunc(t.promising, func(x, y promising) int { return cmp.Compare(y.reach, x.reach) })
+	for _, p := range t.promising {
+		if p.reach < best.floor() {
 			return
 		}
-		t.weighEpisode(m, best)
+		t.weighEpisode(&t.episodes[p.place], best)
 	}
 }
 
@@ -454,19 +459,25 @@ func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.que
 // and could be among the best.
 func (t *textRecall) weighEpisode(m *episodeMatch, best *lowestFirst) {
 	t.matchMembers(m)
-	left := math.Inf(-1)
+	left, floor := math.Inf(-1), best.floor()
 	whole := episodeWeight * m.match
 	for j, d := range t.members {
+		// Most are told apart by what is at hand.
+		most := t.text[j] + whole + t.extras
+		if most+m.feedback < floor {
+			left = max(left, most)
+			continue
+		}
 		if t.found[d] != 0 {
 			continue
 		}
-		sum := t.text[j] + whole + t.labels[d] + t.feedback[d] + t.timing
-		if sum < best.floor() {
+		if sum := t.text[j] + whole + t.labels[d] + t.feedback[d] + t.timing; sum < floor {
 			left = max(left, sum)
 			continue
 		}
 		if t.matcher.matches(t.view, d) {
 			best.offer(t.weigh(d, t.partsAt(j, m)))
+			floor = best.floor()
 		}
 	}
 	m.left = left
@@ -483,12 +494,10 @@ func (t *textRecall) partsAt(j int, m *episodeMatch) textParts {
 func (t *textRecall) matchMembers(m *episodeMatch) {
 	t.members = t.view.members(t.members[:0], m.number)
 	n := len(t.members)
-	for _, column := range []*[]float64{&t.frequency, &t.text, &t.own} {
-		*column = slices.Grow((*column)[:0], n)[:n]
+	for _, column := range []*[]float64{&t.frequency, &t.passed, &t.text, &t.own} {
+		*column = slices.Grow((*column)[:0], n+2*margin)[:n+2*margin]
 		clear(*column)
 	}
-	t.marked = slices.Grow(t.marked[:0], n)[:n]
-	clear(t.marked)
 	m.match = 0
 	for j, d := range t.members {
 		t.places[d] = uint32(j)
@@ -498,77 +507,47 @@ func (t *textRecall) matchMembers(m *episodeMatch) {
 		term := &t.terms[r.term]
 		m.match += term.idf * t.curve.saturate(float64(r.count)/m.norm)
 		next = r.next
-		if r.to-r.from == 1 {
-			t.matchMember(term, term.list[r.from])
-			continue
-		}
-		t.place(term.list[r.from:r.to])
-		for _, j := range t.changed {
-			t.text[j] += term.idf * t.curve.saturate(t.withNeighbours(int(j)))
-			if t.frequency[j] > 0 {
-				t.own[j] += term.idf * t.curve.saturate(t.frequency[j])
-			}
-		}
-		for _, j := range t.changed {
-			t.frequency[j], t.marked[j] = 0, false
-		}
-		t.changed = t.changed[:0]
+		t.place(term.idf, term.list[r.from:r.to])
+		t.matchPlaced(term.idf)
 	}
 }
 
-// matchMember is matchMembers for a term that only one member has.
-func (t *textRecall) matchMember(term *cueTerm, p match) {
-	j, n := int(t.places[p.ordinal]), len(t.members)
-	f := t.frequencyOf(p.ordinal, p.count)
-	own, near, far := term.idf*t.curve.saturate(f), term.idf*t.curve.saturate(nearShare*f), term.idf*t.curve.saturate(farShare*f)
-	t.own[j] += own
-	t.text[j] += own
-	if j >= 1 {
-		t.text[j-1] += near
-	}
-	if j >= 2 {
-		t.text[j-2] += far
-	}
-	if j+1 < n {
-		t.text[j+1] += term.idf * t.curve.saturate((nearShare+questionPass*t.questionShare(p.ordinal))*f)
-	}
-	if j+2 < n {
-		t.text[j+2] += far
-	}
-}
+// margin is how far a memory gets of its neighbours.
+const margin = 2
 
-// place sets the frequencies of a term's matches, and marks the members that
-// have or neighbour them.
-func (t *textRecall) place(list []match) {
+// place sets the frequencies of a term's matches in the episode at hand, and adds
+// what members have of their own.
+func (t *textRecall) place(idf float64, list []match) {
+	t.placed = t.placed[:0]
 	for _, p := range list {
-		j := int(t.places[p.ordinal])
-		t.frequency[j] = t.frequencyOf(p.ordinal, p.count)
-		for i := max(j-2, 0); i <= min(j+2, len(t.members)-1); i++ {
-			if !t.marked[i] {
-				t.marked[i] = true
-				t.changed = append(t.changed, uint32(i))
-			}
-		}
+		j := t.places[p.ordinal]
+		f := t.frequencyOf(p.ordinal, p.count)
+		t.own[j] += idf * t.curve.saturate(f)
+		t.frequency[margin+j] = f
+		t.passed[margin+j] = (nearShare + questionPass*t.questionShare(p.ordinal)) * f
+		t.placed = append(t.placed, j)
+	}
+	if !slices.IsSorted(t.placed) {
+		slices.Sort(t.placed)
 	}
 }
 
-// withNeighbours is the frequency at j with the shares of its neighbours, summed
-// in one order: the same state gives the same answer to the last bit.
-func (t *textRecall) withNeighbours(j int) float64 {
-	f := t.frequency[j]
-	if j >= 2 {
-		f += farShare * t.frequency[j-2]
+// matchPlaced adds what the frequencies come to at the places that have or
+// neighbour one, and takes them away again. Each sum is made in one order: the same
+// state gives the same answer to the last bit.
+func (t *textRecall) matchPlaced(idf float64) {
+	from := 0
+	for _, p := range t.placed {
+		to := min(int(p)+margin+1, len(t.members))
+		for j := max(int(p)-margin, from); j < to; j++ {
+			f, before := t.frequency[j:j+2*margin+1], t.passed[margin+j-1]
+			t.text[j] += idf * t.curve.saturate(f[2]+farShare*f[0]+before+nearShare*f[3]+farShare*f[4])
+		}
+		from = to
 	}
-	if j >= 1 && t.frequency[j-1] > 0 {
-		f += (nearShare + questionPass*t.questionShare(t.members[j-1])) * t.frequency[j-1]
+	for _, p := range t.placed {
+		t.frequency[margin+p], t.passed[margin+p] = 0, 0
 	}
-	if j+1 < len(t.members) {
-		f += nearShare * t.frequency[j+1]
-	}
-	if j+2 < len(t.members) {
-		f += farShare * t.frequency[j+2]
-	}
-	return f
 }
 
 // metAt returns what the terms find in the memory's episode; nil if nothing, or
