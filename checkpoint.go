@@ -17,9 +17,10 @@ import (
 // runs at a time, and nothing closes the files meanwhile.
 type maintenance struct {
 	running sync.Mutex
-	logged  int64    // bytes appended since the last checkpoint began; guarded by awake.commits
-	size    int64    // of the last checkpoint; guarded by running
-	left    []string // files of a checkpoint that was abandoned; guarded by running
+	logged  int64        // bytes appended since the last checkpoint began; guarded by awake.commits
+	size    int64        // of the last checkpoint; guarded by running
+	least   atomic.Int64 // the checkpoint under way is no shorter; 0: none is
+	left    []string     // files of a checkpoint that was abandoned; guarded by running
 
 	partitioning atomic.Bool // a partition is being made
 }
@@ -42,10 +43,11 @@ type checkpointJob struct {
 
 // checkpointIfDue begins a checkpoint at the frame that crosses the limit. It
 // counts the space's own bytes only, so that its files do not depend on what
-// other spaces do; if the last checkpoint still runs, the writer waits for it.
+// other spaces do; if the last checkpoint still runs, and might be so short that
+// another is due, the writer waits for it.
 func (a *awake) checkpointIfDue(frameBytes int) {
 	a.maintenance.logged += int64(frameBytes)
-	limit := a.registry.seams.checkpointBytes
+	limit := max(a.registry.seams.checkpointBytes, a.maintenance.least.Load()/2)
 	if a.maintenance.logged < limit {
 		return
 	}
@@ -124,8 +126,9 @@ func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
 	if err := a.log.rotate(a.store.seq + 1); err != nil {
 		return nil, err
 	}
-	a.maintenance.logged = 0
 	v := a.store.view()
+	a.maintenance.logged = 0
+	a.maintenance.least.Store(v.leastCheckpointBytes())
 	job := &checkpointJob{view: v, moved: make(map[movedRecord]locator), checkpoint: checkpoint{
 		identity: a.identity, start: a.log.position(),
 		config: v.config, dimension: v.dimension, requests: a.store.requestList(),
@@ -165,6 +168,7 @@ func (a *awake) refusalToMaintain() error {
 // finishCheckpoint rewrites the victims, writes the checkpoint, installs it and
 // only then removes what it replaced.
 func (a *awake) finishCheckpoint(job *checkpointJob) error {
+	defer a.maintenance.least.Store(0)
 	if _, err := a.settle(); err != nil {
 		return err
 	}

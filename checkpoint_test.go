@@ -1,9 +1,11 @@
 package engram
 
 import (
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -85,5 +87,48 @@ func TestCheckpointThatMayBeNamedStays(t *testing.T) {
 	require.NoError(t, killed.Close())
 	require.NoError(t, s.Checkpoint(background))
 	require.Len(t, filesOf(t, f, "aaa"), 3, "a checkpoint, what it needs, and where the log goes on")
+	require.NoError(t, r.Close())
+}
+
+// Who writes beside a checkpoint waits for it only once another may be due.
+func TestWritesGoOnBesideACheckpoint(t *testing.T) {
+	f := crashfs.New()
+	opts := Options{}
+	opts.seams.checkpointBytes = 1000
+	r := openMemory(t, f, opts)
+	s := create(t, r, "aaa")
+	var batch []Memory
+	for i := range 200 {
+		batch = append(batch, Memory{ID: strconv.Itoa(i), Content: "content"})
+	}
+	remember(t, s, batch...)
+	require.NoError(t, s.Checkpoint(background))
+	writing, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpCreate && strings.HasSuffix(c.Name, checkpointTemporary)
+	})
+	write := func(length int) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Remember(background, Memory{Content: strings.Repeat("x", length)})
+			done <- err
+		}()
+		return done
+	}
+	require.NoError(t, <-write(20_000), "it begins a checkpoint")
+	<-writing
+	select {
+	case err := <-write(2000):
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("a write waits for a checkpoint that another does not follow yet")
+	}
+	another := write(20_000)
+	select {
+	case err := <-another:
+		t.Errorf("the log grows without bounds beside a checkpoint (%v)", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	release()
+	require.NoError(t, <-another)
 	require.NoError(t, r.Close())
 }

@@ -144,6 +144,13 @@ func mergeDocuments(sorted, more []uint32, compare func(x, y uint32) int) []uint
 	return append(append(merged, sorted...), more...)
 }
 
+// leastCheckpointBytes is no more than a checkpoint of the view is long: what is of
+// fixed length for each document, and of each embedding its codes of 4 bits.
+func (v *view) leastCheckpointBytes() int64 {
+	const document = 3*8 + 6*4 + 2 // numbers, ends of texts, and flags
+	return document*v.live + int64(v.dimension)/2*v.vectors
+}
+
 // estimate is about as long as the file will be.
 func (b *imageBuilder) estimate() int { return 4096 + 160*len(b.order) }
 

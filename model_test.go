@@ -247,6 +247,9 @@ func (m *registryModel) embed(t *rapid.T) {
 func (m *registryModel) checkpoint(t *rapid.T) {
 	_, s := m.any(t)
 	require.NoError(t, s.handle.Checkpoint(background))
+	if a := s.handle.awake.Load(); a != nil {
+		require.LessOrEqual(t, a.store.view().leastCheckpointBytes(), a.maintenance.size)
+	}
 }
 
 func (m *registryModel) sleep(t *rapid.T) {
