@@ -119,20 +119,23 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 
 // keepHeavy keeps the term if it is one of the heaviest.
 func (t *textRecall) keepHeavy(m feedbackTerm) {
-	heavier := func(a, b feedbackTerm) int {
-		if a.weight != b.weight {
-			return cmp.Compare(b.weight, a.weight)
-		}
-		return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term))
+	at := len(t.heavy)
+	if at < feedbackTerms {
+		t.heavy = append(t.heavy, m)
+	} else if at--; !t.heavier(&m, &t.heavy[at]) {
+		return
 	}
-	if n := len(t.heavy); n == feedbackTerms {
-		if last := t.heavy[n-1]; m.weight < last.weight || heavier(m, last) > 0 {
-			return
-		}
-		t.heavy = t.heavy[:n-1]
+	for ; at > 0 && t.heavier(&m, &t.heavy[at-1]); at-- {
+		t.heavy[at] = t.heavy[at-1]
 	}
-	at, _ := slices.BinarySearchFunc(t.heavy, m, heavier)
-	t.heavy = slices.Insert(t.heavy, at, m)
+	t.heavy[at] = m
+}
+
+func (t *textRecall) heavier(a, b *feedbackTerm) bool {
+	if a.weight != b.weight {
+		return a.weight > b.weight
+	}
+	return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term)) < 0
 }
 
 // askFeedback scores every document that is recalled by the second cue.
