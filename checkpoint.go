@@ -188,7 +188,8 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	if err != nil {
 		return errors.Join(err, a.abandon(rewritten, ref, named))
 	}
-	a.log.publish(job.victims, rewritten, func() { a.move(job) })
+	next := a.store.prepare(job.checkpoint.image)
+	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
 	a.maintenance.size = ref.size
 	if err := a.log.collect(); err != nil {
 		return err
@@ -370,11 +371,11 @@ func (l *log) install(ref checkpointRef) (old checkpointRef, named bool, err err
 	return old, named, err
 }
 
-// move puts the image in place of what it is an image of.
-func (a *awake) move(job *checkpointJob) {
+// move puts the successor in place of what it is an image of.
+func (a *awake) move(job *checkpointJob, next *successor) {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	a.store.rebase(job.checkpoint.image, job.rewritten, job.victims)
+	a.store.rebase(next, job.rewritten, job.victims)
 }
 
 // emptyQuarantine removes what recoveries cut from the log.

@@ -2,7 +2,6 @@ package engram
 
 import (
 	"cmp"
-	"slices"
 	"sync/atomic"
 
 	"github.com/google/btree"
@@ -115,31 +114,4 @@ func (x *recent) remove(d *document) {
 	if d.episode != nil {
 		x.byEpisode.Delete(d)
 	}
-}
-
-// since returns the documents that were stored after seq and live, numbered
-// anew, with their postings. intern gives each copy its episode and attributes.
-// The views of x keep theirs.
-func (x *recent) since(seq uint64, intern func(d, copied *document)) recent {
-	fresh := newRecent()
-	first, _ := slices.BinarySearchFunc(x.documents, seq, func(d *document, seq uint64) int {
-		return cmp.Compare(d.seq, seq+1)
-	})
-	terms := newCopier(&x.terms, &fresh.terms)
-	for _, d := range x.documents[first:] {
-		if d.died.Load() != 0 {
-			continue
-		}
-		copied := &document{
-			id: d.id, seq: d.seq, time: d.time,
-			place: d.place, size: d.size, length: d.length, flags: d.flags, questions: d.questions,
-		}
-		intern(d, copied)
-		fresh.insert(copied)
-		terms.copy(d.ordinal, copied.ordinal)
-		if d.flags&documentEmbedded != 0 {
-			fresh.vectors.add(copied.ordinal, &x.vectors.codes, x.vectors.row(d.ordinal))
-		}
-	}
-	return fresh
 }

@@ -68,27 +68,31 @@ func (x *recentTerms) each(ordinal uint32, yield func(p *postings, count uint32)
 	}
 }
 
-// copier copies documents to other terms.
+// copier copies documents of one recentTerms, or of later copies of it, to another.
 type copier struct {
-	from, to *recentTerms
-	copied   []*postings // by number in from: those in to, nil where there are none yet
+	to     *recentTerms
+	copied []*postings // by number where they come from: those in to, nil where there are none yet
+}
+
+// newCopier returns one to terms that have none yet, from those whose hashes have
+// that seed.
+func newCopier(seed maphash.Seed, to *recentTerms) copier {
+	to.table.seed = seed // hashes stay
+	return copier{to: to}
 }
 
 // copy gives the next document of to the terms of one of from.
-func (c *copier) copy(from, to uint32) {
-	c.from.each(from, func(p *postings, count uint32) {
+func (c *copier) copy(from *recentTerms, document, ordinal uint32) {
+	if n := len(from.list) - len(c.copied); n > 0 {
+		c.copied = append(c.copied, make([]*postings, n)...)
+	}
+	from.each(document, func(p *postings, count uint32) {
 		if c.copied[p.number] == nil {
 			c.copied[p.number] = c.to.make(p.hash, p.term)
 		}
-		c.to.addTo(c.copied[p.number], to, count)
+		c.to.addTo(c.copied[p.number], ordinal, count)
 	})
 	c.to.endDocument()
-}
-
-// newCopier returns one to terms that have none yet.
-func newCopier(from, to *recentTerms) copier {
-	to.table.seed = from.table.seed // hashes stay
-	return copier{from: from, to: to, copied: make([]*postings, len(from.list))}
 }
 
 // postings is the list of one term, in ordinal order. It grows under readers:

@@ -1,7 +1,6 @@
 package engram
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,16 +23,14 @@ type store struct {
 	vectorState
 	counts
 
-	image        *image
-	recent       recent
-	graph        graph
-	episodeNames map[string]*episode // of the recent documents
-	episodeSeq   uint32              // number of the last episode
-	strings      map[string]string   // interned attribute keys and values
-	rotations    rotations
-	segments     map[uint64]*segmentUse
-	requests     map[string]requestRecord
-	requestIDs   []string // in seq order, at most keptRequests
+	image      *image
+	recent     recent
+	graph      graph
+	interned   interned // of the recent documents
+	rotations  rotations
+	segments   map[uint64]*segmentUse
+	requests   map[string]requestRecord
+	requestIDs []string // in seq order, at most keptRequests
 
 	// mu guards everything above between apply and a reader that has to make its
 	// own view, or the end of a checkpoint that puts its image in place.
@@ -77,14 +74,14 @@ type requestRecord struct {
 }
 
 func newStore() *store {
+	m := new(image)
 	s := &store{
-		image:        new(image),
-		recent:       newRecent(),
-		graph:        newGraph(),
-		episodeNames: make(map[string]*episode),
-		strings:      make(map[string]string),
-		segments:     make(map[uint64]*segmentUse),
-		requests:     make(map[string]requestRecord),
+		image:    m,
+		recent:   newRecent(),
+		graph:    newGraph(),
+		interned: newInterned(m),
+		segments: make(map[uint64]*segmentUse),
+		requests: make(map[string]requestRecord),
 	}
 	s.publish()
 	return s
@@ -94,7 +91,7 @@ func newStore() *store {
 func (s *store) load(c *checkpoint) {
 	s.seq, s.config, s.vectorState = c.start.seq, c.config, c.image.vectorState()
 	s.image, s.counts = c.image, c.image.counts
-	s.episodeSeq = c.image.episodeNames.len()
+	s.interned = newInterned(c.image)
 	s.graph.fill(&c.associations, int(c.image.documents()), func(d uint32) string { return string(c.image.ids.at(d)) })
 	for _, e := range c.segments {
 		*s.use(e.number) = e.use
@@ -121,7 +118,7 @@ func (s *store) makeView() *view {
 	v := &view{
 		seq: s.seq, config: s.config, vectorState: s.vectorState,
 		counts: s.counts, image: s.image, recent: s.recent.clone(),
-		graph: s.graph.snapshot(), episodeNumbers: s.episodeSeq,
+		graph: s.graph.snapshot(), episodeNumbers: s.interned.lastEpisode,
 	}
 	s.current.Store(v)
 	return v
@@ -206,7 +203,7 @@ func (s *store) remember(op *operation) {
 		id:         m.ID,
 		seq:        op.seq,
 		time:       m.Time.UnixNano(),
-		attributes: s.internAttributes(m.Attributes),
+		attributes: s.interned.attributes(m.Attributes),
 		place:      op.record.place(),
 		size:       uint32(op.record.length),
 		length:     uint32(op.length),
@@ -222,7 +219,7 @@ func (s *store) remember(op *operation) {
 		d.flags |= documentEmbedded
 	}
 	if m.Episode != "" {
-		d.episode = s.internEpisode(m.Episode)
+		d.episode = s.interned.episode(m.Episode)
 	}
 	if s.dimension == 0 {
 		s.dimension = len(m.Embedding)
@@ -419,149 +416,5 @@ func (s *store) requestList() []keptRequest {
 
 // internEpisode returns the episode of that name, with the image's number if it
 // knows the name.
-func (s *store) internEpisode(name string) *episode {
-	e := s.episodeNames[name]
-	if e != nil {
-		return e
-	}
-	e = &episode{name: strings.Clone(name)}
-	if i, found := s.image.byEpisode.lookup(&s.image.episodeNames, name); found {
-		e.number = i + 1
-	} else {
-		s.episodeSeq++
-		e.number = s.episodeSeq
-	}
-	s.episodeNames[e.name] = e
-	return e
-}
-
-func (s *store) internAttributes(m map[string]string) []attribute {
-	if len(m) == 0 {
-		return nil
-	}
-	list := make([]attribute, 0, len(m))
-	for _, key := range sortedKeys(m) {
-		list = append(list, attribute{s.intern(key), s.intern(m[key])})
-	}
-	return list
-}
-
-func (s *store) intern(v string) string {
-	if known, found := s.strings[v]; found {
-		return known
-	}
-	v = strings.Clone(v)
-	s.strings[v] = v
-	return v
-}
-
-// rebase puts the image of an earlier seq in place of the present one, and of
-// the recent documents that are in it. rewritten are the segments that replace
-// the victims. The caller holds mu; views keep what they have.
-func (s *store) rebase(m *image, rewritten []segmentEntry, victims []*segment) {
-	old, recent := s.image, s.recent
-	s.image = m
-	if p := m.present.partition; p != nil && s.partition != nil && p.number == s.partition.number {
-		s.partition = p // one of them is enough
-	}
-	s.episodeNames, s.strings = make(map[string]*episode), make(map[string]string)
-	s.episodeSeq = m.episodeNames.len()
-	s.recent = recent.since(m.seq, func(d, copied *document) {
-		if d.episode != nil {
-			copied.episode = s.internEpisode(d.episode.name)
-		}
-		for _, a := range d.attributes {
-			copied.attributes = append(copied.attributes, attribute{s.intern(a.key), s.intern(a.value)})
-		}
-	})
-	for _, v := range victims {
-		delete(s.segments, v.number)
-	}
-	fresh := make(map[uint64]*segmentUse, len(rewritten))
-	for _, e := range rewritten {
-		*s.use(e.number) = e.use
-		fresh[e.number] = s.use(e.number)
-	}
-	s.carryDeaths(old, &recent)
-	s.carryDrops(fresh)
-	s.carryDerived(&s.recent.derived, &recent.derived, old, &recent)
-	s.carryDerived(&s.recent.next, &recent.next, old, &recent)
-	s.recountEpisodes()
-	s.graph.compact()
-	s.publish()
-}
-
-// carryDeaths marks what has died since the image was made.
-func (s *store) carryDeaths(old *image, recent *recent) {
-	m := s.image
-	kill := func(id string, seq, died uint64) {
-		if i, found := m.byID.lookup(&m.ids, id); found && died > m.seq && m.seqs.at(i) == seq {
-			m.kill(i, died)
-		}
-	}
-	old.deaths.at.Range(func(i, died any) bool {
-		kill(string(old.ids.at(i.(uint32))), old.seqs.at(i.(uint32)), died.(uint64))
-		return true
-	})
-	for _, d := range recent.documents {
-		kill(d.id, d.seq, d.died.Load())
-	}
-}
-
-// carryDrops counts what was rewritten and is needed no more: records of what has
-// died since the image was made, and vectors of a generation that was given up.
-// The uses of segments that were there then have counted it.
-func (s *store) carryDrops(fresh map[uint64]*segmentUse) {
-	m := s.image
-	drop := func(place uint64, size uint32) {
-		if use := fresh[place>>32]; use != nil {
-			use.live -= int64(size)
-			use.dead += int64(size)
-		}
-	}
-	sets := [...]*vectorSet{&m.present, &m.next}
-	m.deaths.at.Range(func(key, _ any) bool {
-		i := key.(uint32)
-		drop(m.places.at(i), m.sizes.at(i))
-		for _, set := range sets {
-			if row, found := set.derived.find(i); found {
-				drop(set.derived.places.at(row), set.derived.sizes.at(row))
-			}
-		}
-		return true
-	})
-	for _, set := range sets {
-		if set.generation == s.generation || set.generation == s.next.generation {
-			continue
-		}
-		for row := range uint32(set.derived.documents.len()) {
-			if m.visibleAt(set.derived.documents.at(row), s.seq) {
-				drop(set.derived.places.at(row), set.derived.sizes.at(row))
-			}
-		}
-	}
-}
-
-// recountEpisodes makes the uses of the episodes that are not as the image says.
-func (s *store) recountEpisodes() {
-	change := func(number uint32, length uint32, n int64) {
-		use := s.episodeUse(number)
-		use.documents += n
-		use.tokens += n * int64(length)
-		s.recent.episodes.ReplaceOrInsert(use)
-	}
-	s.image.deaths.at.Range(func(i, _ any) bool {
-		if e := s.image.episodes.at(i.(uint32)); e != 0 {
-			change(e, s.image.lengths.at(i.(uint32)), -1)
-		}
-		return true
-	})
-	for _, d := range s.recent.documents {
-		if d.episode != nil {
-			change(d.episode.number, d.length, 1)
-		}
-	}
-}
-
 // unixTime is the inverse of Time.UnixNano, in UTC.
 func unixTime(ns int64) time.Time { return time.Unix(0, ns).UTC() }

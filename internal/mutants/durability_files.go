@@ -204,14 +204,16 @@ func checkpoints() []mutant {
 		{
 			name: "unlink-before-slot", what: "replaced segments are removed before the state names their successors",
 			edits: []edit{
-				{"checkpoint.go", `	old, named, err := a.log.install(ref)`, `	a.log.publish(job.victims, rewritten, func() { a.move(job) })
+				{"checkpoint.go", `	old, named, err := a.log.install(ref)`, `	next := a.store.prepare(job.checkpoint.image)
+	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
 	if err := a.log.collect(); err != nil {
 		return err
 	}
 	old, named, err := a.log.install(ref)`},
 				{"checkpoint.go", `a.abandon(rewritten, ref, named))
 	}
-	a.log.publish(job.victims, rewritten, func() { a.move(job) })`, `a.abandon(rewritten, ref, named))
+	next := a.store.prepare(job.checkpoint.image)
+	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })`, `a.abandon(rewritten, ref, named))
 	}`},
 			},
 			tests: "TestCrashWithin",
@@ -230,6 +232,19 @@ func checkpoints() []mutant {
 			name: "pins-ignored", what: "replaced segments are removed under their readers",
 			edits: []edit{{"wal.go", `for len(l.sets) > 1 && l.sets[0].refs == 0 {`, `for len(l.sets) > 1 {`}},
 			tests: "TestReadersOfManyTimes",
+		},
+		{
+			name: "successor-forgets-deaths", what: "what dies while the end of a checkpoint is prepared lives again",
+			edits: []edit{{"rebase.go", `			next.bury(next.recent.documents[i], died)
+`, `			_ = i
+`}},
+			tests: "TestSuccessorFollowsTheStore",
+		},
+		{
+			name: "successor-keeps-replaced", what: "what is replaced while the end of a checkpoint is prepared is found by its id",
+			edits: []edit{{"rebase.go", `	next.recent.remove(copied)
+`, ``}},
+			tests: "TestSuccessorFollowsTheStore",
 		},
 		{
 			name: "requests-not-in-checkpoint", what: "a checkpoint drops the request ids",

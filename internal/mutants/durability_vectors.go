@@ -5,13 +5,13 @@ func derivedVectors() []mutant {
 	return []mutant{
 		{
 			name: "vectors-not-carried", what: "vectors that came while a checkpoint was made are dropped with its end",
-			edits: []edit{{"store.go", `	s.carryDerived(&s.recent.derived, &recent.derived, old, &recent)
+			edits: []edit{{"rebase.go", `	s.carryDerived(&s.recent.derived, &recent.derived, old, &recent)
 `, ``}},
 			tests: "TestCheckpointsDuringReembedding",
 		},
 		{
 			name: "next-not-carried", what: "those of the next generation are",
-			edits: []edit{{"store.go", `	s.carryDerived(&s.recent.next, &recent.next, old, &recent)
+			edits: []edit{{"rebase.go", `	s.carryDerived(&s.recent.next, &recent.next, old, &recent)
 `, ``}},
 			tests: "TestCheckpointsDuringReembedding",
 		},
@@ -122,7 +122,7 @@ func derivedVectors() []mutant {
 		},
 		{
 			name: "dropped-vectors-rewritten", what: "of vectors that were given up during a checkpoint what it rewrote counts as needed",
-			edits: []edit{{"store.go", `			if m.visibleAt(set.derived.documents.at(row), s.seq) {
+			edits: []edit{{"rebase.go", `			if m.visibleAt(set.derived.documents.at(row), s.seq) {
 				drop(`, `			if false {
 				drop(`}},
 			tests: "TestCheckpointsDuringReembedding",
