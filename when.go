@@ -2,6 +2,7 @@ package engram
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,8 +26,12 @@ func cueWords(text string) []cueWord {
 // date is a day, month or year that a cue names. What it leaves open is zero.
 type date struct{ year, month, day int }
 
-// datesIn returns the dates that a cue names: "8 May 2023", "May 8th, 2023",
-// "May 2023", "the 8th of May", "in May", "2023".
+// maxDates is how many dates of a cue count: each memory that is weighed is
+// compared with all of them.
+const maxDates = 32
+
+// datesIn returns the first maxDates distinct dates that a cue names: "8 May 2023",
+// "May 8th, 2023", "May 2023", "the 8th of May", "in May", and then years, "2023".
 func datesIn(cue []cueWord) []date {
 	at := func(i int) string {
 		if i < 0 || i >= len(cue) {
@@ -35,6 +40,11 @@ func datesIn(cue []cueWord) []date {
 		return cue[i].text
 	}
 	var dates []date
+	add := func(d date) {
+		if len(dates) < maxDates && !slices.Contains(dates, d) {
+			dates = append(dates, d)
+		}
+	}
 	used := make(map[int]bool) // years that belong to a month
 	for i, w := range cue {
 		month := monthOf(w.text, w.capital && i > 0)
@@ -53,11 +63,11 @@ func datesIn(cue []cueWord) []date {
 		if d.year = yearOf(at(next)); d.year > 0 {
 			used[next] = true
 		}
-		dates = append(dates, d)
+		add(d)
 	}
 	for i := range cue {
 		if year := yearOf(at(i)); year > 0 && !used[i] {
-			dates = append(dates, date{year: year})
+			add(date{year: year})
 		}
 	}
 	return dates
