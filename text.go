@@ -391,23 +391,51 @@ func foldRune(r rune) (rune, runeRole) {
 	return r, runeBreaks
 }
 
-// Base letters of the runes from U+00C0 to U+017F, '.' where there is none: who
-// types without accents finds what was written with them, composed or not.
+// Base letters of the runes from U+00C0 to U+017F, U+01CD to U+0233 and U+1E00 to
+// U+1EF9, '.' where there is none: who types without accents finds what was written
+// with them, composed or not.
 const (
 	firstAccented = 'À'
 	baseLetters   = "aaaaaa.ceeeeiiii.nooooo.ouuuuy..aaaaaa.ceeeeiiii.nooooo.ouuuuy.y" +
 		"aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiii..jjkk.lllllll" +
 		"lllnnnnnnn..oooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzz."
+
+	firstAccentedB = 'Ǎ'
+	baseLettersB   = "aaiioouuuuuuuuuu.aaaa....ggkkoooo..j...gg..nnaa..ooaaaaeeeeiiiio" +
+		"ooorrrruuuusstt..hh......aaeeooooooooyy"
+
+	firstAccentedAdditional = 'Ḁ'
+	baseLettersAdditional   = "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm" +
+		"mmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv" +
+		"wwwwwwwwwwxxxxyyzzzzzzhtwy......aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeee" +
+		"eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"
 )
 
 // foldLetter folds a letter beyond ASCII.
 func foldLetter(r rune) rune {
 	// To upper case first: a letter with two lower cases, as sigma, has one upper.
 	r = unicode.ToLower(unicode.ToUpper(r))
-	if firstAccented <= r && r < firstAccented+rune(len(baseLetters)) && baseLetters[r-firstAccented] != '.' {
-		return rune(baseLetters[r-firstAccented])
+	base := byte('.')
+	switch {
+	case firstAccented <= r && r < firstAccented+rune(len(baseLetters)):
+		base = baseLetters[r-firstAccented]
+	case r == 'ơ':
+		base = 'o'
+	case r == 'ư':
+		base = 'u'
+	case r == 'ǣ', r == 'ǽ':
+		return 'æ'
+	case r == 'ǯ':
+		return 'ʒ'
+	case firstAccentedB <= r && r < firstAccentedB+rune(len(baseLettersB)):
+		base = baseLettersB[r-firstAccentedB]
+	case firstAccentedAdditional <= r && r < firstAccentedAdditional+rune(len(baseLettersAdditional)):
+		base = baseLettersAdditional[r-firstAccentedAdditional]
 	}
-	return r
+	if base == '.' {
+		return r
+	}
+	return rune(base)
 }
 
 // firstUnspaced is where the scripts without spaces between words start.

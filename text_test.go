@@ -50,6 +50,12 @@ func TestAnalyze(t *testing.T) {
 		{"lonely apostrophes", "' '' 's't", []string{"s"}},
 
 		{"accents", "Café CAFÉ cafe\u0301 Zoë Łódź", []string{"cafe", "cafe", "cafe", "zoe", "lodz"}},
+		{"accents composed", "Việt Phở ước București țară Nǐ hǎo ǿ ǽ Ẽ ẛ", []string{
+			"viet", "pho", "uoc", "bucuresti", "tara", "ni", "hao", "o", "æ", "e", "s",
+		}},
+		{"accents decomposed", "Vie\u0323\u0302t Pho\u031b\u0309 u\u031bo\u031b\u0301c Bucures\u0326ti t\u0326ara\u0306 Ni\u030c ha\u030co ø\u0301 æ\u0301 E\u0303 ſ\u0307", []string{
+			"viet", "pho", "uoc", "bucuresti", "tara", "ni", "hao", "o", "æ", "e", "s",
+		}},
 		{"sigma", "ΟΔΟΣ οδος οδοσ", []string{"οδοσ", "οδοσ", "οδοσ"}},
 		{"cyrillic", "Привет, мир", []string{"привет", "мир"}},
 		{"marks go on a word", "हिन्दी", []string{"हिन्दी"}},
