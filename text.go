@@ -179,7 +179,7 @@ func (r wordRules) analyze(text string) (x analysis) {
 			continue
 		}
 		term := words.word
-		if r.stems && words.plain {
+		if r.stems && words.plain && !words.negated {
 			term = stem.English(stem.Base(term))
 		}
 		buffer = append(buffer, term...)

@@ -233,6 +233,15 @@ func TestAnalyzers(t *testing.T) {
 			Plain:      {"the", "rivers", "are", "running"},
 			CJK:        {"the", "rivers", "are", "running"},
 		},
+		"They won't win": {
+			English:    {"win"},
+			EnglishAll: {"they", "won", "win"},
+			Plain:      {"they", "won", "win"},
+		},
+		"Won't they?": {
+			English:    {"won", "they"},
+			EnglishAll: {"won", "they"},
+		},
 		"東京都 is big": {
 			English: {"東", "京", "都", "big"},
 			Plain:   {"東", "京", "都", "is", "big"},
