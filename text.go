@@ -16,6 +16,9 @@ import (
 // longer word has beyond it is not searchable.
 const maxTermBytes = 64
 
+// maxLetterBytes bounds a letter that is a word, with its marks: two make a term.
+const maxLetterBytes = maxTermBytes / 2
+
 // termCount is a term and how often a text has it.
 type termCount struct {
 	term  string
@@ -254,7 +257,7 @@ func countTerms(all string, ends []int) []termCount {
 // wordScanner finds the words of a text: runs of letters, marks and digits,
 // folded. Apostrophes inside a word are left out, and so are the endings that
 // English joins with one: "Ann's", "we'll" and "didn't" are ann, we and didn.
-// In scripts that put no space between words each letter is a word.
+// In scripts that put no space between words each letter is a word, with its marks.
 type wordScanner struct {
 	text    string
 	from    int    // of the word in text
@@ -280,6 +283,9 @@ func (s *wordScanner) next() bool {
 			r, size = utf8.DecodeRuneInString(s.text[s.at:])
 		}
 		folded, role := foldRune(r)
+		if s.letter && role != runeMark && role != runeIgnored {
+			return true
+		}
 		switch role {
 		case runeInWord:
 			if len(s.word) == 0 {
@@ -287,12 +293,11 @@ func (s *wordScanner) next() bool {
 			}
 			s.append(folded)
 		case runeIsWord:
-			if len(s.word) == 0 {
-				s.append(folded)
-				s.from, s.letter = s.at, true
-				s.at += size
+			if len(s.word) > 0 {
+				return s.finish()
 			}
-			return s.finish()
+			s.append(folded)
+			s.from, s.letter = s.at, true
 		case runeApostrophe:
 			if len(s.word) > 0 && s.letterAt(s.at+size) {
 				s.joint = len(s.word)
@@ -304,7 +309,7 @@ func (s *wordScanner) next() bool {
 				return s.finish()
 			}
 		case runeMark:
-			if len(s.word) > 0 {
+			if len(s.word) > 0 && (!s.letter || len(s.word)+utf8.RuneLen(folded) <= maxLetterBytes) {
 				s.append(folded)
 			}
 		case runeIgnored:

@@ -62,6 +62,7 @@ func TestAnalyze(t *testing.T) {
 		{"marks start no word", "❤\ufe0f \u093f", []string{}},
 		{"invisible", "soft\u00adware 1\ufe0f\u20e3", []string{"softwar", "1"}},
 		{"no spaces", "我爱北京 ひらカタカナ", []string{"我", "爱", "北", "京", "ひ", "ら", "カタカナ"}},
+		{"letters with marks", "ที่นี่ か\u3099く 葛\U000e0100城", []string{"ที่", "นี่", "か\u3099", "く", "葛", "城"}},
 		{"scripts meet", "go语言's", []string{"go", "语", "言", "s"}},
 		{"special case mappings", "ſtraße K", []string{"straße", "k"}},
 	} {
@@ -246,6 +247,17 @@ func TestAnalyzers(t *testing.T) {
 			English: {"東", "京", "都", "big"},
 			Plain:   {"東", "京", "都", "is", "big"},
 			CJK:     {"東京", "京都", "is", "big"},
+		},
+		"ที่นี่ดี ที่": {
+			Plain: {"ที่", "นี่", "ดี"},
+			CJK:   {"ที่นี่", "นี่ดี", "ที่"},
+		},
+		"葛\U000e0100城市": {
+			Plain: {"葛", "城", "市"},
+			CJK:   {"葛城", "城市"},
+		},
+		"ก" + strings.Repeat("\u0e48", 100) + "ข": {
+			CJK: {"ก" + strings.Repeat("\u0e48", 9) + "ข"},
 		},
 		"東，京都a北": {
 			CJK: {"東", "京都", "a", "北"},
