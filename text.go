@@ -30,7 +30,11 @@ type termCount struct {
 type Analyzer string
 
 // The analyzers. All of them fold case and Latin accents, and take what Unicode
-// calls letters, marks and digits for words.
+// calls letters, marks and digits for words; letters of Han, Hiragana, Thai, Lao,
+// Khmer and Myanmar, which put no space between words, are words each. They fold
+// neither widths nor ligatures, and compose nothing: outside Latin, give texts and
+// cues in one normal form. An apostrophe inside a word is left out, with an ending
+// that English joins by it: "Ann's" is ann.
 const (
 	// English stems words by Porter2 and leaves out stop words, unless a text has
 	// nothing else. It is the default: "" stands for it.
@@ -39,8 +43,8 @@ const (
 	EnglishAll Analyzer = "english-all"
 	// Plain takes words as they are.
 	Plain Analyzer = "plain"
-	// CJK is Plain, and in scripts that put no space between words it takes each
-	// pair of neighbouring letters for a term, and a letter that stands alone.
+	// CJK is Plain, and of letters that are words it takes each pair of neighbours
+	// for a term, and a letter that stands alone.
 	CJK Analyzer = "cjk"
 )
 
