@@ -154,6 +154,7 @@ func TestInvalidMemories(t *testing.T) {
 		"id: control character":  {ID: "a\nb", Content: "x"},
 		"id: delete":             {ID: "a\x7f", Content: "x"},
 		"id: NUL":                {ID: "\x00", Content: "x"},
+		"id: control beyond":     {ID: "a\u009b31mb", Content: "x"},
 		"episode: control":       {Episode: "a\tb", Content: "x"},
 		"attributes: empty key":  {Attributes: map[string]string{"": "v"}, Content: "x"},
 		"attributes: not UTF-8":  {Attributes: map[string]string{"k": "\xff"}, Content: "x"},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -218,7 +219,7 @@ func validateName(field, s string) error {
 		return &InvalidError{Field: field, Reason: "is not valid UTF-8"}
 	}
 	for _, r := range s {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return &InvalidError{Field: field, Reason: "contains a control character"}
 		}
 	}
