@@ -144,6 +144,7 @@ func questionShare(text string) float64 {
 	if questions == 0 {
 		return 0
 	}
+	text = strings.TrimSpace(text)
 	others := 0
 	for i := range len(text) {
 		atEnd := i+1 == len(text) || text[i+1] == ' ' || text[i+1] == '\n'

@@ -74,6 +74,20 @@ func TestAnalyze(t *testing.T) {
 	}
 }
 
+func TestQuestionShare(t *testing.T) {
+	for text, want := range map[string]float64{
+		"":                             0,
+		"It is. It was.":               0,
+		"Is it?":                       1,
+		"Is it?\n":                     1,
+		"Is it? \r\n":                  1,
+		"It is. Is it?":                0.5,
+		"Is it? It is, by version 1.2": 0.5,
+	} {
+		require.InDelta(t, want, questionShare(text), 1e-9, "%q", text)
+	}
+}
+
 func TestAnalyzeCountsDistinctTermsInOrder(t *testing.T) {
 	terms, length := English.analyze("beta alpha Beta gamma ALPHA beta")
 	require.Equal(t, []termCount{{"beta", 3}, {"alpha", 2}, {"gamma", 1}}, terms)
