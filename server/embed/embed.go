@@ -283,11 +283,12 @@ func decodeOllama(body []byte, _ int) ([][]float32, error) {
 
 // wait waits, unless ctx ends before.
 func wait(ctx context.Context, d time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
-	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
 		return nil
 	}
-	return ctx.Err()
 }

@@ -188,6 +188,9 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, wait(done, time.Hour), context.Canceled)
+	past, cancel := context.WithTimeout(context.Background(), time.Nanosecond)
+	defer cancel()
+	require.ErrorIs(t, wait(past, time.Hour), context.DeadlineExceeded)
 	require.NoError(t, wait(context.Background(), time.Nanosecond))
 }
 
