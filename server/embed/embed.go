@@ -166,7 +166,7 @@ func (x *client) batch(ctx context.Context, texts []string) ([][]float32, error)
 		if err := x.pause(ctx, min(max(pause, again.after), maxPause)); err != nil {
 			return nil, err
 		}
-		pause *= 2
+		pause = min(2*pause, maxPause)
 	}
 }
 

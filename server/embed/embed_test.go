@@ -129,6 +129,21 @@ func TestRetries(t *testing.T) {
 	require.Equal(t, []time.Duration{firstPause, 7 * time.Second, maxPause}, *pauses)
 }
 
+// However often a request is repeated, no pause is shorter than the one before.
+func TestManyRetries(t *testing.T) {
+	url := service(t, func(w http.ResponseWriter, _ *http.Request, _ call) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: 2, Retries: 100})
+	require.NoError(t, err)
+	pauses := paused(e)
+	_, err = e.EmbedQuery(context.Background(), "x")
+	require.ErrorIs(t, err, ErrService)
+	require.Len(t, *pauses, 100)
+	require.IsNonDecreasing(t, *pauses)
+	require.Equal(t, maxPause, (*pauses)[99])
+}
+
 func TestRefusals(t *testing.T) {
 	for name, x := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request, c call)
