@@ -212,11 +212,13 @@ func (x *client) post(ctx context.Context, body []byte, n int) (answer []byte, e
 
 // refused says what the service answered instead of vectors.
 func (x *client) refused(response *http.Response) error {
-	said, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes)) // the status says enough
-	text := strings.ToValidUTF8(string(said), "?")
+	// As much more as a key that begins in the last byte shown is long: the status says enough.
+	said, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes+int64(len(x.Key))))
+	text, more := string(said), max(len(said)-maxErrorBytes, 0)
 	if x.Key != "" {
 		text = strings.ReplaceAll(text, x.Key, "[key]")
 	}
+	text = strings.ToValidUTF8(text[:max(len(text)-more, 0)], "?")
 	err := fmt.Errorf("status %d: %q", response.StatusCode, text)
 	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode < http.StatusInternalServerError {
 		return err
