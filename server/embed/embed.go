@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/engramdb/engram"
 )
@@ -84,13 +85,15 @@ func NewOllama(c Config) (engram.Embedder, error) {
 	return newClient(c, "ollama", "api/embed", decodeOllama)
 }
 
-func newClient(c Config, service, path string, decode func([]byte, int) ([][]float32, error)) (*client, error) {
+func newClient(c Config, service, path string, decode func([]byte, int) ([][]float32, error)) (engram.Embedder, error) {
 	base, err := url.Parse(c.URL)
 	switch {
 	case err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.User != nil:
 		return nil, fmt.Errorf("%w: its URL is not http or https with a host and nothing secret in it", ErrService)
 	case c.Model == "":
 		return nil, fmt.Errorf("%w: no model is named", ErrService)
+	case strings.ContainsFunc(c.Key, unicode.IsControl):
+		return nil, fmt.Errorf("%w: its key has a control character, which no header can have", ErrService)
 	case c.Dimension < engram.MinDimension || c.Dimension > engram.MaxDimension:
 		return nil, fmt.Errorf("%w: dimension %d is not %d to %d", ErrService, c.Dimension, engram.MinDimension, engram.MaxDimension)
 	case c.Batch < 0 || c.Batch > maxBatch:

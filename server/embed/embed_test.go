@@ -221,13 +221,16 @@ func TestConfigIsChecked(t *testing.T) {
 		"a password": func(c *Config) { c.URL = "http://a:b@localhost" },
 		"model":      func(c *Config) { c.Model = "" },
 		"long model": func(c *Config) { c.Model = strings.Repeat("m", 128) },
+		"key":        func(c *Config) { c.Key = "k3y\n" },
 		"dimension":  func(c *Config) { c.Dimension = engram.MaxDimension + 1 },
 		"batch":      func(c *Config) { c.Batch = maxBatch + 1 },
 	} {
 		c := good
 		change(&c)
-		_, err := NewOpenAI(c)
+		e, err := NewOpenAI(c)
 		require.ErrorIs(t, err, ErrService, name)
+		require.True(t, e == nil, "%s: what is compared with nil is nil", name)
+		require.NotContains(t, fmt.Sprint(err), "k3y")
 	}
 	_, err := NewOllama(good)
 	require.NoError(t, err)
