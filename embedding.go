@@ -34,7 +34,6 @@ type embeddingSpace struct {
 	space *Space
 	texts int             // in its next call
 	skip  map[uint64]bool // versions that failed alone: they wait for the others
-	some  bool            // others were embedded since the first of them failed
 	again bool            // more was stored since it was served last; guarded by embedding.mu, as are:
 	pause time.Duration   // the last one; 0 after a success
 	stop  func() bool     // ends the pause; nil: there is none
@@ -128,10 +127,10 @@ func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	switch {
 	case t.generation == 0 && t.view.dimension > 0:
 		return false, nil // another embedder or callers give its vectors: recalls say so
-	case len(t.texts) == 0 && t.next() && t.view.given() == 0 && (len(e.skip) == 0 || e.some):
+	case len(t.texts) == 0 && t.next() && t.view.given() == 0 && (len(e.skip) == 0 || s.takesOthers(x.all, embedder)):
 		return true, s.switchVectors(x.all, t.view)
 	case len(t.texts) == 0 && len(e.skip) > 0:
-		e.skip, e.some = nil, false
+		e.skip = nil
 		return true, errSkipped
 	case len(t.texts) == 0:
 		return false, nil
@@ -142,7 +141,6 @@ func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	var failure *embedderFailure
 	switch {
 	case err == nil:
-		e.some = true
 		e.texts = min(2*e.texts, embedTexts)
 	case errors.As(err, &failure) && len(t.texts) > 1:
 		e.texts = max(len(t.texts)/2, 1)

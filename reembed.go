@@ -133,6 +133,41 @@ func (s *Space) Reembedding(ctx context.Context) (Reembedding, error) {
 	}, a.damaged()
 }
 
+// takesOthers reports whether e embeds a text now that it has embedded before, for
+// the space's next generation: then it is down no more than for those that it refuses.
+func (s *Space) takesOthers(ctx context.Context, e Embedder) bool {
+	text, found := s.embeddedText(ctx)
+	if !found {
+		return false
+	}
+	limited, cancel := s.registry.embedding.context(ctx, embedTime)
+	defer cancel()
+	vectors, err := e.EmbedDocuments(limited, []string{text})
+	return err == nil && len(vectors) == 1 && checkVector(vectors[0], e.Dimension()) == nil
+}
+
+// embeddedText returns the content of the newest of the recent memories that have
+// a vector of the next generation.
+func (s *Space) embeddedText(ctx context.Context) (text string, found bool) {
+	a, err := s.use(ctx)
+	if err != nil {
+		return "", false
+	}
+	defer a.uses.Add(-1)
+	r := a.read()
+	defer r.close()
+	for d := r.view.documents(); d > 0; {
+		if d--; !r.view.visible(d) {
+			continue
+		}
+		if _, has := r.view.nextOf(d); has {
+			m, err := r.memory(d)
+			return m.Content, err == nil
+		}
+	}
+	return "", false
+}
+
 // switchVectors puts the next generation of v, which is complete, in place of the
 // present one.
 func (s *Space) switchVectors(ctx context.Context, v *view) error {

@@ -329,6 +329,73 @@ func TestReembedGoesOnWithoutOneText(t *testing.T) {
 	})
 }
 
+// tiring is an embedder that takes a number of calls, and none after them.
+type tiring struct {
+	*meanings
+	left int // calls that it takes
+}
+
+func (e *tiring) EmbedDocuments(ctx context.Context, texts []string) ([][]float32, error) {
+	e.set(func() {
+		if e.left--; e.left < 0 {
+			e.broken = errModel
+		}
+	})
+	return e.meanings.EmbedDocuments(ctx, texts)
+}
+
+// TestReembedWaitsForItsEmbedder: an embedder that fails after it has taken some
+// texts does not refuse the others.
+func TestReembedWaitsForItsEmbedder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryFS()
+		s := create(t, openMemory(t, m, Options{Embedder: newMeanings(), Durability: None}), "ann")
+		for i := range embedTexts + 2 {
+			remember(t, s, Memory{ID: fmt.Sprint("m", i), Content: fmt.Sprint("cup ", i)})
+		}
+		embedded(t, s)
+		fresh := &tiring{crashEmbedder(2), 1}
+		s = reopened(t, s, m, fresh)
+		_, err := s.Reembed(background)
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, int64(2), reembedding(t, s).Unembedded)
+		fresh.set(func() { fresh.broken, fresh.left = nil, 1000 })
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		requireVectorsOf(t, s, fresh.meanings)
+		require.NoError(t, s.registry.Close())
+	})
+}
+
+// TestReembedGoesOnAfterARestart: also where nothing is left but a text that the
+// embedder refuses, which another process has told from the rest.
+func TestReembedGoesOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemoryFS()
+		s := create(t, openMemory(t, m, Options{Embedder: newMeanings(), Durability: None}), "ann")
+		remember(t, s, Memory{ID: "p", Content: "poison"}, Memory{ID: "d", Content: "dog"})
+		embedded(t, s)
+		fresh := &tiring{crashEmbedder(2), 1000}
+		fresh.poison = "poison"
+		s = reopened(t, s, m, fresh)
+		_, err := s.Reembed(background)
+		require.NoError(t, err)
+		synctest.Wait()
+		time.Sleep(embedPause) // for the one that both were in
+		synctest.Wait()
+		require.Equal(t, int64(1), reembedding(t, s).Unembedded)
+		s = reopened(t, s, m, fresh)
+		list(t, s, Filter{})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Zero(t, reembedding(t, s))
+		require.Equal(t, fresh.id, s.Stats().Content.Embedder)
+		require.NoError(t, s.registry.Close())
+	})
+}
+
 func TestReembedIsRefused(t *testing.T) {
 	m := newMemoryFS()
 	r := openMemory(t, m, Options{})
