@@ -261,8 +261,8 @@ func (x *client) vectors(answer []byte, n int) ([][]float32, error) {
 func decodeOpenAI(body []byte, n int) ([][]float32, error) {
 	var answer struct {
 		Data []struct {
-			Index     int       `json:"index"`
-			Embedding []float32 `json:"embedding"`
+			Index     int     `json:"index"`
+			Embedding numbers `json:"embedding"`
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
@@ -280,10 +280,26 @@ func decodeOpenAI(body []byte, n int) ([][]float32, error) {
 
 func decodeOllama(body []byte, _ int) ([][]float32, error) {
 	var answer struct {
-		Embeddings [][]float32 `json:"embeddings"`
+		Embeddings []numbers `json:"embeddings"`
 	}
 	err := json.Unmarshal(body, &answer)
-	return answer.Embeddings, err
+	vectors := make([][]float32, len(answer.Embeddings))
+	for i, v := range answer.Embeddings {
+		vectors[i] = v
+	}
+	return vectors, err
+}
+
+// numbers is a vector in an answer. Some services write null for what is no number,
+// which would be read as 0.
+type numbers []float32
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (v *numbers) UnmarshalJSON(text []byte) error {
+	if bytes.Contains(text, []byte("null")) {
+		return errors.New("a vector has null for a number")
+	}
+	return json.Unmarshal(text, (*[]float32)(v))
 }
 
 // wait waits, unless ctx ends before.

@@ -193,6 +193,26 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A null is no number: of a vector with one nothing is known.
+func TestNullsAreRefused(t *testing.T) {
+	for name, answer := range map[string]string{
+		"openai": `{"data": [{"index": 0, "embedding": [1, null]}], "usage": null}`,
+		"ollama": `{"embeddings": [[1, null]], "model": null}`,
+	} {
+		newEmbedder := map[string]func(Config) (engram.Embedder, error){"openai": NewOpenAI, "ollama": NewOllama}[name]
+		body := answer
+		url := service(t, func(w http.ResponseWriter, _ *http.Request, _ call) { _, _ = w.Write([]byte(body)) })
+		e, err := newEmbedder(Config{URL: url, Model: "m", Dimension: 2})
+		require.NoError(t, err)
+		_, err = e.EmbedQuery(context.Background(), "x")
+		require.ErrorIs(t, err, ErrService, name)
+		body = strings.Replace(answer, "1, null", "1, 2", 1)
+		v, err := e.EmbedQuery(context.Background(), "x")
+		require.NoError(t, err)
+		require.Equal(t, []float32{1, 2}, v, name)
+	}
+}
+
 func TestCallsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	url := service(t, func(_ http.ResponseWriter, r *http.Request, _ call) {
