@@ -34,7 +34,7 @@ type Analyzer string
 // Khmer and Myanmar, which put no space between words, are words each. They fold
 // neither widths nor ligatures, and compose nothing: outside Latin, give texts and
 // cues in one normal form. An apostrophe inside a word is left out, with an ending
-// that English joins by it: "Ann's" is ann.
+// that English joins by it: "Ann's" is ann. Of a word its first 64 bytes count.
 const (
 	// English stems words by Porter2 and leaves out stop words, unless a text has
 	// nothing else. It is the default: "" stands for it.
