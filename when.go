@@ -47,7 +47,9 @@ func datesIn(cue []cueWord) []date {
 	}
 	used := make(map[int]bool) // years that belong to a month
 	for i, w := range cue {
-		month := monthOf(w.text, w.capital && i > 0)
+		// The first word has a capital anyway: what follows says whether it is a name.
+		named := w.capital && (i > 0 || dayOf(at(1)) > 0 || yearOf(at(1)) > 0)
+		month := monthOf(w.text, named)
 		if month == 0 {
 			continue
 		}

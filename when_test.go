@@ -8,6 +8,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestDatesInACue(t *testing.T) {
+	for cue, want := range map[string][]date{
+		"8 May 2023":                   {{2023, 5, 8}},
+		"May 8th, 2023":                {{2023, 5, 8}},
+		"May 2023":                     {{2023, 5, 0}},
+		"March 3":                      {{0, 3, 3}},
+		"the 8th of May":               {{0, 5, 8}},
+		"in May":                       {{0, 5, 0}},
+		"2023":                         {{2023, 0, 0}},
+		"May I?":                       nil,
+		"March on":                     nil,
+		"it may march on":              nil,
+		"all 300 of them in room 2500": nil,
+	} {
+		require.Equal(t, want, datesIn(cueWords(cue)), cue)
+	}
+}
+
 // Each memory that is weighed is compared with every date of the cue, so what a
 // long cue can name is bounded.
 func TestDatesOfALongCue(t *testing.T) {

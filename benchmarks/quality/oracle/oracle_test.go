@@ -99,6 +99,7 @@ func TestDatesIn(t *testing.T) {
 		"the 8th of May":                  {{0, 5, 8}},
 		"in June and in July 2022":        {{0, 6, 0}, {2022, 7, 0}},
 		"in 2023":                         {{2023, 0, 0}},
+		"May 2023":                        {{2023, 5, 0}},
 		"it may march on":                 nil,
 		"between 11 Aug and 15 Sept 2023": {{0, 8, 11}, {2023, 9, 15}},
 		"all 300 of them in room 2500":    nil,

@@ -23,7 +23,7 @@ func datesIn(cue []word) []date {
 	var dates []date
 	usedYears := map[int]bool{}
 	for i, w := range cue {
-		month := monthOf(w, i)
+		month := monthOf(w, i > 0 || dayOf(at(1)) > 0 || yearOf(at(1)) > 0)
 		if month == 0 {
 			continue
 		}
@@ -50,9 +50,10 @@ func datesIn(cue []word) []date {
 }
 
 // monthOf returns the month that a word names, or 0. "May" and "march" are months
-// with a capital only, and not as the first word.
-func monthOf(w word, place int) int {
-	if slices.Contains([]string{"may", "march", "mar"}, w.folded) && (!w.capital || place == 0) {
+// with a capital only, and where that says something: not as the first word, unless
+// a day or a year follows.
+func monthOf(w word, says bool) int {
+	if slices.Contains([]string{"may", "march", "mar"}, w.folded) && !(w.capital && says) {
 		return 0
 	}
 	if w.folded == "sept" {
@@ -173,7 +174,7 @@ func tellsWhen(content []word) bool {
 }
 
 func isTimeWord(w word) bool {
-	if yearOf(w.folded) > 0 || monthOf(w, 1) > 0 {
+	if yearOf(w.folded) > 0 || monthOf(w, true) > 0 {
 		return true
 	}
 	return slices.Contains(strings.Fields(`
