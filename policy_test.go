@@ -208,7 +208,7 @@ func TestPolicyPureFiles(t *testing.T) {
 	pure := []string{
 		"store.go", "image.go", "image_build.go", "recent.go", "view.go", "columns.go",
 		"recall.go", "recall_text.go", "recall_feedback.go", "curve.go", "recent_terms.go", "forward.go", "vector.go", "when.go",
-		"graph.go", "spread.go", "similar.go", "record.go", "operation.go", "group.go", "text.go", "cue.go", "memory.go",
+		"graph.go", "spread.go", "similar.go", "record.go", "operation.go", "group.go", "text.go", "fold.go", "cue.go", "memory.go",
 	}
 	impure := []string{
 		"go.uber.org/zap", "github.com/engramdb/engram/internal/vfs", "os", "io/fs", "crypto/rand", "math/rand", "math/rand/v2",

@@ -1,0 +1,112 @@
+package engram
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// What the analyzers take a rune for, and which letters are one.
+
+// runeRole is what a rune does in a text.
+type runeRole uint8
+
+const (
+	runeBreaks     runeRole = iota // separates words
+	runeInWord                     // goes on a word
+	runeIsWord                     // is a word
+	runeMark                       // goes on a word, but does not start one
+	runeApostrophe                 // inside a word it is left out, elsewhere it separates
+	runeIgnored                    // as if it were not there
+)
+
+// foldRune returns what r does, and the rune that stands for it in a term: one
+// for upper and lower case, with and without a Latin accent.
+func foldRune(r rune) (rune, runeRole) {
+	switch {
+	case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+		return r, runeInWord
+	case 'A' <= r && r <= 'Z':
+		return r + 'a' - 'A', runeInWord
+	case r == '\'':
+		return r, runeApostrophe
+	case r < utf8.RuneSelf:
+		return r, runeBreaks
+	case r == '\u2019', r == '\u02bc', r == '\uff07':
+		return '\'', runeApostrophe
+	case changesLook(r):
+		return r, runeIgnored
+	case unicode.IsLetter(r):
+		if r >= firstUnspaced && unicode.In(r, unicode.Han, unicode.Hiragana,
+			unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar) {
+			return r, runeIsWord
+		}
+		return foldLetter(r), runeInWord
+	case unicode.IsDigit(r):
+		return r, runeInWord
+	case unicode.IsMark(r):
+		return r, runeMark
+	}
+	return r, runeBreaks
+}
+
+// Base letters of the runes from U+00C0 to U+017F, U+01CD to U+0233 and U+1E00 to
+// U+1EF9, '.' where there is none: who types without accents finds what was written
+// with them, composed or not.
+const (
+	firstAccented = 'À'
+	baseLetters   = "aaaaaa.ceeeeiiii.nooooo.ouuuuy..aaaaaa.ceeeeiiii.nooooo.ouuuuy.y" +
+		"aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiii..jjkk.lllllll" +
+		"lllnnnnnnn..oooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzz."
+
+	firstAccentedB = 'Ǎ'
+	baseLettersB   = "aaiioouuuuuuuuuu.aaaa....ggkkoooo..j...gg..nnaa..ooaaaaeeeeiiiio" +
+		"ooorrrruuuusstt..hh......aaeeooooooooyy"
+
+	firstAccentedAdditional = 'Ḁ'
+	baseLettersAdditional   = "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm" +
+		"mmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv" +
+		"wwwwwwwwwwxxxxyyzzzzzzhtwy......aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeee" +
+		"eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"
+)
+
+// foldLetter folds a letter beyond ASCII.
+func foldLetter(r rune) rune {
+	// To upper case first: a letter with two lower cases, as sigma, has one upper.
+	r = unicode.ToLower(unicode.ToUpper(r))
+	base := byte('.')
+	switch {
+	case firstAccented <= r && r < firstAccented+rune(len(baseLetters)):
+		base = baseLetters[r-firstAccented]
+	case r == 'ơ':
+		base = 'o'
+	case r == 'ư':
+		base = 'u'
+	case r == 'ǣ', r == 'ǽ':
+		return 'æ'
+	case r == 'ǯ':
+		return 'ʒ'
+	case firstAccentedB <= r && r < firstAccentedB+rune(len(baseLettersB)):
+		base = baseLettersB[r-firstAccentedB]
+	case firstAccentedAdditional <= r && r < firstAccentedAdditional+rune(len(baseLettersAdditional)):
+		base = baseLettersAdditional[r-firstAccentedAdditional]
+	}
+	if base == '.' {
+		return r
+	}
+	return rune(base)
+}
+
+// firstUnspaced is where the scripts without spaces between words start.
+const firstUnspaced = '\u0e00'
+
+// changesLook reports the runes that change how a word looks or breaks over
+// lines, but not which word it is.
+func changesLook(r rune) bool {
+	switch {
+	case '\u0300' <= r && r <= '\u036f', '\u20d0' <= r && r <= '\u20ff', // combining accents and frames
+		'\ufe00' <= r && r <= '\ufe0f', '\U000e0100' <= r && r <= '\U000e01ef', // variation selectors
+		r == '\u00ad', r == '\u200c', r == '\u200d': // soft hyphen, joiners
+		return true
+	}
+	return false
+}
