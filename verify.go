@@ -19,8 +19,8 @@ type VerifyReport struct {
 	Memories      int64   `json:"memories"`   // found where the index has them
 	Bytes         int64   `json:"bytes"`      // read, of all files
 	// Digest of the state at Seq, rebuilt from the files: that of two spaces, or
-	// of one at two times, is equal where their memories, indexes, configuration
-	// and kept requests are.
+	// of one at two times, is equal where their memories, associations, indexes,
+	// configuration and kept requests are.
 	Digest string `json:"digest"`
 	// Spare names copies in SPACE that are damaged and not needed, because
 	// another one holds. A crash may leave one.

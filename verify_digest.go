@@ -53,6 +53,7 @@ func (x *stateDigest) sum() string {
 	for i, d := range x.living {
 		x.ranks[d] = uint32(i)
 		x.write(x.appendDocument(x.buf[:0], d))
+		x.write(x.appendAssociations(x.buf[:0], d))
 	}
 	for _, term := range v.sortedTerms() {
 		x.write(x.appendPostings(x.buf[:0], term))
@@ -92,6 +93,20 @@ func (x *stateDigest) appendDocument(b []byte, d uint32) []byte {
 	}
 	if r, found := v.nextOf(d); found {
 		b = appendCodes(appendU64(b, r.seq), v.nextCodesOf, d)
+	}
+	return b
+}
+
+// appendAssociations appends those that the document's memory has to others, and
+// nothing for one that has none.
+func (x *stateDigest) appendAssociations(b []byte, d uint32) []byte {
+	n := x.view.graph.of(string(x.view.id(d)))
+	if n == nil || len(n.out) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(n.out)))
+	for _, a := range x.view.graph.outgoingOf(n) {
+		b = appendU64(appendCounted(appendCounted(b, a.To), a.Kind), math.Float64bits(a.Weight))
 	}
 	return b
 }

@@ -26,6 +26,7 @@ func verifiedSpace(t *testing.T, fs vfs.FS) (*Registry, *Space) {
 		})
 	}
 	forget(t, s, "m5")
+	associate(t, s, "m7", "m8", AssociationRelated, 1)
 	require.NoError(t, s.Checkpoint(background))
 	for i := range 4 {
 		_, err := s.Remember(background, Memory{
@@ -181,7 +182,12 @@ func TestVerifyComparesTheLoadedState(t *testing.T) {
 			i, _ := s.image.byID.lookup(&s.image.ids, "m8")
 			s.image.kill(i, s.seq)
 		},
-		"a dimension": func(s *store) { s.dimension++ },
+		"a dimension":    func(s *store) { s.dimension++ },
+		"an association": func(s *store) { s.graph.associate("m1", "m2", AssociationRelated, 0.5) },
+		"a weight":       func(s *store) { s.graph.associate("m7", "m8", AssociationRelated, 0.5) },
+		"a lost association": func(s *store) {
+			s.graph.dissociate("m7", "m8", AssociationRelated)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, s := verifiedSpace(t, newMemoryFS())
