@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"reflect"
 
 	"github.com/engramdb/engram"
 )
@@ -111,8 +110,8 @@ func (s *Server) forgetWhere(x *exchange) error {
 // before it counted: the same request without dry_run and with that If-Match
 // forgets what was counted, or nothing.
 func (s *Server) wouldForget(x *exchange, space *engram.Space, filter engram.Filter) error {
-	if reflect.ValueOf(filter).IsZero() {
-		return &engram.InvalidError{Field: "filter", Reason: "is empty"}
+	if filter.After.IsZero() && filter.Before.IsZero() && filter.Episode == "" && len(filter.Attributes) == 0 && filter.Kind == "" {
+		return &engram.InvalidError{Field: "filter", Reason: "is empty"} // as the library finds it
 	}
 	if err := wake(x.r.Context(), space); err != nil {
 		return err

@@ -45,7 +45,11 @@ func TestForgetRoutes(t *testing.T) {
 	require.False(t, answer.DryRun)
 	require.Equal(t, 1, memoryCount(t, space))
 
-	for _, body := range []string{`{"filter":{}}`, `{"filter":{},"dry_run":true}`, `{}`, `{"filter":{"kind":"odd"},"dry_run":true}`} {
+	for _, body := range []string{
+		`{"filter":{}}`, `{"filter":{},"dry_run":true}`, `{}`, `{"filter":{"kind":"odd"},"dry_run":true}`,
+		`{"filter":{"attributes":{}}}`, `{"filter":{"attributes":{}},"dry_run":true}`,
+		`{"filter":{"after":"0001-01-01T00:00:00+00:00"},"dry_run":true}`,
+	} {
 		f.call("POST", target+"/forget-where", body).problem(422, "invalid")
 	}
 	for _, body := range []string{`{"filter":{"episod":"one"}}`, `{"filter":{"episode":"one"},"dry_run":"yes"}`, `{"ids":["a"]}`} {
