@@ -76,6 +76,7 @@ func TestListMemoriesFilters(t *testing.T) {
 		{url.Values{"attribute": {"who:anna"}}, []string{"a", "c"}},
 		{url.Values{"attribute": {"who:anna", "at:12:30"}}, []string{"a"}},
 		{url.Values{"attribute": {"who:"}}, []string{}},
+		{url.Values{"after": {"1970-01-02T00:03:20+24:00"}}, []string{"b", "c"}}, // JSON has no such zone
 	} {
 		c.query.Set("limit", "1")
 		require.Equal(t, c.want, f.listAll("/v1/spaces/alpha/memories", c.query), "%v", c.query)
@@ -83,7 +84,9 @@ func TestListMemoriesFilters(t *testing.T) {
 	for _, query := range []string{"after=yesterday", "before=", "attribute=who", "attribute=a:1&attribute=a:2", "kid=semantic", "episode=a&episode=b", "limit=0", "limit=1001"} {
 		f.call("GET", "/v1/spaces/alpha/memories?"+query, "").problem(400, "malformed-request")
 	}
-	f.call("GET", "/v1/spaces/alpha/memories?kind=odd", "").problem(422, "invalid")
+	for _, query := range []string{"kind=odd", "after=9999-12-31T23:00:00-23:00", "after=9999-12-31T23:00:00-24:00"} {
+		f.call("GET", "/v1/spaces/alpha/memories?"+query, "").problem(422, "invalid")
+	}
 }
 
 // TestForeignCursorsAreRefused: those of another space, of one that had this id,
