@@ -35,6 +35,7 @@ func TestSpacesRoutes(t *testing.T) {
 	f.call("POST", "/v1/spaces", `{"id":"beta","config":{"max_memories":-1}}`).problem(422, "invalid")
 	f.call("POST", "/v1/spaces", `{"id":"beta","konfig":{}}`).problem(400, "malformed-body")
 	f.call("POST", "/v1/spaces", `{"id":"beta","id":"gamma"}`).problem(400, "malformed-body")
+	f.call("POST", "/v1/spaces", `{"id":"beta"}`, "If-None-Match", "*").problem(400, "malformed-request")
 	f.call("GET", "/v1/spaces/beta", "").problem(404, "space-not-found")
 	require.Equal(t, []engram.SpaceID{"alpha"}, f.spaces())
 }

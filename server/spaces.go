@@ -41,6 +41,9 @@ func (s *Server) createSpace(x *exchange) error {
 	if err := body.ID.Validate(); err != nil {
 		return refuseSpaceID("the field id", err)
 	}
+	if err := refusePreconditions(x.r); err != nil {
+		return err
+	}
 	if err := s.meanNew(x, body.ID); err != nil {
 		return err
 	}
