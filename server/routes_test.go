@@ -36,6 +36,10 @@ func TestSpacesRoutes(t *testing.T) {
 	f.call("POST", "/v1/spaces", `{"id":"beta","konfig":{}}`).problem(400, "malformed-body")
 	f.call("POST", "/v1/spaces", `{"id":"beta","id":"gamma"}`).problem(400, "malformed-body")
 	f.call("POST", "/v1/spaces", `{"id":"beta"}`, "If-None-Match", "*").problem(400, "malformed-request")
+	f.call("POST", "/v1/spaces", `{"id":"beta"}`, spaceHeader, "alpha").problem(400, "space-ambiguous")
+	f.call("POST", "/v1/spaces?space=alpha", `{"id":"beta"}`).problem(400, "space-ambiguous")
+	f.call("POST", "/v1/spaces?space=%", `{"id":"beta"}`).problem(400, "malformed-request")
+	f.call("POST", "/v1/spaces?space=alpha", `{"id":"alpha"}`, spaceHeaderAlias, "alpha").problem(409, "space-exists")
 	f.call("GET", "/v1/spaces/beta", "").problem(404, "space-not-found")
 	require.Equal(t, []engram.SpaceID{"alpha"}, f.spaces())
 }

@@ -41,10 +41,8 @@ func (s *selector) add(where, named string) {
 	}
 }
 
-// selectSpace returns the id of the space that the request means, and notes it
-// in the exchange. inBody is the body's memory_space_id, nil where there is none.
-func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error) {
-	var named selector
+// namedSpaces collects what the request names a space by, but for its body.
+func (x *exchange) namedSpaces() (named selector, err error) {
 	if inPath := x.r.PathValue(spacePathValue); inPath != "" {
 		named.add("the path", inPath)
 	}
@@ -55,10 +53,20 @@ func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error
 	}
 	query, err := parseQuery(x.r)
 	if err != nil {
-		return "", err
+		return named, err
 	}
 	for _, value := range query[spaceQuery] {
 		named.add("the query parameter "+spaceQuery, value)
+	}
+	return named, nil
+}
+
+// selectSpace returns the id of the space that the request means, and notes it
+// in the exchange. inBody is the body's memory_space_id, nil where there is none.
+func (s *Server) selectSpace(x *exchange, inBody *string) (engram.SpaceID, error) {
+	named, err := x.namedSpaces()
+	if err != nil {
+		return "", err
 	}
 	if inBody != nil {
 		named.add(x.bodyPlace(), *inBody)

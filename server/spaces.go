@@ -41,6 +41,13 @@ func (s *Server) createSpace(x *exchange) error {
 	if err := body.ID.Validate(); err != nil {
 		return refuseSpaceID("the field id", err)
 	}
+	named, err := x.namedSpaces()
+	if err != nil {
+		return err
+	}
+	if named.add("the field id", string(body.ID)); named.err != nil {
+		return named.err
+	}
 	if err := refusePreconditions(x.r); err != nil {
 		return err
 	}
