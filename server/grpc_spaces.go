@@ -205,13 +205,13 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			return 0, r.err
 		}
 		r.chunk = next.chunk
-		if r.left -= int64(len(r.chunk)); r.left < 0 {
-			r.err = refuse(kindBodyTooLarge, "the export is larger than this server takes")
-			return 0, r.err
-		}
+	}
+	if r.left < int64(len(r.chunk)) {
+		r.err = refuse(kindBodyTooLarge, "the export is larger than this server takes")
+		return 0, r.err
 	}
 	n := copy(p, r.chunk)
-	r.chunk = r.chunk[n:]
+	r.chunk, r.left = r.chunk[n:], r.left-int64(n)
 	return n, nil
 }
 
@@ -244,10 +244,9 @@ func (p spaceService) Import(
 	defer cancel()
 	received := make(chan receivedChunk)
 	p.s.receivers.Go(func() { receiveChunks(ctx, stream, received) })
-	limit := p.s.options.MaxImportBytes
 	c := callOf(ctx)
 	source := &chunkReader{
-		ctx: ctx, received: received, timeout: p.s.bodyTimeout, chunk: first.GetChunk(), left: limit - int64(len(first.GetChunk())),
+		ctx: ctx, received: received, timeout: p.s.bodyTimeout, chunk: first.GetChunk(), left: p.s.options.MaxImportBytes,
 		hold: func(bytes int64) error { return p.s.hold(&c.request, bytes) },
 	}
 	if _, err := p.s.registry.Import(ctx, spaceOf(ctx), source); err != nil {

@@ -359,3 +359,27 @@ func TestPagesFitTheirMessage(t *testing.T) {
 	}
 	require.Equal(t, stored, listed)
 }
+
+// TestImportBoundOverGRPC: an export may be as large as the server takes and no
+// larger, however it is cut.
+func TestImportBoundOverGRPC(t *testing.T) {
+	const export = `{"format":"engram-export","version":1}` + "\n" + `{"content":"x"}` + "\n"
+	for over, limit := range []int64{int64(len(export)), int64(len(export)) - 1} {
+		w := newWired(t, Options{MaxImportBytes: limit})
+		for _, first := range []int{0, 1, len(export) - 1, len(export)} {
+			stream, err := w.spaces.Import(t.Context())
+			require.NoError(t, err)
+			id := fmt.Sprintf("cut-%d", first)
+			require.NoError(t, stream.Send(&engramv1.ImportRequest{MemorySpaceId: id, Chunk: []byte(export[:first])}))
+			if first < len(export) {
+				require.NoError(t, stream.Send(&engramv1.ImportRequest{Chunk: []byte(export[first:])}))
+			}
+			_, err = stream.CloseAndRecv()
+			if over == 0 {
+				require.NoError(t, err, id)
+				continue
+			}
+			refused(t, err, codes.ResourceExhausted, "BODY_TOO_LARGE")
+		}
+	}
+}
