@@ -187,14 +187,14 @@ func (c *Client) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (
 	}
 	chunk, sent := make([]byte, chunkBytes), false
 	for {
-		n, err := io.ReadFull(src, chunk)
+		n, err := fill(chunk, src)
 		if n > 0 || !sent {
 			sent = true
 			if stream.Send(&engramv1.ImportRequest{MemorySpaceId: string(id), Chunk: chunk[:n]}) != nil {
 				break // the answer says why
 			}
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -205,6 +205,17 @@ func (c *Client) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (
 		return nil, c.errorOf(err, nil)
 	}
 	return c.Space(id), nil
+}
+
+// fill reads until p is full or src ends. Its error is src's own: io.ReadFull has
+// one for an end within p that a source which broke off may have too.
+func fill(p []byte, src io.Reader) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = src.Read(p[n:])
+		n += more
+	}
+	return n, err
 }
 
 // Settle makes every space's own log durable and empties the journal.

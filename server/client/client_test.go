@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -340,6 +341,17 @@ func TestExportAndImport(t *testing.T) {
 	_, err = c.Import(t.Context(), "gamma", broken) // a directory cannot be read
 	require.Error(t, err)
 	require.NoError(t, broken.Close())
+	// A compressed one that lacks but its checksum has all lines.
+	var zipped bytes.Buffer
+	zipper := gzip.NewWriter(&zipped)
+	_, err = zipper.Write(exported.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, zipper.Close())
+	zipped.Truncate(zipped.Len() - 8)
+	unzipped, err := gzip.NewReader(&zipped)
+	require.NoError(t, err)
+	_, err = c.Import(t.Context(), "gamma", unzipped)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	_, err = c.Get(t.Context(), "gamma")
 	require.ErrorIs(t, err, engram.ErrSpaceNotFound)
 }
