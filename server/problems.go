@@ -323,8 +323,11 @@ func detailOf(err, sentinel error) string {
 		quota    *engram.QuotaError
 		conflict *engram.ConflictError
 		notFound *engram.SpaceNotFoundError
+		line     *engram.ImportError
 	)
 	switch {
+	case errors.Is(err, engram.ErrMemoryNotFound) && errors.As(err, &line):
+		return line.Error() // which memory an association lacks
 	case errors.As(err, &quota):
 		return quota.Error()
 	case errors.As(err, &conflict):

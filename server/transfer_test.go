@@ -57,6 +57,8 @@ func TestFailedImportsLeaveNothing(t *testing.T) {
 	const head, good = `{"format":"engram-export","version":1,"config":{}}` + "\n", `{"content":"x"}` + "\n"
 	p := f.call("POST", "/v1/spaces/alpha/import", head+good+"{}\n").problem(422, "invalid")
 	require.Contains(t, p.Detail, "line 3")
+	p = f.call("POST", "/v1/spaces/alpha/import", head+good+`{"association":{"from":"a","to":"b","weight":1}}`).problem(404, "memory-not-found")
+	require.Contains(t, p.Detail, "line 3")
 	f.call("POST", "/v1/spaces/alpha/import", "").problem(422, "invalid")
 	f.call("POST", "/v1/spaces/alpha/import", `{"format":"engram-export","version":9}`+"\n").problem(500, "unknown-version")
 	f.call("POST", "/v1/spaces/alpha/import", head+strings.Repeat(good, 400)).problem(413, "body-too-large")
