@@ -135,12 +135,12 @@ func salvageInto(ctx context.Context, from *Registry, out string, spaces []Space
 }
 
 // salvageClock stamps a memory with when it was stored first.
-type salvageClock struct{ stored atomic.Int64 }
+type salvageClock struct{ stored atomic.Pointer[time.Time] }
 
 // Now implements Clock.
 func (c *salvageClock) Now() time.Time {
-	if stored := c.stored.Load(); stored != 0 {
-		return time.Unix(0, stored)
+	if stored := c.stored.Load(); stored != nil {
+		return *stored
 	}
 	return systemClock{}.Now()
 }
@@ -239,7 +239,7 @@ func copySalvaged(ctx context.Context, from salvageSource, to *Registry, clock *
 	if err != nil {
 		return err
 	}
-	defer clock.stored.Store(0)
+	defer clock.stored.Store(nil)
 	saved := make(map[string]bool)
 	for _, d := range from.living() {
 		m, err := from.memory(d)
@@ -250,7 +250,7 @@ func copySalvaged(ctx context.Context, from salvageSource, to *Registry, clock *
 			s.Unreadable = append(s.Unreadable, from.id(d))
 			continue
 		}
-		clock.stored.Store(m.StoredAt.UnixNano())
+		clock.stored.Store(&m.StoredAt)
 		m.Space = ""
 		if _, err := space.Remember(ctx, *m); err != nil {
 			return err
@@ -258,7 +258,7 @@ func copySalvaged(ctx context.Context, from salvageSource, to *Registry, clock *
 		saved[m.ID] = true
 		s.Saved++
 	}
-	clock.stored.Store(0)
+	clock.stored.Store(nil)
 	for _, id := range slices.Sorted(maps.Keys(saved)) {
 		for _, association := range from.associations(id) {
 			if association.From != id || !saved[association.To] {

@@ -331,6 +331,27 @@ func TestSalvageCopies(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// The time at which a memory was stored is copied, whichever it is.
+func TestSalvageKeepsTimes(t *testing.T) {
+	dir := t.TempDir()
+	source, out := filepath.Join(dir, "data"), filepath.Join(dir, "out")
+	r := openIn(t, source, Options{})
+	stored := []time.Time{earliestTime, time.Unix(0, 0).UTC(), latestTime}
+	export := `{"format":"engram-export","version":1}` + "\n"
+	for _, at := range stored {
+		export += asJSON(Memory{Content: "x", StoredAt: at}) + "\n"
+	}
+	imported(t, r, "alpha", export)
+	require.NoError(t, r.Close())
+	_, err := Salvage(background, source, out)
+	require.NoError(t, err)
+	r = openIn(t, out, Options{ReadOnly: true})
+	for i, m := range list(t, get(t, r, "alpha"), Filter{}) {
+		require.Equal(t, stored[i], m.StoredAt)
+	}
+	require.NoError(t, r.Close())
+}
+
 func TestSalvageRefuses(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "data")
