@@ -78,7 +78,8 @@ func (r SalvageReport) ExitCode() int {
 //
 // It shares dir with other readers; a registry that has it open for writing is
 // a [LockedError]. What is lost is in the report; the error is for a directory
-// that could not be read or written at all, and leaves in out what was copied.
+// that could not be read or written at all, and leaves in out what was copied, or
+// for a named space that is not there: then nothing is copied.
 func Salvage(ctx context.Context, dir, out string, spaces ...SpaceID) (SalvageReport, error) {
 	if err := checkSalvageTarget(dir, out); err != nil {
 		return SalvageReport{}, err
@@ -124,6 +125,11 @@ func checkSalvageTarget(dir, out string) error {
 }
 
 func salvageInto(ctx context.Context, from *Registry, out string, spaces []SpaceID) (SalvageReport, error) {
+	for _, id := range spaces { // before anything is made in out
+		if _, err := from.Get(ctx, id); err != nil {
+			return SalvageReport{}, fmt.Errorf("salvage space %q: %w", string(id), err)
+		}
+	}
 	clock := new(salvageClock)
 	// Close settles what was copied; until then a crash leaves nothing to trust.
 	to, err := Open(out, Options{Durability: None, Clock: clock})
@@ -153,7 +159,12 @@ func salvage(ctx context.Context, from, to *Registry, clock *salvageClock, space
 	if len(spaces) == 0 {
 		spaces = slices.Collect(from.Spaces(""))
 	}
+	done := make(map[SpaceID]bool)
 	for _, id := range spaces {
+		if done[id] {
+			continue // it is named twice
+		}
+		done[id] = true
 		s := SpaceSalvage{Space: id}
 		source, err := from.salvageable(ctx, id, &s)
 		switch {

@@ -311,7 +311,7 @@ func TestSalvageCopies(t *testing.T) {
 	require.NoError(t, r.Close())
 	before := treeHash(t, source)
 
-	report, err := Salvage(background, source, out, "alpha")
+	report, err := Salvage(background, source, out, "alpha", "alpha")
 	require.NoError(t, err)
 	require.Equal(t, SalvageReport{Spaces: []SpaceSalvage{{Space: "alpha", Saved: 3, LastSeq: 7}}}, report)
 	require.Equal(t, 0, report.ExitCode())
@@ -367,8 +367,11 @@ func TestSalvageRefuses(t *testing.T) {
 	_, err = Salvage(background, filepath.Join(dir, "nothing"), filepath.Join(dir, "out"))
 	require.Error(t, err)
 	require.NoDirExists(t, filepath.Join(dir, "nothing"))
-	_, err = Salvage(background, source, filepath.Join(dir, "out"), "beta")
-	require.ErrorIs(t, err, ErrSpaceNotFound)
+	for id, want := range map[SpaceID]error{"beta": ErrSpaceNotFound, "..": ErrInvalidSpaceID} {
+		_, err = Salvage(background, source, filepath.Join(dir, "out"), "alpha", id)
+		require.ErrorIs(t, err, want)
+		require.NoDirExists(t, filepath.Join(dir, "out"))
+	}
 	_, err = Salvage(background, source, filepath.Join(source, ".lock"))
 	require.Error(t, err)
 }
