@@ -331,6 +331,38 @@ func TestSalvageCopies(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// A configuration whose operation is damaged stands in SPACE too, as far as the
+// space was settled; what came later counts.
+func TestSalvageOfALostConfiguration(t *testing.T) {
+	m := newMemoryFS()
+	r := openMemory(t, m, Options{})
+	first, second := SpaceConfig{Analyzer: CJK, MaxMemories: 7}, SpaceConfig{Analyzer: CJK, TextB: 0.25}
+	for _, id := range []SpaceID{"alpha", "beta"} {
+		s, err := r.Create(background, id, first)
+		require.NoError(t, err)
+		remember(t, s, Memory{ID: "one", Content: "x"})
+	}
+	require.NoError(t, r.Settle(background))
+	_, err := get(t, r, "beta").Configure(background, second)
+	require.NoError(t, err)
+	killed := m.clone()
+	require.NoError(t, r.Close())
+	for _, id := range []string{"alpha", "beta"} {
+		killed.flip(path.Join(id, segmentPath(1)), segmentHeaderBytes+frameHeaderBytes+12)
+	}
+	from, out := openMemory(t, killed, Options{ReadOnly: true}), newMemoryFS()
+	clock := new(salvageClock)
+	to := openMemory(t, out, Options{Durability: None, Clock: clock})
+	report, err := salvage(background, from, to, clock, nil)
+	require.NoError(t, err)
+	for i, want := range []SpaceConfig{first, second} {
+		require.Equal(t, []SeqRange{{First: 1, Last: 1}}, report.Spaces[i].Missing)
+		require.Equal(t, want, infoOf(t, get(t, to, report.Spaces[i].Space)).Config)
+	}
+	require.NoError(t, from.Close())
+	require.NoError(t, to.Close())
+}
+
 // The time at which a memory was stored is copied, whichever it is.
 func TestSalvageKeepsTimes(t *testing.T) {
 	dir := t.TempDir()

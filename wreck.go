@@ -75,7 +75,7 @@ func (w *wreck) read(r *Registry, id SpaceID, s *SpaceSalvage) error {
 	if err := w.loadCheckpoint(state, s); err != nil {
 		return err
 	}
-	return w.replay(end, s)
+	return w.replay(end, state, s)
 }
 
 // identify finds out which space the directory is: by its SPACE, or where that
@@ -327,8 +327,9 @@ func (w *wreck) loadCheckpoint(state *spaceState, s *SpaceSalvage) error {
 }
 
 // replay applies the operations above the checkpoint, up to the last one found,
-// and notes those that are missing before end.
-func (w *wreck) replay(end uint64, s *SpaceSalvage) error {
+// and notes those that are missing before end. The configuration as of the mark,
+// whose operation may be among these, stands in the state too.
+func (w *wreck) replay(end uint64, state *spaceState, s *SpaceSalvage) error {
 	seqs := make([]uint64, 0, len(w.records))
 	for seq := range w.records {
 		if seq > w.store.seq {
@@ -336,6 +337,7 @@ func (w *wreck) replay(end uint64, s *SpaceSalvage) error {
 		}
 	}
 	slices.Sort(seqs)
+	configured := uint64(0) // seq of the last operation that did
 	for _, seq := range seqs {
 		op, err := w.operation(seq)
 		switch {
@@ -348,6 +350,12 @@ func (w *wreck) replay(end uint64, s *SpaceSalvage) error {
 		}
 		w.missing(seq-1, s)
 		w.store.apply(op)
+		if op.kind == opConfigure {
+			configured = seq
+		}
+	}
+	if state != nil && configured <= state.mark.seq {
+		w.store.config = state.config
 	}
 	w.store.publish()
 	s.LastSeq = w.store.seq
