@@ -231,8 +231,11 @@ func (in *importer) header() (exportHeader, error) {
 			Format  *string `json:"format"`
 			Version *int    `json:"version"`
 		}{&h.Format, &h.Version})
-		if err != nil || h.Format != exportFormat {
+		switch {
+		case h.Format != exportFormat:
 			err = &InvalidError{Field: "format", Reason: `is not "` + exportFormat + `"`}
+		case err != nil:
+			err = &InvalidError{Field: "version", Reason: "is not a whole number"}
 		}
 	}
 	switch {
@@ -253,8 +256,12 @@ func (in *importer) read() ([]byte, error) {
 	in.long = in.long[:0]
 	for {
 		part, err := in.lines.ReadSlice('\n')
-		if len(in.long)+len(part) > maxExportLineBytes {
-			return nil, &LimitError{What: "bytes of a line", Got: int64(len(in.long) + len(part)), Max: maxExportLineBytes}
+		n := len(in.long) + len(part)
+		if err == nil {
+			n-- // the line feed ends the line
+		}
+		if n > maxExportLineBytes {
+			return nil, &LimitError{What: "bytes of a line", Got: int64(n), Max: maxExportLineBytes}
 		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):

@@ -266,6 +266,7 @@ func refusedImports() map[string]struct {
 		"no header":         {good, 1, ErrInvalid},
 		"another format":    {`{"format":"x","version":1}`, 1, ErrInvalid},
 		"later version":     {`{"format":"engram-export","version":2,"new":1}`, 1, ErrVersion},
+		"version in words":  {`{"format":"engram-export","version":"1"}`, 1, ErrInvalid},
 		"unknown setting":   {`{"format":"engram-export","version":1,"config":{"x":1}}`, 1, ErrInvalid},
 		"bad setting":       {`{"format":"engram-export","version":1,"config":{"text_b":2}}`, 1, ErrInvalid},
 		"cut short":         {strings.Replace(importHeader, `"config"`, `"memories":2,"config"`, 1) + good, 3, ErrInvalid},
@@ -325,12 +326,28 @@ func TestImportRefuses(t *testing.T) {
 		})
 	}
 	imported(t, r, "alpha", importHeader)
+	_, err := r.Import(background, "beta", strings.NewReader(`{"format":"engram-export","version":"1"}`))
+	var invalid *InvalidError
+	require.ErrorAs(t, err, &invalid)
+	require.Equal(t, "version", invalid.Field)
 	unread := &countingReader{}
-	_, err := r.Import(background, "alpha", unread)
+	_, err = r.Import(background, "alpha", unread)
 	require.ErrorIs(t, err, ErrSpaceExists)
 	require.Zero(t, unread.reads)
 	_, err = r.Import(background, "../x", unread)
 	require.ErrorIs(t, err, ErrInvalidSpaceID)
+}
+
+// A line may be as long as its limit, whether a line feed is behind it or not.
+func TestImportOfTheLongestLine(t *testing.T) {
+	r, _ := newRegistry(t, Options{})
+	line := `{"content":"x"` + strings.Repeat(" ", maxExportLineBytes-len(`{"content":"x"}`)) + "}"
+	for i, end := range []string{"", "\n"} {
+		s := imported(t, r, SpaceID(fmt.Sprint("long-", i)), importHeader+line+end)
+		require.Equal(t, int64(1), infoOf(t, s).Memories)
+		_, err := r.Import(background, "longer", strings.NewReader(importHeader+line+" "+end))
+		require.ErrorIs(t, err, ErrLimit)
+	}
 }
 
 // countingReader yields memories for ever, each of a kilobyte.
