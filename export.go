@@ -97,6 +97,16 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (seq uint64, err erro
 
 func (r *reader) export(ctx context.Context, dst io.Writer) error {
 	w := bufio.NewWriter(dst)
+	err := r.exportLines(ctx, w)
+	if err == nil || errors.Is(err, ErrCorrupt) { // what precedes the damage is written too
+		if failed := w.Flush(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("write export: %w", failed))
+		}
+	}
+	return err
+}
+
+func (r *reader) exportLines(ctx context.Context, w io.Writer) error {
 	lines := json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
 	v := r.view
@@ -127,9 +137,6 @@ func (r *reader) export(ctx context.Context, dst io.Writer) error {
 	}
 	if err == nil && v.graph.edges > 0 {
 		err = v.exportAssociations(ctx, lines, living)
-	}
-	if err == nil {
-		err = w.Flush()
 	}
 	if err != nil {
 		return fmt.Errorf("write export: %w", err)

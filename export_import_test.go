@@ -433,10 +433,14 @@ func TestExportEnds(t *testing.T) {
 	require.NoError(t, read.CloseWithError(io.ErrClosedPipe))
 	_, err = s.Export(background, write)
 	require.ErrorIs(t, err, io.ErrClosedPipe)
+	remember(t, s, Memory{Content: "small"})
+	remember(t, s, Memory{Content: strings.Repeat("x", 5000)})
 	name := "alpha/wal/00000001.wal"
 	m.flipOpen(name, len(m.files(".")[name])-100)
-	_, err = s.Export(background, io.Discard)
+	var precedes bytes.Buffer
+	_, err = s.Export(background, &precedes)
 	require.ErrorIs(t, err, ErrCorrupt)
+	require.Equal(t, 12, strings.Count(precedes.String(), "\n"), "the header and what precedes the damage")
 }
 
 // Cut before any of its calls, an import has left the whole space or nothing.
