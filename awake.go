@@ -480,3 +480,10 @@ func (a *awake) state() SpaceState {
 	}
 	return Awake
 }
+
+// recovery is the report of the last wake, under the id that the space has now.
+func (a *awake) recovery() RecoveryReport {
+	report := a.report
+	report.Space = a.space.ID()
+	return report
+}

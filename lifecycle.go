@@ -496,7 +496,7 @@ func (r *Registry) recoverOne(ctx context.Context, id SpaceID) (RecoveryReport, 
 	if err != nil {
 		return RecoveryReport{Space: id, Verdict: Refused, Damage: err.Error()}, err
 	}
-	report := a.report
+	report := a.recovery()
 	a.uses.Add(-1)
 	if slept {
 		s.sleep()

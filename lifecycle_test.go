@@ -188,11 +188,17 @@ func TestRename(t *testing.T) {
 			_, err := r.Get(background, "alpha")
 			require.ErrorIs(t, err, ErrSpaceNotFound)
 			require.Equal(t, []SpaceID{"beta"}, spaceIDs(r, ""))
+			if recovery := s.Stats().Operator.Recovery; recovery != (RecoveryReport{}) {
+				require.Equal(t, SpaceID("beta"), recovery.Space)
+			}
 			after := s.Info()
 			require.Equal(t, SpaceID("beta"), after.ID)
 			after.ID = before.ID
 			after.State = before.State // what recovers it in the background lets it sleep again
 			require.Equal(t, before, after)
+			reports, err := r.RecoverAll(background)
+			require.NoError(t, err)
+			require.Equal(t, SpaceID("beta"), reports[0].Space)
 
 			_, err = s.Remember(background, Memory{Space: "alpha", Content: "x"})
 			require.ErrorIs(t, err, ErrWrongSpace)

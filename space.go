@@ -279,7 +279,7 @@ func (s *Space) Stats() SpaceStats {
 		},
 		Operator: OperatorStats{
 			State: a.state(), Segments: files, LogBytes: bytes,
-			MarkSeq: settled.mark.seq, CheckpointSeq: settled.checkpoint.seq, Recovery: a.report,
+			MarkSeq: settled.mark.seq, CheckpointSeq: settled.checkpoint.seq, Recovery: a.recovery(),
 		},
 	}
 	if v.generation > 0 {
