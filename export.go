@@ -165,8 +165,9 @@ func (v *view) exportAssociations(ctx context.Context, lines *json.Encoder, livi
 }
 
 // Import creates a space of that id from an export. When it returns nil the
-// space is there, whole and durable; with an error, and after a crash, it is
-// not there at all. The memories, and then the associations, get new seqs, in the
+// space is there, whole and durable; with an error, and after a crash before that,
+// it is not there at all, but for [ErrUnknownOutcome]: then the next Open finds it,
+// whole, or not. The memories, and then the associations, get new seqs, in the
 // order of their lines; memories keep the times at which they were stored, where
 // the line says it. Quotas of the configuration do not bind what is imported.
 // AutoAssociate makes no associations of it: those that there were are in it.

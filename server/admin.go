@@ -93,7 +93,7 @@ func (s *Server) operatorStats(x *exchange) error {
 
 // statsOf returns a space's figures for who administers it, without waking it.
 // Of one that sleeps they are those that its file SPACE holds, as of the mark:
-// memories, bytes, dimension and seq. The others are zero, and the state says why.
+// memories, bytes, dimension, seq and mark_seq. The others are zero, and the state says why.
 // Nobody without the verb admin may see them: that a space sleeps is what others do.
 func statsOf(space *engram.Space) engram.SpaceStats {
 	stats := space.Stats()

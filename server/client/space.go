@@ -232,7 +232,8 @@ func (s *Space) Configure(
 func (s *Space) Info(ctx context.Context) (engram.SpaceInfo, error) { return s.c.Info(ctx, s.id) }
 
 // Stats returns the space's figures without waking it. Of one that sleeps they
-// are those of its mark: memories, bytes, dimension and seq. The others are zero.
+// are those of its mark: memories, bytes, dimension, seq and the mark's own. The
+// others are zero.
 func (s *Space) Stats(ctx context.Context) (engram.SpaceStats, error) {
 	answer, err := retried(ctx, s.c, s.c.admin.Stats, &engramv1.StatsRequest{MemorySpaceId: string(s.id)})
 	if err != nil {
