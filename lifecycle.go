@@ -19,7 +19,7 @@ import (
 // taken is [ErrSpaceExists], one that no space can have [ErrInvalidSpaceID], a
 // configuration out of its range [ErrInvalid] or [ErrLimit]; with these and with
 // [ErrDiskFull] there is no new space. After [ErrUnknownOutcome] the next Open finds it
-// or not. It costs five flushes; spaces of other ids do not wait for them.
+// or not, and until then its id is taken and its handle returns that error. It costs five flushes; spaces of other ids do not wait for them.
 func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, created, err := r.create(ctx, id, cfg)
 	if err == nil && !created {
@@ -81,11 +81,11 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 }
 
 // createClaimed has build create the space that has claimed its id, and gives the
-// id back where it does not.
+// id back where it does not, unless build has ended the space.
 func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Space) error) (err error) {
 	err = errNotCreated // unless build returns: what it reads from may panic
 	defer func() {
-		if err != nil {
+		if err != nil && s.gone() == nil {
 			s.end(errNotCreated)
 			r.disclaim(s.ID())
 		}
@@ -144,7 +144,9 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 		return diskFull(err)
 	}
 	if err := r.root.Sync("."); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		err = fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		s.end(err) // the next Open finds it or not: until then nobody else may have the id
+		return err
 	}
 	s.awake.Store(a)
 	r.mu.Lock()

@@ -716,6 +716,49 @@ func TestRenameSaysWhetherItHolds(t *testing.T) {
 	}
 }
 
+// A space of which nobody knows whether it was created keeps its id until the next
+// Open, and is in nobody's way but that.
+func TestCreationOfUnknownOutcome(t *testing.T) {
+	for name, creation := range map[string]func(*Registry) error{
+		"create": func(r *Registry) error { _, err := r.Create(background, "alpha", SpaceConfig{}); return err },
+		"import": func(r *Registry) error {
+			_, err := r.Import(background, "alpha", strings.NewReader(importHeader))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := crashfs.New()
+			r := openMemory(t, f, Options{})
+			other := create(t, r, "other")
+			named := false
+			f.SetHook(func(c crashfs.Call) error {
+				named = named || c.Op == crashfs.OpRename
+				if named && c.Op == crashfs.OpSyncDir {
+					return syscall.EIO
+				}
+				return nil
+			})
+			require.ErrorIs(t, creation(r), ErrUnknownOutcome)
+			f.SetHook(nil)
+			require.ErrorIs(t, creation(r), ErrSpaceExists)
+			require.ErrorIs(t, r.Rename(background, "other", "alpha"), ErrSpaceExists)
+			require.ErrorIs(t, r.Delete(background, "alpha"), ErrUnknownOutcome)
+			_, err := get(t, r, "alpha").Remember(background, Memory{Content: "x"})
+			require.ErrorIs(t, err, ErrUnknownOutcome)
+			remember(t, other, Memory{Content: "goes on"})
+			require.NoError(t, r.Close())
+			for _, after := range []*crashfs.FS{f.Kill(), f.Crash(1)} {
+				r = openMemory(t, after, Options{})
+				if len(spaceIDs(r, "")) == 1 {
+					create(t, r, "alpha")
+				}
+				require.Equal(t, []SpaceID{"alpha", "other"}, spaceIDs(r, ""))
+				require.NoError(t, r.Close())
+			}
+		})
+	}
+}
+
 // A creation that a crash cut short leaves nothing behind.
 func TestOpenEmptiesTmp(t *testing.T) {
 	r, m := newRegistry(t, Options{})
