@@ -12,7 +12,7 @@ const (
 	Quarantined SpaceState = "quarantined" // damaged: refuses writes, reads as far as it is good
 )
 
-// SpaceInfo describes a space. Of a sleeping space, counts, bytes, dimension
+// SpaceInfo describes a space. Of a sleeping space, configuration, counts, bytes, dimension
 // and Seq are those of its mark: operations that still wait in the journal for
 // its next waking are not in them.
 type SpaceInfo struct {
