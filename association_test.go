@@ -507,3 +507,31 @@ func TestGraphForgetsGoneMemories(t *testing.T) {
 	require.Len(t, g.associations("a"), 1)
 	require.Equal(t, want, before.associations("a"))
 }
+
+// Nor do those whose associations were removed before, the last ones of the space.
+func TestGraphForgetsMemoriesWithoutEdges(t *testing.T) {
+	s := newStore()
+	seq := uint64(0)
+	apply := func(op operation) {
+		seq++
+		op.seq = seq
+		s.apply(&op)
+	}
+	for i := range 1000 {
+		a := Association{From: fmt.Sprint("a", i), To: fmt.Sprint("b", i), Kind: AssociationRelated, Weight: 1}
+		for _, id := range []string{a.From, a.To} {
+			apply(operation{kind: opRemember, memory: Memory{ID: id, Time: unixTime(0), Episode: "one"}})
+		}
+		apply(operation{kind: opAssociate, association: a})
+		a.Weight = 0
+		apply(operation{kind: opAssociate, association: a})
+		if i%2 == 0 {
+			apply(operation{kind: opForget, ids: []string{a.From, a.To}})
+		} else {
+			apply(operation{kind: opForget, filter: &Filter{Episode: "one"}})
+		}
+	}
+	require.Equal(t, s.graph.last, s.graph.gone)
+	s.graph.compact()
+	require.Zero(t, s.graph.last)
+}

@@ -104,8 +104,8 @@ func (g *graph) node(number uint32) *node {
 
 // of returns the node of the memory, nil if it has none.
 func (g *graph) of(id string) *node {
-	if g.edges == 0 {
-		return nil // who has no associations looks nothing up
+	if g.last == 0 {
+		return nil // who never had associations looks nothing up
 	}
 	if number, found := g.numbers.Load(id); found {
 		return g.node(number.(uint32))

@@ -332,7 +332,7 @@ func (s *store) forget(op *operation) int {
 		return true
 	})
 	for _, d := range doomed {
-		if s.graph.edges > 0 {
+		if s.graph.last > 0 {
 			s.graph.drop(string(v.id(d)))
 		}
 		if d < v.image.documents() {
