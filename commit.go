@@ -283,14 +283,32 @@ func (c *committer) close(q *queue, err error) {
 // awaitIdleLocked returns when no frame of q is under way. It gives up mu meanwhile.
 func (c *committer) awaitIdleLocked(q *queue) {
 	for q.busy {
-		if q.idle == nil {
-			q.idle = make(chan struct{})
-		}
-		idle := q.idle
+		idle := q.idleLocked()
 		c.mu.Unlock()
 		<-idle
 		c.mu.Lock()
 	}
+}
+
+// idle returns what is closed when no frame of q is under way: nothing waits for the
+// one behind it.
+func (c *committer) idle(q *queue) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q.busy {
+		return q.idleLocked()
+	}
+	idle := make(chan struct{})
+	close(idle)
+	return idle
+}
+
+// idleLocked returns what is closed when busy, which is set, ends.
+func (q *queue) idleLocked() <-chan struct{} {
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	return q.idle
 }
 
 func (q *queue) wakeRoomLocked() {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -354,6 +355,81 @@ func TestEventsOfAFailedJournal(t *testing.T) {
 	require.ErrorIs(t, <-got, ErrStopped)
 	require.Equal(t, uint64(1), u.after)
 	disk.SetHook(nil)
+	require.Error(t, r.Close())
+}
+
+// So does the end of the registry's writes, whoever waits, for whatever: who waits
+// already, who comes later, and also where the space has slept since.
+func TestEventsOfStoppedWrites(t *testing.T) {
+	for _, durability := range []Durability{Sync, Interval(time.Hour), None} {
+		synctest.Test(t, func(t *testing.T) {
+			disk := crashfs.New()
+			r := openMemory(t, disk, Options{Durability: durability})
+			s, idle := create(t, r, "alpha"), create(t, r, "beta")
+			remember(t, s, Memory{ID: "a", Content: "x"})
+			require.NoError(t, r.Settle(background))
+			got := make(chan error, 2)
+			u := subscriber{space: s}
+			go func() { got <- u.read(background, upTo(3)) }()
+			go func() { got <- (&subscriber{space: idle}).read(background, upTo(2)) }()
+			synctest.Wait()
+			disk.SetHook(func(c crashfs.Call) error {
+				if c.Op == crashfs.OpWrite {
+					return errors.New("the device has failed")
+				}
+				return nil
+			})
+			_, err := s.Remember(background, Memory{ID: "b", Content: "y"})
+			require.ErrorIs(t, err, ErrUnknownOutcome)
+			disk.SetHook(nil)
+			require.ErrorIs(t, <-got, ErrStopped)
+			require.ErrorIs(t, <-got, ErrStopped)
+			require.Equal(t, uint64(2), u.after)
+			for range 2 {
+				again := subscriber{space: s}
+				require.ErrorIs(t, again.read(background, upTo(3)), ErrStopped)
+				require.Equal(t, uint64(2), again.after)
+				asleep(t, s)
+			}
+			require.Error(t, r.Close())
+		})
+	}
+}
+
+// What was durable when the registry's writes ended comes first, also where it was
+// not applied yet.
+func TestEventsBeforeStoppedWrites(t *testing.T) {
+	r := openMemory(t, newMemoryFS(), Options{})
+	s := create(t, r, "alpha")
+	a, err := s.use(background)
+	require.NoError(t, err)
+	a.commits.Lock()
+	wrote := make(chan error)
+	go func() {
+		_, err := s.Remember(background, Memory{ID: "a", Content: "x"})
+		wrote <- err
+	}()
+	for flushed := false; !flushed; runtime.Gosched() {
+		r.journal.mu.Lock()
+		flushed = r.journal.groups > 0 && r.journal.current.flushed == r.journal.current.end
+		r.journal.mu.Unlock()
+	}
+	r.journal.mu.Lock()
+	_ = r.journal.failLocked(errors.New("the device has failed"))
+	r.journal.mu.Unlock()
+	got := make(chan error)
+	u := subscriber{space: s}
+	go func() { got <- u.read(background, upTo(3)) }()
+	for waits := false; !waits; runtime.Gosched() {
+		r.commits.mu.Lock()
+		waits = a.queue.idle != nil
+		r.commits.mu.Unlock()
+	}
+	a.commits.Unlock()
+	require.NoError(t, <-wrote)
+	require.ErrorIs(t, <-got, ErrStopped)
+	require.Equal(t, uint64(2), u.after)
+	a.uses.Add(-1)
 	require.Error(t, r.Close())
 }
 

@@ -100,6 +100,8 @@ func (f *feed) look(seq uint64) (readable bool, changed <-chan struct{}, err err
 // await returns when the operation seq of the space is applied and durable.
 // Nothing is held meanwhile: no goroutine, no file, not the space's state.
 func (s *Space) await(ctx context.Context, seq uint64) error {
+	broken := s.registry.journal.broken
+	var stopped error // the registry's writes
 	for {
 		readable, changed, err := s.feed.look(seq)
 		if readable || err != nil {
@@ -109,10 +111,33 @@ func (s *Space) await(ctx context.Context, seq uint64) error {
 		if err := s.gone(); err != nil {
 			return err
 		}
+		if stopped != nil {
+			return stopped
+		}
 		select {
 		case <-changed:
+		case <-broken:
+			// A frame of the space that was durable before is about to be applied.
+			if err := s.awaitFrame(ctx); err != nil {
+				return err
+			}
+			stopped = s.registry.journal.failure()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// awaitFrame returns when a frame of the space that is under way is applied.
+func (s *Space) awaitFrame(ctx context.Context) error {
+	a := s.awake.Load()
+	if a == nil {
+		return nil // it would not sleep
+	}
+	select {
+	case <-s.registry.commits.idle(a.queue):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -48,6 +48,7 @@ type journal struct {
 	carried   map[incarnation]error      // why frames were carried forward, of spaces that still owe them
 	damage    *CorruptionError           // why what a read-only registry reads of it may be incomplete
 	failed    error
+	broken    chan struct{}        // closed when failed is set; not guarded by mu
 	stuck     error                // why the settler could not free the oldest file
 	hanging   map[incarnation]bool // spaces that are being settled
 	settling  bool                 // the settler runs
@@ -194,12 +195,19 @@ func (j *journal) failLocked(err error) error {
 		j.failed = err
 		j.logger.Error("journal failed, writes are stopped", zap.Error(err))
 		j.changed.Broadcast()
-		for feed := range j.unflushed {
-			feed.fail(fmt.Errorf("%w: %w", ErrStopped, err))
-		}
-		clear(j.unflushed)
+		close(j.broken)
 	}
 	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+}
+
+// failure is why the journal takes no more writes, or nil.
+func (j *journal) failure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 }
 
 // flushLaterLocked arms the timer of an Interval durability.
