@@ -132,7 +132,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		q.addText(text, &c)
 	}
 	q.recallIDs()
-	if err := q.recallEmbedding(ctx, want); err != nil {
+	if err := q.recallEmbedding(ctx, matches); err != nil {
 		return Recall{}, err
 	}
 	if kinds > 1 {

@@ -323,6 +323,33 @@ func TestSpreadReachesMatches(t *testing.T) {
 	require.Equal(t, "m197", recall(t, s, cue)[0].Memory.ID)
 }
 
+// However few are asked for, activation spreads from the 32 that match best, also
+// those whose embeddings are near.
+func TestSpreadFromTheBestWhateverTheLimit(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	random := rand.New(rand.NewPCG(1, 2))
+	around := func(center []float32, width float64) []float32 { // codes tell such vectors apart
+		v := make([]float32, len(center))
+		for i := range v {
+			v[i] = center[i] + float32(width*random.NormFloat64())
+		}
+		return v
+	}
+	cue := around(make([]float32, 64), 1)
+	batch := []Memory{{ID: "reached", Content: "no vector"}}
+	for i := range 200 {
+		near := around(cue, 0.1+0.05*float64(i))
+		batch = append(batch, Memory{ID: fmt.Sprint("m", i), Content: "near", Embedding: near})
+	}
+	remember(t, s, batch...)
+	associate(t, s, "m0", "reached", "", 1)
+	for _, limit := range []int{1, 10, 100} {
+		answer, err := s.Recall(background, Cue{Embedding: cue, Limit: limit})
+		require.NoError(t, err)
+		require.Equal(t, spreadSeeds, answer.Plan.Spread.Seeds, limit)
+	}
+}
+
 // What the cue names comes before what that has associations to, however many of
 // them lead to one memory.
 func TestCuedComeFirst(t *testing.T) {
