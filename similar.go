@@ -52,13 +52,23 @@ func (a *awake) linkSimilar(operations []operation) {
 type similarFinder struct {
 	view  *view
 	most  int
-	mates []*operation
+	mates []*operation         // nil where a later one has its id
 	terms map[string][]posting // of the mates; the ordinal is the place in them
+	ids   map[string]int       // places of the mates that say their ids
+	dead  map[uint32]bool      // documents that mates replace
 }
 
 func (f *similarFinder) add(op *operation) {
 	if f.terms == nil {
-		f.terms = make(map[string][]posting)
+		f.terms, f.ids, f.dead = make(map[string][]posting), make(map[string]int), make(map[uint32]bool)
+	}
+	if id := op.memory.ID; id != "" {
+		if place, found := f.ids[id]; found {
+			f.mates[place] = nil
+		} else if d, found := f.view.lookup(id); found {
+			f.dead[d] = true
+		}
+		f.ids[id] = len(f.mates)
 	}
 	for _, t := range op.terms {
 		f.terms[t.term] = append(f.terms[t.term], posting{ordinal: uint32(len(f.mates)), count: t.count})
@@ -113,12 +123,12 @@ func (f *similarFinder) find(op *operation) []link {
 		share := t.idf / (total * (k1 + 1))
 		list = v.list(list[:0], t.term)
 		for _, p := range list {
-			if !replaces || p.ordinal != replaced {
+			if (!replaces || p.ordinal != replaced) && !f.dead[p.ordinal] {
 				stored[p.ordinal] += share * bm25.weight(p.count, v.lengthOf(p.ordinal))
 			}
 		}
 		for _, p := range f.terms[t.term] {
-			if m := f.mates[p.ordinal]; m.memory.ID == "" || m.memory.ID != op.memory.ID {
+			if m := f.mates[p.ordinal]; m != nil && (m.memory.ID == "" || m.memory.ID != op.memory.ID) {
 				mates[p.ordinal] += share * bm25.weight(p.count, uint32(m.length))
 			}
 		}

@@ -112,6 +112,20 @@ func TestAutoAssociateWithWhatIsGone(t *testing.T) {
 	require.EqualValues(t, 2, s.graph.edges)
 }
 
+// What the same write replaces takes no place among the most similar.
+func TestAutoAssociateWithinOneWrite(t *testing.T) {
+	alike, other := Memory{ID: "a", Content: "green tea in winter"}, Memory{ID: "a", Content: "soup with carrots"}
+	last := Memory{ID: "c", Content: "green tea in winter"}
+	for _, writes := range [][][]Memory{{{alike}, {other, last}}, {{alike, other, last}}} {
+		s, _ := newSimilarSpace(t, 1)
+		remember(t, s, Memory{ID: "b", Content: "green tea in summer"})
+		for _, batch := range writes {
+			remember(t, s, batch...)
+		}
+		require.Equal(t, []string{"b"}, similarIDs(t, s, "c"))
+	}
+}
+
 // When the last checkpoint was does not show: what was forgotten counts in no term.
 func TestAutoAssociateCountsTheLiving(t *testing.T) {
 	likeness := func(checkpointed bool) []Association {
