@@ -136,9 +136,10 @@ type SpaceConfig struct {
 	TextB float64 `json:"text_b,omitempty"`
 	// AutoAssociate is with how many earlier memories, at most, a remembered one
 	// is associated: the most similar ones by their words, in both directions, as
-	// AssociationSimilar with the similarity as weight. 0, the default, is off; at
-	// most MaxAutoAssociate. While it is on, replacing a memory makes its
-	// associations of that kind anew.
+	// AssociationSimilar with the similarity, 0.1 at least, as weight. One that has 16
+	// of them to others gets none to later ones, and none goes beyond
+	// MaxAssociations. 0, the default, is off; at most MaxAutoAssociate. While it is
+	// on, replacing a memory makes its associations of that kind anew.
 	AutoAssociate int `json:"auto_associate,omitempty"`
 	// Analyzer makes terms of texts; default English. It is fixed when the space
 	// is created: Configure refuses another.
