@@ -19,9 +19,13 @@ import (
 	"github.com/engramdb/engram/server/internal/auth"
 )
 
-// backlogTurn is how many of the events that were waiting a stream reads in one
-// turn.
-const backlogTurn = 64
+// A stream reads so many of the events that were waiting in one turn, or fewer where
+// they have so many bytes, one event more at most: until they are sent they are in
+// memory, and a slow client has its time-out for all of them.
+const (
+	backlogTurn      = 64
+	backlogTurnBytes = 256 << 10
+)
 
 const (
 	eventStreamType = "text/event-stream"
@@ -254,7 +258,7 @@ func (f *streamer) send(e serverEvent) error {
 	if err := f.add(e); err != nil {
 		return err
 	}
-	if f.read++; f.inTurn && e.more && f.read%backlogTurn != 0 {
+	if f.read++; f.inTurn && e.more && f.read%backlogTurn != 0 && len(f.unsent) < backlogTurnBytes {
 		return nil
 	}
 	f.leaveTurn()

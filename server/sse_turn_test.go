@@ -1,8 +1,12 @@
 package server
 
 import (
+	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -48,4 +52,33 @@ func TestStalledClientsHaveNoTurn(t *testing.T) {
 	f.server.Drain()
 	close(let)
 	streams.Wait()
+}
+
+// partsWriter notes how long the longest part is that is written at once, and leaves
+// when it has all events.
+type partsWriter struct {
+	*httptest.ResponseRecorder
+	longest, events int
+	leave           func()
+}
+
+func (w *partsWriter) Write(p []byte) (int, error) {
+	w.longest = max(w.longest, len(p))
+	if w.events -= bytes.Count(p, []byte("\nevent: ")); w.events == 0 {
+		w.leave()
+	}
+	return len(p), nil
+}
+
+// What a stream has read and not sent is bounded, however long the memories are.
+func TestTurnsAreBoundedInBytes(t *testing.T) {
+	f := newFixture(t, Options{})
+	const length = 60 << 10
+	remember(t, f.create("alpha"), slices.Repeat([]string{strings.Repeat("x", length)}, backlogTurn)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &partsWriter{ResponseRecorder: httptest.NewRecorder(), events: backlogTurn, leave: cancel}
+	f.server.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/v1/spaces/alpha/events?after=1", http.NoBody))
+	require.Zero(t, w.events)
+	require.Greater(t, w.longest, 2*length, "several events at once")
+	require.Less(t, w.longest, backlogTurnBytes+2*length)
 }
