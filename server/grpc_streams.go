@@ -34,14 +34,14 @@ func (m memoryService) Subscribe(
 	if err != nil {
 		return err
 	}
-	if err := wake(ctx, space); err != nil {
+	info, err := standing(ctx, space)
+	if err != nil {
 		return word(err)
 	}
-	info := space.Info()
-	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {
+	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation && info.Incarnation != "" {
 		return engram.ErrSpaceDeleted // a space that has its id now is another one
 	}
-	if r.GetAfterSeq() > info.Seq {
+	if r.GetAfterSeq() > info.Seq && info.State != engram.Quarantined {
 		return refusePosition(r.GetAfterSeq())
 	}
 	m.s.streams.Add(1)
@@ -52,8 +52,11 @@ func (m memoryService) Subscribe(
 	}
 	c := callOf(ctx)
 	for event, err := range space.Subscribe(ctx, r.GetAfterSeq()) {
-		if err == nil {
+		switch {
+		case err == nil:
 			err = stillMeant(c.principal, c.rule.verb, c.space, space)
+		case errors.Is(err, engram.ErrInvalid):
+			err = refusePosition(r.GetAfterSeq())
 		}
 		if err != nil {
 			return word(err)

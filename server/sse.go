@@ -68,22 +68,26 @@ func (s *Server) streamEvents(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := wake(x.r.Context(), space); err != nil {
+	info, err := standing(x.r.Context(), space)
+	if err != nil {
 		return err
 	}
-	info := space.Info()
-	if query.Has("incarnation") && query.Get("incarnation") != info.Incarnation {
+	damaged := info.State == engram.Quarantined
+	if query.Has("incarnation") && query.Get("incarnation") != info.Incarnation && info.Incarnation != "" {
 		return refuse(kindPosition, "the position is that of another space which had this id")
 	}
-	if after > info.Seq {
+	if after > info.Seq && !damaged {
 		return refusePosition(after)
 	}
 	x.w.Header().Set(incarnationHeader, info.Incarnation)
 	events := func(ctx context.Context) iter.Seq2[serverEvent, error] {
 		return func(yield func(serverEvent, error) bool) {
 			for event, err := range space.Subscribe(ctx, after) {
-				if err == nil {
+				switch {
+				case err == nil:
 					err = stillMeant(x.principal, x.route.verb, x.space, space)
+				case errors.Is(err, engram.ErrInvalid):
+					err = refusePosition(after)
 				}
 				e := serverEvent{
 					id: strconv.FormatUint(event.Seq, 10), name: string(event.Kind), data: event, more: event.Seq < info.Seq,
@@ -95,8 +99,21 @@ func (s *Server) streamEvents(x *exchange) error {
 		}
 	}
 	// Where operations are waiting, the first of them tells whether the position
-	// is still kept; else there is nothing that could be missing.
-	return s.stream(x, events, strconv.FormatUint(after, 10), after < info.Seq)
+	// is still kept; else there is nothing that could be missing. Of a damaged space
+	// none may be there but the error.
+	return s.stream(x, events, strconv.FormatUint(after, 10), after < info.Seq || damaged)
+}
+
+// standing wakes the space and tells where it stands. A damaged one is as far as it is
+// good: what a subscriber gets, behind which, or whatever position it has, it is told
+// what is damaged.
+func standing(ctx context.Context, space *engram.Space) (engram.SpaceInfo, error) {
+	err := wake(ctx, space)
+	info := space.Info()
+	if info.State == engram.Quarantined {
+		err = nil
+	}
+	return info, err
 }
 
 func refusePosition(after uint64) error {

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 )
 
 // received is one event as a client of the standard's parser sees it.
@@ -191,6 +193,64 @@ func TestEventsOfATrimmedPositionAreGone(t *testing.T) {
 	s := subscribe(t, fmt.Sprintf("%s/v1/spaces/alpha/events?after=%d", live(t, f), p.Floor))
 	remember(t, space, "after")
 	require.Equal(t, p.Floor+1, s.event().Seq)
+}
+
+// TestEventsOfADamagedSpace: over each transport a stream has what precedes the damage,
+// be there a memory in it or not. Behind that, and whatever position the client has, it
+// is told what is damaged: the position may be one that was acknowledged.
+func TestEventsOfADamagedSpace(t *testing.T) {
+	dir := t.TempDir()
+	registry, err := engram.Open(dir, engram.Options{})
+	require.NoError(t, err)
+	for id, contents := range map[engram.SpaceID][]string{"alpha": {"good", "damaged in alpha"}, "beta": {"damaged in beta"}} {
+		space, err := registry.Create(t.Context(), id, engram.SpaceConfig{})
+		require.NoError(t, err)
+		remember(t, space, contents...)
+	}
+	require.NoError(t, registry.Close())
+	damage(t, dir, "damaged in alpha")
+	damage(t, dir, "damaged in beta")
+	registry, err = engram.Open(dir, engram.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, registry.Close()) })
+	w := wireTo(t, &fixture{t: t, dir: dir, registry: registry, server: New(registry, Options{})})
+	url := live(t, w.fixture)
+	for id, whole := range map[string]uint64{"alpha": 2, "beta": 1} {
+		s := subscribe(t, url+"/v1/spaces/"+id+"/events")
+		stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: id})
+		require.NoError(t, err)
+		for seq := uint64(1); seq <= whole; seq++ {
+			require.Equal(t, seq, s.event().Seq)
+			answer, err := stream.Recv()
+			require.NoError(t, err)
+			require.Equal(t, seq, answer.GetEvent().GetSeq())
+		}
+		require.Equal(t, problemTypePrefix+"space-damaged", s.end().Problem.Type)
+		_, err = stream.Recv()
+		refused(t, err, codes.DataLoss, "SPACE_DAMAGED")
+		for _, after := range []uint64{whole, whole + 1, 99} {
+			w.call("GET", fmt.Sprintf("/v1/spaces/%s/events?after=%d", id, after), "").problem(500, "space-damaged")
+			stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: id, AfterSeq: after})
+			require.NoError(t, err)
+			_, err = stream.Recv()
+			refused(t, err, codes.DataLoss, "SPACE_DAMAGED")
+		}
+	}
+}
+
+// Of a space that was whole when it woke it is known how far it has come.
+func TestEventsBehindDamageThatIsFound(t *testing.T) {
+	w := newWired(t, Options{})
+	remember(t, w.create("alpha"), "damaged")
+	require.NoError(t, w.registry.Settle(t.Context()))
+	damage(t, w.dir, "damaged")
+	w.call("GET", "/v1/spaces/alpha/export", "").problem(500, "space-damaged")
+	w.call("GET", "/v1/spaces/alpha/events?after=2", "").problem(503, "writes-stopped")
+	w.call("GET", "/v1/spaces/alpha/events?after=3", "").problem(410, "position-unknown")
+	stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: "alpha", AfterSeq: 3})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	refused(t, err, codes.OutOfRange, "POSITION_UNKNOWN")
 }
 
 // TestEventsCannotBeInjected: whatever a memory says, it is the data of one event.
