@@ -27,6 +27,11 @@ const (
 	backlogTurnBytes = 256 << 10
 )
 
+// turnPatience is how long a turn lasts at most: longer than it takes to read what is
+// there. Where it lasts as long, the stream waits for an operation that is stored but
+// not durable yet.
+const turnPatience = 100 * time.Millisecond
+
 const (
 	eventStreamType = "text/event-stream"
 	lastEventID     = "Last-Event-ID"
@@ -205,18 +210,17 @@ type streamer struct {
 	x      *exchange
 	ctx    context.Context //nolint:containedctx // of the stream: ends with the request, the credential, or the server
 	cancel func()          // ends ctx
+	read   int             // events
 
-	// Of a turn, which stream takes and leaves:
+	mu     sync.Mutex // guards the fields below, and what is sent
 	inTurn bool
-	began  time.Time
-	read   int    // events
-	last   string // id of the last one
-	unsent []byte // the events of this turn
-
-	mu     sync.Mutex  // guards the fields below, and what is sent
+	began  time.Time   // the turn
+	tired  *time.Timer // ends it
+	last   string      // id of the last event
+	unsent []byte      // the events of this turn
 	beat   *time.Timer // nil: it has not begun
 	over   bool
-	failed error // of a heartbeat
+	failed error // of what was sent beside the events
 }
 
 // begin sends the header, if that has not been sent, and has the signs of life
@@ -228,8 +232,14 @@ func (f *streamer) begin() error {
 	if err := f.writeLocked([]byte(": engram\n\n"), f.inTurn); err != nil {
 		return err
 	}
-	f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
+	f.beginBeatLocked()
 	return nil
+}
+
+func (f *streamer) beginBeatLocked() {
+	if f.beat == nil {
+		f.beat = time.AfterFunc(f.server.heartbeat, f.heartbeat)
+	}
 }
 
 func (f *streamer) heartbeat() {
@@ -258,38 +268,72 @@ func (f *streamer) stop() {
 // takeTurn waits for a turn. Where the stream ends meanwhile it goes on without
 // one, to find that out.
 func (f *streamer) takeTurn() {
-	f.inTurn = f.server.turns.take(f.ctx)
-	f.began = time.Now()
+	taken := f.server.turns.take(f.ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inTurn = taken; taken {
+		began := time.Now()
+		f.began, f.tired = began, time.AfterFunc(turnPatience, func() { f.tire(began) })
+	}
 }
 
 func (f *streamer) leaveTurn() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leaveTurnLocked()
+}
+
+func (f *streamer) leaveTurnLocked() {
 	if f.inTurn {
+		f.tired.Stop()
 		f.server.turns.leave(time.Since(f.began))
 		f.inTurn = false
+	}
+}
+
+// tire ends the turn that began then, if it lasts. What has been read is sent.
+func (f *streamer) tire(began time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.inTurn || !f.began.Equal(began) {
+		return
+	}
+	f.leaveTurnLocked()
+	f.beginBeatLocked()
+	if f.x.status == 0 {
+		return // an error may still be the answer
+	}
+	if f.failed = f.flushLocked(false); f.failed != nil {
+		f.cancel()
 	}
 }
 
 // send sends an event, with those behind it to the end of the turn. A client that is
 // slow to take them has no turn meanwhile.
 func (f *streamer) send(e serverEvent) error {
-	if err := f.add(e); err != nil {
-		return err
-	}
-	if f.read++; f.inTurn && e.more && f.read%backlogTurn != 0 && len(f.unsent) < backlogTurnBytes {
-		return nil
-	}
-	f.leaveTurn()
-	f.mu.Lock()
-	err := f.flushLocked(e.more)
-	f.mu.Unlock()
-	if err == nil && e.more {
+	goesOn, err := f.sendTurn(e)
+	if err == nil && goesOn {
 		f.takeTurn()
 	}
 	return err
 }
 
-// add appends an event to what is to be sent.
-func (f *streamer) add(e serverEvent) error {
+// sendTurn reports whether it has sent what was read and there is more.
+func (f *streamer) sendTurn(e serverEvent) (goesOn bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.addLocked(e); err != nil {
+		return false, err
+	}
+	if f.read++; f.inTurn && e.more && f.read%backlogTurn != 0 && len(f.unsent) < backlogTurnBytes {
+		return false, nil
+	}
+	f.leaveTurnLocked()
+	return e.more, f.flushLocked(e.more)
+}
+
+// addLocked appends an event to what is to be sent.
+func (f *streamer) addLocked(e serverEvent) error {
 	data, err := json.Marshal(e.data)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
@@ -339,7 +383,7 @@ func (f *streamer) end(why error) error {
 		f.server.options.Logger.Error("event stream failed", zap.String("request_id", f.x.requestID),
 			zap.String("space", string(f.x.space)), zap.Error(why))
 	}
-	if err := f.add(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}}); err != nil {
+	if err := f.addLocked(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}}); err != nil {
 		return err
 	}
 	return f.flushLocked(false)

@@ -408,6 +408,33 @@ func TestSlowSubscribersHaveNoTurn(t *testing.T) {
 	}
 }
 
+// TestStreamsThatWaitForDurabilityHaveNoTurn: what is stored and not durable yet is not
+// streamed. Meanwhile a stream has sent what it has read, and keeps no turn from others.
+func TestStreamsThatWaitForDurabilityHaveNoTurn(t *testing.T) {
+	registry, err := engram.Open(t.TempDir(), engram.Options{Durability: engram.None})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, registry.Close()) })
+	f := &fixture{t: t, registry: registry, server: New(registry, Options{})}
+	f.server.heartbeat = time.Millisecond
+	url := live(t, f)
+	space := f.create("alpha")
+	remember(t, space, "two")
+	require.NoError(t, registry.Settle(t.Context()))
+	remember(t, space, "three", "four")
+	var waiting []*subscriber
+	for range cap(f.server.turns.taken) + 1 {
+		s := subscribe(t, url+"/v1/spaces/alpha/events")
+		require.Equal(t, uint64(1), s.event().Seq)
+		require.Equal(t, uint64(2), s.event().Seq)
+		waiting = append(waiting, s, subscribe(t, url+"/v1/spaces/alpha/events?after=2"))
+	}
+	require.NoError(t, registry.Settle(t.Context()))
+	for _, s := range waiting {
+		require.Equal(t, uint64(3), s.event().Seq)
+		require.Equal(t, uint64(4), s.event().Seq)
+	}
+}
+
 func TestHeadOfAStreamEnds(t *testing.T) {
 	f := newFixture(t, Options{})
 	f.create("alpha")
