@@ -420,13 +420,13 @@ func leakingStreams() []mutant {
 				{"feed.go", `		if err := s.gone(); err != nil {
 			return err
 		}
-		select`, `		if err := s.gone(); err != nil {
+		if stopped`, `		if err := s.gone(); err != nil {
 			if other, err := s.registry.Get(ctx, s.ID()); err == nil {
 				return other.await(ctx, seq)
 			}
 			return err
 		}
-		select`},
+		if stopped`},
 				{"event.go", `	a, err := h.space.use(ctx)
 	if err != nil {
 		return Event{}, err

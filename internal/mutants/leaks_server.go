@@ -492,8 +492,8 @@ func leakingServerStreams() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    sync.Map
 `},
-				{"server/sse.go", `	unsent []byte // the events of this turn
-`, `	unsent []byte // the events of this turn
+				{"server/sse.go", `	unsent []byte      // the events of this turn
+`, `	unsent []byte      // the events of this turn
 
 	leakedMu sync.Mutex
 	leaked   []byte
@@ -526,19 +526,19 @@ func leakingServerStreams() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    atomic.Uint64
 `},
-				{"server/sse.go", `	if after > info.Seq {`, `	for seen := s.leaked.Load(); seen < info.Seq && !s.leaked.CompareAndSwap(seen, info.Seq); seen = s.leaked.Load() {
+				{"server/sse.go", `	if after > info.Seq && !damaged {`, `	for seen := s.leaked.Load(); seen < info.Seq && !s.leaked.CompareAndSwap(seen, info.Seq); seen = s.leaked.Load() {
 	}
-	if after > s.leaked.Load() {`},
+	if after > s.leaked.Load() && !damaged {`},
 			},
 		}, "sse"),
 		at(mutant{
 			name: "stream-of-recreated-space", what: "a position of a space that was deleted is one of the space that has its id now",
-			edits: []edit{{"server/sse.go", `	if query.Has("incarnation") && query.Get("incarnation") != info.Incarnation {`, `	if false {`}},
+			edits: []edit{{"server/sse.go", `	if query.Has("incarnation") && query.Get("incarnation") != info.Incarnation && info.Incarnation != "" {`, `	if false {`}},
 			tests: "TestEventsRefuseForeignPositions",
 		}, "sse"),
 		at(mutant{
 			name: "subscription-of-recreated-space", what: "a position of a space that was deleted is one of the space that has its id now",
-			edits: []edit{{"server/grpc_streams.go", `	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation {`, `	if false {`}},
+			edits: []edit{{"server/grpc_streams.go", `	if r.GetIncarnation() != "" && r.GetIncarnation() != info.Incarnation && info.Incarnation != "" {`, `	if false {`}},
 			tests: "TestSubscribeRefusesForeignPositions",
 		}, "grpc"),
 		at(mutant{
