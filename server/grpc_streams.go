@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
@@ -126,7 +127,7 @@ func (f *flight) receive() error {
 		case err != nil:
 			return err
 		}
-		size := len(request.GetMemory().GetContent()) + 4*len(request.GetMemory().GetEmbedding())
+		size := proto.Size(request)
 		if !f.takeOff(size) {
 			return engram.ErrClosed
 		}

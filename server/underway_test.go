@@ -174,10 +174,16 @@ func TestBodiesUnderWayAreBounded(t *testing.T) {
 	require.Equal(t, limitBodies, refused(t, err, codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
 	stream, err := w.memories.RememberStream(ctx)
 	require.NoError(t, err)
-	require.NoError(t, stream.Send(&engramv1.RememberStreamRequest{MemorySpaceId: "alpha", Memory: memoryOf("x", strings.Repeat("x", 100)), Tag: 7}))
-	answer, err := stream.Recv()
-	require.NoError(t, err)
-	require.Equal(t, int32(codes.ResourceExhausted), answer.GetFailure().GetCode())
+	long := strings.Repeat("x", 100)
+	for _, memory := range []*engramv1.Memory{
+		memoryOf("x", long),
+		{Content: "x", Attributes: map[string]string{"k": long}},
+	} {
+		require.NoError(t, stream.Send(&engramv1.RememberStreamRequest{MemorySpaceId: "alpha", Memory: memory, Tag: 7}))
+		answer, err := stream.Recv()
+		require.NoError(t, err)
+		require.Equal(t, int32(codes.ResourceExhausted), answer.GetFailure().GetCode())
+	}
 	require.NoError(t, stream.CloseSend())
 	for _, connection := range slow {
 		require.NoError(t, connection.CloseWrite())
@@ -188,7 +194,7 @@ func TestBodiesUnderWayAreBounded(t *testing.T) {
 	var export bytes.Buffer
 	_, err = alpha.Export(t.Context(), &export)
 	require.NoError(t, err)
-	long := export.String() + strings.Repeat("\n", 5000)
+	long = export.String() + strings.Repeat("\n", 5000)
 	require.Less(t, w.call("POST", "/v1/spaces/beta/import", long, keyHeader, keys[0]).status, 429)
 	importing, err := w.spaces.Import(ctx)
 	require.NoError(t, err)
