@@ -229,6 +229,29 @@ func TestWritesGoOnOverARestart(t *testing.T) {
 	require.Equal(t, first.Seq, info.Seq)
 }
 
+// TestRememberStreamOfASilentServer: a write lasts no longer than its context, nor the
+// stream longer than until it is closed, also while there is no connection yet.
+func TestRememberStreamOfASilentServer(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, silent.Close()) }()
+	c, err := client.Dial(silent.Addr().String(), client.Options{Insecure: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	stream := c.Space("alpha").RememberStream(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = stream.Remember(ctx, engram.Memory{Content: "x"})
+	require.ErrorIs(t, err, context.Canceled)
+	failed := make(chan error)
+	go func() {
+		_, err := stream.Remember(t.Context(), engram.Memory{Content: "x"})
+		failed <- err
+	}()
+	require.NoError(t, stream.Close())
+	require.Error(t, <-failed)
+}
+
 // TestRememberStreamOfManyCallers: each gets the receipt of its own write.
 func TestRememberStreamOfManyCallers(t *testing.T) {
 	h := newHost(t)

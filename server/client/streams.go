@@ -100,8 +100,12 @@ type RememberStream struct {
 	ctx   context.Context
 	end   context.CancelFunc
 
-	mu     sync.Mutex // guards the fields below
-	flight *flight    // nil: no stream is open
+	work sync.WaitGroup // writes that are being sent
+
+	opening sync.Mutex // guards flight; held while a stream is opened
+	flight  *flight    // nil: no stream is open
+
+	mu     sync.Mutex // guards closed
 	closed bool
 }
 
@@ -152,19 +156,29 @@ func (r *RememberStream) Remember(
 }
 
 func (r *RememberStream) try(ctx context.Context, request *engramv1.RememberStreamRequest) (engram.Receipt, error) {
-	f, err := r.open()
-	if err != nil {
-		return engram.Receipt{}, err
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return engram.Receipt{}, engram.ErrClosed
 	}
-	answered := make(chan outcome, 1)
-	message := &engramv1.RememberStreamRequest{
-		MemorySpaceId: request.MemorySpaceId, Memory: request.Memory, Options: request.Options,
+	r.work.Add(1)
+	r.mu.Unlock()
+	answered, sent := make(chan outcome, 1), make(chan sending, 1)
+	go func() { // it waits for the connection, and for room on it, as long as the stream lasts
+		defer r.work.Done()
+		sent <- r.send(request, answered)
+	}()
+	var s sending
+	select {
+	case s = <-sent:
+	case <-ctx.Done():
+		return engram.Receipt{}, ctx.Err()
 	}
-	message.Tag = f.register(answered)
-	defer f.forget(message.Tag)
-	if err := f.send(message); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the stream's end says why
-		return engram.Receipt{}, r.space.c.errorOf(err, message)
+	if s.err != nil {
+		return engram.Receipt{}, s.err
 	}
+	f := s.flight
+	defer f.forget(s.tag)
 	select {
 	case o := <-answered:
 		return o.receipt, o.err
@@ -180,26 +194,49 @@ func (r *RememberStream) try(ctx context.Context, request *engramv1.RememberStre
 	}
 }
 
+// sending is a write that was handed to a stream.
+type sending struct {
+	flight *flight
+	tag    uint64
+	err    error
+}
+
+// send hands a write to the stream that is open.
+func (r *RememberStream) send(request *engramv1.RememberStreamRequest, answered chan<- outcome) sending {
+	f, err := r.open()
+	if err != nil {
+		return sending{err: err}
+	}
+	message := &engramv1.RememberStreamRequest{
+		MemorySpaceId: request.MemorySpaceId, Memory: request.Memory, Options: request.Options,
+	}
+	message.Tag = f.register(answered)
+	if err := f.send(message); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the stream's end says why
+		f.forget(message.Tag)
+		return sending{err: r.space.c.errorOf(err, message)}
+	}
+	return sending{flight: f, tag: message.Tag}
+}
+
 // Close ends the stream. Writes that are under way fail; they may take effect.
 func (r *RememberStream) Close() error {
 	r.mu.Lock()
 	r.closed = true
-	f := r.flight
 	r.mu.Unlock()
 	r.end()
-	if f != nil {
-		<-f.done
+	r.work.Wait()
+	r.opening.Lock()
+	defer r.opening.Unlock()
+	if r.flight != nil {
+		<-r.flight.done
 	}
 	return nil
 }
 
 // open returns a stream that works.
 func (r *RememberStream) open() (*flight, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, engram.ErrClosed
-	}
+	r.opening.Lock()
+	defer r.opening.Unlock()
 	if r.flight != nil {
 		select {
 		case <-r.flight.done:
