@@ -284,6 +284,7 @@ func TestEventsWaitForDurability(t *testing.T) {
 		"settle":     func(r *Registry, _ *Space) error { return r.Settle(background) },
 		"checkpoint": func(_ *Registry, s *Space) error { return s.Checkpoint(background) },
 		"sleep":      func(_ *Registry, s *Space) error { s.sleep(); return nil },
+		"rename":     func(r *Registry, _ *Space) error { return r.Rename(background, "alpha", "beta") },
 		"the journal's flush": func(r *Registry, _ *Space) error {
 			r.journal.mu.Lock()
 			defer r.journal.mu.Unlock()

@@ -403,6 +403,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		return err
 	}
 	r.renamed(s, from, to)
+	s.feed.flush(a.log.settledState().mark.seq)
 	if errors.Is(err, ErrUnknownOutcome) {
 		return err
 	}
