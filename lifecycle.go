@@ -19,7 +19,8 @@ import (
 // taken is [ErrSpaceExists], one that no space can have [ErrInvalidSpaceID], a
 // configuration out of its range [ErrInvalid] or [ErrLimit]; with these and with
 // [ErrDiskFull] there is no new space. After [ErrUnknownOutcome] the next Open finds it
-// or not, and until then its id is taken and its handle returns that error. It costs five flushes; spaces of other ids do not wait for them.
+// or not, and until then its id is taken and its handle returns that error. It costs
+// five flushes; spaces of other ids do not wait for them.
 func (r *Registry) Create(ctx context.Context, id SpaceID, cfg SpaceConfig) (*Space, error) {
 	s, created, err := r.create(ctx, id, cfg)
 	if err == nil && !created {

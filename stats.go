@@ -12,9 +12,9 @@ const (
 	Quarantined SpaceState = "quarantined" // damaged: refuses writes, reads as far as it is good
 )
 
-// SpaceInfo describes a space. Of a sleeping space, configuration, counts, bytes, dimension
-// and Seq are those of its mark: operations that still wait in the journal for
-// its next waking are not in them.
+// SpaceInfo describes a space. Of a sleeping space, configuration, counts, bytes,
+// dimension and Seq are those of its mark: operations that still wait in the journal
+// for its next waking are not in them.
 type SpaceInfo struct {
 	ID          SpaceID     `json:"id"`
 	Incarnation string      `json:"incarnation"` // 32 hex digits, new for each creation
