@@ -35,7 +35,7 @@ func (s *Server) exportSpace(x *exchange) error {
 		}
 	}
 	buffer := bufio.NewWriterSize(&firstWrite{x, begin}, exportBufferBytes)
-	var out io.Writer = buffer
+	var out io.Writer = struct{ io.Writer }{buffer} // else bufio takes it for the library's own, which is flushed
 	end := func() error { return nil }
 	if zipped {
 		zipper := gzip.NewWriter(buffer)
