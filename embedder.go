@@ -241,21 +241,13 @@ func (s *Space) adopt(ctx context.Context, e Embedder) error {
 
 // embed has e make the vectors of those memories, and commits them as one write.
 func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) error {
-	limited, cancel := s.registry.embedding.context(ctx, embedTime)
-	vectors, err := e.EmbedDocuments(limited, t.texts)
-	cancel()
+	vectors, err := s.vectorsOf(ctx, e, t.texts, t.dimension)
 	if err != nil {
-		return &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
-	}
-	if len(vectors) != len(t.texts) {
-		return &embedderFailure{fmt.Errorf("embedder %q gave %d vectors for %d texts", e.ID(), len(vectors), len(t.texts))}
+		return err
 	}
 	now := s.registry.Clock.Now().UnixNano()
 	var operations []operation
 	for i, v := range vectors {
-		if err := checkVector(v, t.dimension); err != nil {
-			return &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
-		}
 		operations = append(operations, operation{
 			kind: opEmbed, storedAt: now, version: t.versions[i], generation: t.generation,
 			memory: Memory{ID: t.ids[i], Embedding: v},
@@ -271,6 +263,26 @@ func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) er
 	a.uses.Add(-1)
 	_, err = s.write(ctx, operations, payloadHash{}, writeOptions{})
 	return err
+}
+
+// vectorsOf has the embedder make a vector of that dimension of each text. Its error,
+// if the embedder does not, is an embedderFailure.
+func (s *Space) vectorsOf(ctx context.Context, e Embedder, texts []string, dimension int) ([][]float32, error) {
+	limited, cancel := s.registry.embedding.context(ctx, embedTime)
+	defer cancel()
+	vectors, err := e.EmbedDocuments(limited, texts)
+	if err != nil {
+		return nil, &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
+	}
+	if len(vectors) != len(texts) {
+		return nil, &embedderFailure{fmt.Errorf("embedder %q gave %d vectors for %d texts", e.ID(), len(vectors), len(texts))}
+	}
+	for _, v := range vectors {
+		if err := checkVector(v, dimension); err != nil {
+			return nil, &embedderFailure{fmt.Errorf("embedder %q: %w", e.ID(), err)}
+		}
+	}
+	return vectors, nil
 }
 
 // embedderFailure is an error of the embedder, not of the space.

@@ -140,10 +140,8 @@ func (s *Space) takesOthers(ctx context.Context, e Embedder) bool {
 	if !found {
 		return false
 	}
-	limited, cancel := s.registry.embedding.context(ctx, embedTime)
-	defer cancel()
-	vectors, err := e.EmbedDocuments(limited, []string{text})
-	return err == nil && len(vectors) == 1 && checkVector(vectors[0], e.Dimension()) == nil
+	_, err := s.vectorsOf(ctx, e, []string{text}, e.Dimension())
+	return err == nil
 }
 
 // embeddedText returns the content of the newest of the recent memories that have
