@@ -49,51 +49,42 @@ func foldRune(r rune) (rune, runeRole) {
 	return r, runeBreaks
 }
 
-// Base letters of the runes from U+00C0 to U+017F, U+01CD to U+0233 and U+1E00 to
-// U+1EF9, '.' where there is none: who types without accents finds what was written
-// with them, composed or not.
-const (
-	firstAccented = 'À'
-	baseLetters   = "aaaaaa.ceeeeiiii.nooooo.ouuuuy..aaaaaa.ceeeeiiii.nooooo.ouuuuy.y" +
+// accented are runs of Latin letters with accents, by their base letters, '.' where
+// there is none: who types without accents finds what was written with them, composed
+// or not.
+var accented = [...]struct {
+	first rune
+	bases string
+}{
+	{'À', "aaaaaa.ceeeeiiii.nooooo.ouuuuy..aaaaaa.ceeeeiiii.nooooo.ouuuuy.y" +
 		"aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiii..jjkk.lllllll" +
-		"lllnnnnnnn..oooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzz."
-
-	firstAccentedB = 'Ǎ'
-	baseLettersB   = "aaiioouuuuuuuuuu.aaaa....ggkkoooo..j...gg..nnaa..ooaaaaeeeeiiiio" +
-		"ooorrrruuuusstt..hh......aaeeooooooooyy"
-
-	firstAccentedAdditional = 'Ḁ'
-	baseLettersAdditional   = "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm" +
+		"lllnnnnnnn..oooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzz."},
+	{'ơ', "o"},
+	{'ư', "u"},
+	{'Ǎ', "aaiioouuuuuuuuuu.aaaa....ggkkoooo..j...gg..nnaa..ooaaaaeeeeiiiio" +
+		"ooorrrruuuusstt..hh......aaeeooooooooyy"},
+	{'Ḁ', "aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm" +
 		"mmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv" +
 		"wwwwwwwwwwxxxxyyzzzzzzhtwy......aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeee" +
-		"eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"
-)
+		"eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy"},
+}
 
 // foldLetter folds a letter beyond ASCII.
 func foldLetter(r rune) rune {
 	// To upper case first: a letter with two lower cases, as sigma, has one upper.
 	r = unicode.ToLower(unicode.ToUpper(r))
-	base := byte('.')
-	switch {
-	case firstAccented <= r && r < firstAccented+rune(len(baseLetters)):
-		base = baseLetters[r-firstAccented]
-	case r == 'ơ':
-		base = 'o'
-	case r == 'ư':
-		base = 'u'
-	case r == 'ǣ', r == 'ǽ':
+	switch r {
+	case 'ǣ', 'ǽ':
 		return 'æ'
-	case r == 'ǯ':
+	case 'ǯ':
 		return 'ʒ'
-	case firstAccentedB <= r && r < firstAccentedB+rune(len(baseLettersB)):
-		base = baseLettersB[r-firstAccentedB]
-	case firstAccentedAdditional <= r && r < firstAccentedAdditional+rune(len(baseLettersAdditional)):
-		base = baseLettersAdditional[r-firstAccentedAdditional]
 	}
-	if base == '.' {
-		return r
+	for _, run := range accented {
+		if i := int(r - run.first); 0 <= i && i < len(run.bases) && run.bases[i] != '.' {
+			return rune(run.bases[i])
+		}
 	}
-	return rune(base)
+	return r
 }
 
 // firstUnspaced is where the scripts without spaces between words start.
