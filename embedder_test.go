@@ -91,6 +91,12 @@ func (e *meanings) vector(text string) []float32 {
 // The registries are of durability None: under Sync the group commit waits for
 // company by spinning, and no time passes in a bubble meanwhile.
 
+// anHourPasses lets the embedding do what it does in an hour of a synctest bubble.
+func anHourPasses() {
+	time.Sleep(time.Hour)
+	synctest.Wait()
+}
+
 // embedded waits until nothing is to be embedded, within synctest.
 func embedded(t *testing.T, s *Space) {
 	t.Helper()
@@ -334,8 +340,7 @@ func TestOneTextHoldsUpNoOther(t *testing.T) {
 			ms = append(ms, Memory{ID: fmt.Sprint("m", i), Content: fmt.Sprint("cup ", i)})
 		}
 		remember(t, s, ms...)
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		anHourPasses()
 		require.Equal(t, int64(1), s.Stats().Content.Unembedded)
 		other := create(t, s.registry, "bob")
 		remember(t, other, Memory{Content: "waits for no other space"})
@@ -344,8 +349,7 @@ func TestOneTextHoldsUpNoOther(t *testing.T) {
 		require.Equal(t, e.id, other.Stats().Content.Embedder)
 		var before, after int
 		e.set(func() { before = e.calls })
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		anHourPasses()
 		e.set(func() { after = e.calls })
 		require.Less(t, after-before, 200, "it backs off")
 		e.set(func() { e.poison = "" })
