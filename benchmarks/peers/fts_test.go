@@ -14,11 +14,10 @@ import (
 
 const haveFTS = true
 
-func openFTS(b *testing.B, contents []string) *sql.DB {
+func fillFTS(b *testing.B, contents []string) *sql.DB {
 	b.Helper()
 	db, err := sql.Open("sqlite3", filepath.Join(b.TempDir(), "fts.db")+"?_journal_mode=WAL&_synchronous=FULL")
 	require.NoError(b, err)
-	b.Cleanup(func() { require.NoError(b, db.Close()) })
 	_, err = db.Exec(`CREATE VIRTUAL TABLE memories USING fts5(content)`)
 	require.NoError(b, err)
 	for from := 0; from < len(contents); from += 512 {

@@ -11,6 +11,6 @@ import (
 // where a C compiler is, with -tags sqlite_fts5.
 const haveFTS = false
 
-func openFTS(*testing.B, []string) *sql.DB { return nil }
+func fillFTS(*testing.B, []string) *sql.DB { return nil }
 
 func askFTS(*testing.B, *sql.DB, []string) engine { return engine{} }

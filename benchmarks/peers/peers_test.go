@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -113,23 +114,33 @@ func unit(random *rand.Rand, v, center []float32) []float32 {
 	return v
 }
 
-// openSpace returns a space that holds the memories, with its indexes on disk.
+// openSpace returns a space that holds the memories, with its indexes on disk, until
+// the benchmark ends.
 func openSpace(b *testing.B, memories []engram.Memory) *engram.Space {
 	b.Helper()
-	r, err := engram.Open(b.TempDir(), engram.Options{})
-	require.NoError(b, err)
-	b.Cleanup(func() { require.NoError(b, r.Close()) })
-	s, err := r.Create(background, "peers", engram.SpaceConfig{})
-	require.NoError(b, err)
-	remember(b, s, memories)
+	r, s := fillSpace(b, memories)
+	stay(b, r)
 	require.NoError(b, s.Checkpoint(background))
 	return s
 }
 
-func remember(b *testing.B, s *engram.Space, memories []engram.Memory) {
+// fillSpace returns a registry with a space that holds the memories.
+func fillSpace(b *testing.B, memories []engram.Memory) (*engram.Registry, *engram.Space) {
 	b.Helper()
+	r, err := engram.Open(b.TempDir(), engram.Options{})
+	require.NoError(b, err)
+	s, err := r.Create(background, "peers", engram.SpaceConfig{})
+	require.NoError(b, err)
 	for batch := range slices.Chunk(memories, 512) {
 		_, err := s.RememberBatch(background, batch)
 		require.NoError(b, err)
 	}
+	return r, s
+}
+
+// stay has what was opened stay so until the benchmark ends, and returns it.
+func stay[C io.Closer](b *testing.B, opened C) C {
+	b.Helper()
+	b.Cleanup(func() { require.NoError(b, opened.Close()) })
+	return opened
 }
