@@ -99,7 +99,7 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 	m.documents = t.view.documentsOf(m.term)
 	leads := m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(t.view.live)
 	if leads {
-		m.idf = inverseDocumentFrequency(int(t.view.live), m.documents)
+		m.idf = t.rarity.of(m.documents, int(t.view.live))
 	}
 	for i := range best {
 		if len(left[i]) == 0 || left[i][0].term != m.term {
@@ -135,7 +135,31 @@ func (t *textRecall) heavier(a, b *feedbackTerm) bool {
 	if a.weight != b.weight {
 		return a.weight > b.weight
 	}
+	if named := t.view.image.terms.len(); a.term < named && b.term < named {
+		return a.term < b.term // in the order of their names
+	}
 	return bytes.Compare(t.view.termName(a.term), t.view.termName(b.term)) < 0
+}
+
+// rarity remembers inverse document frequencies of terms that few documents have, as
+// most do that feedback looks at: a logarithm costs it as much as the rest of the
+// look.
+type rarity struct {
+	documents int
+	few       [128]float64 // by how many have the term; 0: not asked yet
+}
+
+func (r *rarity) of(containing, documents int) float64 {
+	if containing >= len(r.few) {
+		return inverseDocumentFrequency(documents, containing)
+	}
+	if r.documents != documents {
+		*r = rarity{documents: documents}
+	}
+	if r.few[containing] == 0 {
+		r.few[containing] = inverseDocumentFrequency(documents, containing)
+	}
+	return r.few[containing]
 }
 
 // askFeedback scores every document that is recalled by the second cue.

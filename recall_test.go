@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -416,6 +417,40 @@ func TestRecallAfterCheckpoints(t *testing.T) {
 	forget(t, s, "m7")
 	want := slices.DeleteFunc(recalledIDs(before), func(id string) bool { return id == "m7" })
 	require.ElementsMatch(t, want, recalledIDs(recall(t, s, cue)))
+}
+
+// Of terms that weigh the same, those whose names come first are asked: whichever
+// were stored first, and wherever they stand.
+func TestFeedbackAsksTiesByName(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	const words = 2 * feedbackTerms
+	var names []string
+	for i := range words {
+		names = append(names, fmt.Sprintf("w%d%d", i*7%words%10, i*7%words/10)) // in no order
+	}
+	for _, name := range names {
+		remember(t, s, Memory{ID: name, Content: "a needle in the hay " + name})
+	}
+	// The best five: only the first has terms that lead on.
+	remember(t, s, Memory{ID: "marked", Content: strings.Repeat("needle ", 99) + strings.Join(names, " ")})
+	for i := range feedbackMemories - 1 {
+		remember(t, s, Memory{ID: fmt.Sprint("needles ", i), Content: "needle needle needle"})
+	}
+	fed := func() (ids []string) {
+		for _, found := range recall(t, s, Cue{Text: "needle", Limit: MaxLimit}) {
+			if found.Why.Feedback > 0 && found.Memory.ID != "marked" {
+				ids = append(ids, found.Memory.ID)
+			}
+		}
+		return ids
+	}
+	slices.Sort(names)
+	want := names[:feedbackTerms]
+	require.ElementsMatch(t, want, fed())
+	require.NoError(t, s.Checkpoint(background))
+	require.ElementsMatch(t, want, fed())
+	forget(t, s, names[0], names[words-1])
+	require.ElementsMatch(t, names[1:feedbackTerms+1], fed(), "some have died since")
 }
 
 func TestRecallByFilterIsNewestFirst(t *testing.T) {

@@ -107,6 +107,7 @@ type textScratch struct {
 	list       []posting      // of the term at hand
 	uses       []termUse      // of the best
 	heavy      []feedbackTerm // the heaviest of them
+	rarity     rarity         // of terms that the best have
 	places     []uint32       // by document: place among the members at hand
 	members    []uint32       // of the episode at hand
 	candidates []textCandidate
