@@ -78,27 +78,49 @@ func datesIn(cue []cueWord) []date {
 // monthOf returns the month that a word names, or 0. named says that it is
 // written as a name: without that "may" and "march" are verbs.
 func monthOf(word string, named bool) int {
-	switch word {
-	case "may", "march", "mar":
-		if !named {
-			return 0
-		}
-		if word == "may" {
-			return 5
-		}
-		return 3
-	case "sept":
-		return 9
-	}
 	if len(word) < 3 {
 		return 0
 	}
-	const short = "janfebmaraprmayjunjulaugsepoctnovdec"
-	i := strings.Index(short, word[:3])
-	if i < 0 || i%3 != 0 || len(word) > 3 && word != months[i/3] {
+	month := shortMonth(word[:3])
+	if len(word) > 3 && word != "sept" && (month == 0 || word != months[month-1]) {
 		return 0
 	}
-	return i/3 + 1
+	if (month == 3 || month == 5) && !named {
+		return 0
+	}
+	return month
+}
+
+// shortMonth returns the month that three letters stand for, or 0. Each word of each
+// text is asked.
+func shortMonth(letters string) int {
+	switch letters {
+	case "jan":
+		return 1
+	case "feb":
+		return 2
+	case "mar":
+		return 3
+	case "apr":
+		return 4
+	case "may":
+		return 5
+	case "jun":
+		return 6
+	case "jul":
+		return 7
+	case "aug":
+		return 8
+	case "sep":
+		return 9
+	case "oct":
+		return 10
+	case "nov":
+		return 11
+	case "dec":
+		return 12
+	}
+	return 0
 }
 
 var months = [...]string{
