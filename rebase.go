@@ -73,8 +73,24 @@ func (next *successor) copy(x *recent, d *document) {
 	next.origin = append(next.origin, d)
 	next.recent.insert(copied)
 	next.terms.copy(&x.terms, d.ordinal, copied.ordinal)
+	next.copyVector(x, d, copied)
+}
+
+// copyVector adds the vector that a caller gave d of x, if one did.
+func (next *successor) copyVector(x *recent, d, copied *document) {
 	if d.flags&documentEmbedded != 0 {
 		next.recent.vectors.add(copied.ordinal, &x.vectors.codes, x.vectors.row(d.ordinal))
+	}
+}
+
+// replaceVectors copies the vectors anew that callers gave, of what lives: a switch
+// came since the image was made, and those before it are another generation's.
+func (next *successor) replaceVectors(x *recent) {
+	next.recent.vectors = vectors{}
+	for i, d := range next.origin {
+		if d.died.Load() == 0 {
+			next.copyVector(x, d, next.recent.documents[i])
+		}
 	}
 }
 
@@ -118,6 +134,9 @@ func (s *store) prepare(m *image) *successor {
 func (s *store) rebase(next *successor, rewritten []segmentEntry, victims []*segment) {
 	old, recent, m := s.image, s.recent, next.image
 	next.follow(&recent)
+	if m.present.generation != s.generation {
+		next.replaceVectors(&recent)
+	}
 	s.carryDeaths(next)
 	s.image, s.recent, s.interned = m, next.recent, next.interned
 	if p := m.present.partition; p != nil && s.partition != nil && p.number == s.partition.number {

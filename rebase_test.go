@@ -97,3 +97,43 @@ func TestSuccessorFollowsTheStore(t *testing.T) {
 		})
 	})
 }
+
+// A switch of vectors while a checkpoint ends leaves none of the earlier ones, which
+// are of another dimension, beside those that come later.
+func TestSuccessorOutlivesASwitch(t *testing.T) {
+	s, seq := newStore(), uint64(0)
+	apply := func(op operation) {
+		seq++
+		op.seq, op.record = seq, locator{segment: 1, offset: int64(100 * seq), length: 100}
+		s.apply(&op)
+		s.publish()
+	}
+	say := func(id string, embedding ...float32) {
+		apply(operation{kind: opRemember, memory: Memory{ID: id, Time: time.Unix(0, 0), Kind: Episodic, Embedding: embedding}})
+	}
+	say("imaged", 1, 2)
+	c, err := decodeCheckpoint(encodeStore(s, mark{seq: seq, segment: 1, offset: segmentHeaderBytes}, nil), exampleIdentity())
+	require.NoError(t, err)
+	say("copied", 3, 4)
+	next := newSuccessor(c.image, &s.view().recent)
+	next.follow(&s.view().recent)
+	say("imaged")
+	say("copied")
+	apply(operation{kind: opReembed, embedder: "x", dimension: 100})
+	apply(operation{kind: opSwitch, generation: seq, embedder: "x"})
+	before, behind := vector(100), vector(100)
+	before[1], behind[2] = 1, 1
+	say("before", before...)
+	s.rebase(next, nil, nil)
+	say("behind", behind...)
+
+	v := s.view()
+	require.Equal(t, int64(2), v.vectors)
+	for id, embedding := range map[string][]float32{"before": before, "behind": behind} {
+		d, found := v.lookup(id)
+		require.True(t, found)
+		codes, row := v.codesOf(d)
+		require.Equal(t, 2, codes.Rows())
+		require.Equal(t, s.rotations.encode(embedding).Fine, codes.Slice(row, row+1).Fine, id)
+	}
+}
