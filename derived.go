@@ -126,6 +126,13 @@ func (v *view) embedded(d uint32) bool {
 	return found
 }
 
+// isGiven reports whether the document, which lives, has an embedding that its caller
+// gave.
+func (v *view) isGiven(d uint32) bool {
+	_, derived := v.derivedOf(d)
+	return !derived && v.embedded(d)
+}
+
 // embeddedFlags returns the document's flags as an image has them.
 func (v *view) embeddedFlags(d uint32) uint8 {
 	if v.embedded(d) {
@@ -400,7 +407,9 @@ func (q *recalling) liveDerived() []uint64 {
 }
 
 // missingVectors returns up to n memories without a vector, of the next generation
-// or the present one, that skip does not hold, the newest of the recent ones first.
+// or the present one, that skip does not hold, the newest of the recent ones first. Of
+// the next generation those need none that have an embedding of their caller's: while
+// they are there, it does not come.
 func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
 	var list []uint32
 	has, left := v.embedded, v.unembedded()
@@ -408,7 +417,7 @@ func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
 		left = v.unembeddedNext()
 		has = func(d uint32) bool {
 			_, found := v.nextOf(d)
-			return found
+			return found || v.isGiven(d)
 		}
 	}
 	for d := v.documents(); d > 0 && left > 0 && len(list) < n; {

@@ -20,10 +20,10 @@ type Embedder interface {
 	ID() string
 	// Dimension of its vectors, MinDimension to MaxDimension. It does not change.
 	Dimension() int
-	// EmbedDocuments returns a vector for each of the texts of memories, in their
-	// order: finite and not zero. It may keep neither of the slices.
+	// EmbedDocuments returns a vector for each of the texts of memories, of which none
+	// is empty, in their order: finite and not zero. It may keep neither of the slices.
 	EmbedDocuments(ctx context.Context, texts []string) ([][]float32, error)
-	// EmbedQuery returns the vector of a cue's text.
+	// EmbedQuery returns the vector of a cue's text, which is not empty.
 	EmbedQuery(ctx context.Context, text string) ([]float32, error)
 }
 

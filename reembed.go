@@ -61,9 +61,10 @@ func (c *counts) given() int64 { return c.vectors - c.derived }
 type Reembedding struct {
 	Embedder   string `json:"embedder,omitempty"` // its id; empty: the space is not re-embedded
 	Dimension  int    `json:"dimension,omitempty"`
-	Unembedded int64  `json:"unembedded"` // memories that have no vector of it yet
+	Unembedded int64  `json:"unembedded"` // memories that have no vector of it yet, but for those of Given
 	// Given is how many memories have an embedding that their caller gave. While
-	// there are any, the space keeps the vectors that it has.
+	// there are any, the space keeps the vectors that it has, and no others are made
+	// of them.
 	Given int64 `json:"given,omitempty"`
 }
 
@@ -275,8 +276,9 @@ func (v *view) nextCodesOf(d uint32) (codes *rabitq.Codes, row int) {
 }
 
 // unembeddedNext is how many of the living memories have no vector of the next
-// generation.
-func (v *view) unembeddedNext() int64 { return v.live - v.next.vectors }
+// generation and are to have one. Those whose callers gave an embedding are not,
+// though a log may hold some.
+func (v *view) unembeddedNext() int64 { return max(v.live-v.next.vectors-v.given(), 0) }
 
 // appendNext writes the vectors of the next generation: codes, where the records
 // stand, and whose they are.

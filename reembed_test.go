@@ -272,11 +272,15 @@ func TestReembedKeepsGivenEmbeddings(t *testing.T) {
 		require.NoError(t, err)
 		synctest.Wait()
 
-		// One that comes later holds up the switch for as long as it is there.
-		remember(t, s, Memory{ID: "b", Content: "dog", Embedding: []float32{3, 2, 1}})
-		e.set(func() { e.hangs = false })
+		// One that comes later holds up the switch for as long as it is there, and is
+		// not embedded: it may have no text.
+		remember(t, s, Memory{ID: "b", Content: "dog", Embedding: []float32{3, 2, 1}}, Memory{ID: "e", Embedding: []float32{1, 1, 1}})
+		e.set(func() { e.hangs, e.texts = false, nil })
 		time.Sleep(2 * embedTime)
 		synctest.Wait()
+		require.Equal(t, []string{"the dog barks"}, e.texts)
+		require.Equal(t, Reembedding{Embedder: e.id, Dimension: 16, Given: 2}, reembedding(t, s))
+		forget(t, s, "e")
 		require.Equal(t, Reembedding{Embedder: e.id, Dimension: 16, Given: 1}, reembedding(t, s))
 		why, _ := degradation(t, s, "dog")
 		require.Equal(t, DegradedReembedding, why)
