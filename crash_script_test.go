@@ -308,7 +308,7 @@ func nextVectorStep(s *Space, state crashState, pick func(n int) int) (vectorSte
 // embeddingStep gives some memories a vector of e, or switches to those where all
 // have one.
 func embeddingStep(s *Space, state crashState, e *meanings) (vectorStep, error) {
-	t, err := s.withoutVector(background, e, 6, nil)
+	t, err := s.withoutVector(background, e, 6, nil, embeddedRange{})
 	switch {
 	case err != nil || len(t.ids) == 0 && !t.next():
 		return vectorStep{}, err

@@ -79,7 +79,7 @@ func TestDamageOfVectors(t *testing.T) {
 	embedAll(t, s, e, 5)
 	_, err := s.reembed(background, next)
 	require.NoError(t, err)
-	texts, err := s.withoutVector(background, next, 8, nil)
+	texts, err := s.withoutVector(background, next, 8, nil, embeddedRange{})
 	require.NoError(t, err)
 	require.NoError(t, s.embed(background, next, &texts))
 	forget(t, s, "m3")

@@ -406,11 +406,29 @@ func (q *recalling) liveDerived() []uint64 {
 	})
 }
 
+// embeddedRange are the documents from..to-1 beside an image that are known to lack no
+// vector of a generation but what the embedder has refused: to look at them again for
+// every few that get one would take the square of their number.
+type embeddedRange struct {
+	imageSeq   uint64 // which of the space's images
+	generation uint64
+	from, to   uint32
+}
+
+// known returns the range, which is empty where the view's documents have other
+// numbers, or are to have other vectors.
+func (v *view) known(r embeddedRange, generation uint64) embeddedRange {
+	if r.imageSeq != v.image.seq || r.generation != generation || r.to > v.documents() {
+		return embeddedRange{}
+	}
+	return r
+}
+
 // missingVectors returns up to n memories without a vector, of the next generation
-// or the present one, that skip does not hold, the newest of the recent ones first. Of
-// the next generation those need none that have an embedding of their caller's: while
-// they are there, it does not come.
-func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
+// or the present one, that neither skip nor embedded holds, the newest of the recent
+// ones first. Of the next generation those need none that have an embedding of their
+// caller's: while they are there, it does not come.
+func (v *view) missingVectors(next bool, n int, skip map[uint64]bool, embedded embeddedRange) []uint32 {
 	var list []uint32
 	has, left := v.embedded, v.unembedded()
 	if next {
@@ -421,6 +439,10 @@ func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
 		}
 	}
 	for d := v.documents(); d > 0 && left > 0 && len(list) < n; {
+		if d == embedded.to && embedded.from < d {
+			d = embedded.from
+			continue
+		}
 		if d--; !v.visible(d) || has(d) {
 			continue
 		}
@@ -428,6 +450,9 @@ func (v *view) missingVectors(next bool, n int, skip map[uint64]bool) []uint32 {
 		if !skip[v.seqOf(d)] {
 			list = append(list, d)
 		}
+	}
+	if len(list) == 0 && embedded.to > 0 {
+		return v.missingVectors(next, n, skip, embeddedRange{}) // a space that has woken may number others so
 	}
 	return list
 }

@@ -179,6 +179,7 @@ type textsWithoutVector struct {
 	ids      []string
 	versions []uint64
 	texts    []string
+	last     uint32 // the document of the last text
 	view     *view
 	// The generation that lacks them, which is the embedder's; 0: none is.
 	generation uint64
@@ -190,9 +191,22 @@ func (t *textsWithoutVector) next() bool {
 	return t.generation > 0 && t.generation == t.view.next.generation
 }
 
+// embedded returns the range that is known to have vectors, now that the texts have:
+// of two that do not meet the larger one.
+func (t *textsWithoutVector) embedded(known embeddedRange) embeddedRange {
+	known = t.view.known(known, t.generation)
+	r := embeddedRange{t.view.image.seq, t.generation, t.last, t.view.documents()}
+	if known.to <= r.from && known.to-known.from > r.to-r.from {
+		return known
+	}
+	return r
+}
+
 // withoutVector reads the contents of up to n memories that have no vector of e,
-// or none at all where the space has no vectors.
-func (s *Space) withoutVector(ctx context.Context, e Embedder, n int, skip map[uint64]bool) (textsWithoutVector, error) {
+// or none at all where the space has no vectors; not those that skip or embedded holds.
+func (s *Space) withoutVector(
+	ctx context.Context, e Embedder, n int, skip map[uint64]bool, embedded embeddedRange,
+) (textsWithoutVector, error) {
 	a, err := s.use(ctx)
 	if err != nil {
 		return textsWithoutVector{}, err
@@ -209,7 +223,7 @@ func (s *Space) withoutVector(ctx context.Context, e Embedder, n int, skip map[u
 		return t, nil
 	}
 	bytes := 0
-	for _, d := range r.view.missingVectors(t.next(), n, skip) {
+	for _, d := range r.view.missingVectors(t.next(), n, skip, r.view.known(embedded, t.generation)) {
 		m, err := r.memory(d)
 		if err != nil {
 			return t, err
@@ -218,6 +232,7 @@ func (s *Space) withoutVector(ctx context.Context, e Embedder, n int, skip map[u
 			break
 		}
 		t.ids, t.versions, t.texts = append(t.ids, m.ID), append(t.versions, m.Seq), append(t.texts, m.Content)
+		t.last = d
 	}
 	return t, nil
 }

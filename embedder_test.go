@@ -509,6 +509,58 @@ func TestApplyVectors(t *testing.T) {
 	require.Zero(t, s.vectors)
 }
 
+// What has a vector is not looked at again for each few memories that get one, and
+// nothing is overlooked for that.
+func TestMissingVectorsAreLookedForOnce(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	e := newMeanings()
+	say := func(ids ...string) {
+		for _, id := range ids {
+			remember(t, s, Memory{ID: id, Content: "x " + id})
+		}
+	}
+	say("a", "b", "c", "d", "e", "f")
+	require.NoError(t, s.adopt(background, e))
+	var known embeddedRange
+	give := func(n int, ids ...string) {
+		t.Helper()
+		texts, err := s.withoutVector(background, e, n, nil, known)
+		require.NoError(t, err)
+		require.Equal(t, ids, texts.ids)
+		if len(ids) > 0 {
+			require.NoError(t, s.embed(background, e, &texts))
+			known = texts.embedded(known)
+		}
+	}
+	from := func(image uint64, from, to uint32) {
+		t.Helper()
+		require.Equal(t, embeddedRange{image, 1, from, to}, known)
+	}
+	give(2, "f", "e")
+	from(0, 4, 6)
+	say("g")
+	give(2, "g", "d")
+	from(0, 3, 7)
+	say("h", "i", "j", "k")
+	give(1, "k")
+	from(0, 3, 7)
+	give(5, "j", "i", "h", "c", "b")
+	from(0, 1, 11)
+	known.from = 0
+	say("l")
+	give(2, "l")
+	give(2, "a")
+	from(0, 0, 12)
+	give(2)
+
+	say("m", "n")
+	require.NoError(t, s.Checkpoint(background))
+	give(1, "n") // its documents have other numbers
+	from(s.awake.Load().store.image.seq, 13, 14)
+	give(2, "m")
+	require.Zero(t, s.Stats().Content.Unembedded)
+}
+
 // watchedEmbedder says when it is asked for its id.
 type watchedEmbedder struct {
 	*meanings

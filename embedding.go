@@ -34,6 +34,7 @@ type embeddingSpace struct {
 	space *Space
 	texts int             // in its next call
 	skip  map[uint64]bool // versions that failed alone: they wait for the others
+	known embeddedRange   // what need not be looked at
 	again bool            // more was stored since it was served last; guarded by embedding.mu, as are:
 	pause time.Duration   // the last one; 0 after a success
 	stop  func() bool     // ends the pause; nil: there is none
@@ -120,7 +121,7 @@ func (x *embedding) run() {
 // serve makes one call for the space. more says that it may lack vectors still.
 func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	s, embedder := e.space, x.registry.Embedder
-	t, err := s.withoutVector(x.all, embedder, e.texts, e.skip)
+	t, err := s.withoutVector(x.all, embedder, e.texts, e.skip, e.known)
 	if err != nil {
 		return false, err
 	}
@@ -130,7 +131,7 @@ func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	case len(t.texts) == 0 && t.next() && t.view.given() == 0 && (len(e.skip) == 0 || s.takesOthers(x.all, embedder)):
 		return true, s.switchVectors(x.all, t.view)
 	case len(t.texts) == 0 && len(e.skip) > 0:
-		e.skip = nil
+		e.skip, e.known = nil, embeddedRange{}
 		return true, errSkipped
 	case len(t.texts) == 0:
 		return false, nil
@@ -141,7 +142,7 @@ func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
 	var failure *embedderFailure
 	switch {
 	case err == nil:
-		e.texts = min(2*e.texts, embedTexts)
+		e.texts, e.known = min(2*e.texts, embedTexts), t.embedded(e.known)
 	case errors.As(err, &failure) && len(t.texts) > 1:
 		e.texts = max(len(t.texts)/2, 1)
 	case errors.As(err, &failure):

@@ -139,7 +139,7 @@ func buildGoldenVectors(t *testing.T, s *Space) {
 	_, err = s.reembed(background, crashEmbedder(3))
 	require.NoError(t, err)
 	some := func() {
-		texts, err := s.withoutVector(background, crashEmbedder(3), 1, nil)
+		texts, err := s.withoutVector(background, crashEmbedder(3), 1, nil, embeddedRange{})
 		require.NoError(t, err)
 		require.NoError(t, s.embed(background, crashEmbedder(3), &texts))
 	}

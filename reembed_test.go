@@ -533,7 +533,7 @@ func TestReembeddingCutAnywhere(t *testing.T) {
 func embedAll(t *testing.T, s *Space, e *meanings, n int) {
 	t.Helper()
 	for {
-		texts, err := s.withoutVector(background, e, n, nil)
+		texts, err := s.withoutVector(background, e, n, nil, embeddedRange{})
 		require.NoError(t, err)
 		if len(texts.ids) == 0 {
 			return
@@ -547,7 +547,7 @@ func embedAll(t *testing.T, s *Space, e *meanings, n int) {
 func reembedInSteps(s *Space) (switched bool) {
 	e := crashEmbedder(2)
 	some := func() error {
-		texts, err := s.withoutVector(background, e, 7, nil)
+		texts, err := s.withoutVector(background, e, 7, nil, embeddedRange{})
 		if err == nil && len(texts.ids) > 0 {
 			err = s.embed(background, e, &texts)
 		}
@@ -570,7 +570,7 @@ func reembedInSteps(s *Space) (switched bool) {
 		func() error { return s.Checkpoint(background) },
 		some, some, some,
 		func() error {
-			texts, err := s.withoutVector(background, e, 1, nil)
+			texts, err := s.withoutVector(background, e, 1, nil, embeddedRange{})
 			if err == nil {
 				err = s.switchVectors(background, texts.view)
 				switched = err == nil
@@ -710,7 +710,7 @@ func TestApplyGenerations(t *testing.T) {
 func TestVectorsAreDurableBeforeTheyCount(t *testing.T) {
 	for name, write := range map[string]func(s *Space) error{
 		"a vector": func(s *Space) error {
-			texts, err := s.withoutVector(background, crashEmbedder(1), 1, nil)
+			texts, err := s.withoutVector(background, crashEmbedder(1), 1, nil, embeddedRange{})
 			require.NoError(t, err)
 			require.Len(t, texts.ids, 1)
 			return s.embed(background, crashEmbedder(1), &texts)
