@@ -259,7 +259,7 @@ func (q *recalling) recallEmbedding(ctx context.Context, want int) error {
 	best := make(lowestFirst, 0, want)
 	for n := want; len(rows) > 0; n = comparedTogether {
 		next := float64(rows[0].score)
-		if !few && next+doubt*rabitq.FineDeviation(q.view.dimension, next) < best.floor() {
+		if !few && next+float64(doubt*rabitq.FineDeviation(q.view.dimension, next)) < best.floor() {
 			break
 		}
 		if err := ctx.Err(); err != nil {

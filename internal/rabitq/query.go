@@ -143,5 +143,5 @@ func (q *Query) fineScore(product int32, scale float32) float32 {
 // 1960), of which one direction has its share, and a little for the query's own
 // rounding. Of few dimensions, which are padded, it is more than theirs.
 func FineDeviation(dim int, cosine float64) float64 {
-	return 0.11 * math.Sqrt(max(1-cosine*cosine, 0)/float64(dim))
+	return 0.11 * math.Sqrt(max(1-float64(cosine*cosine), 0)/float64(dim))
 }
