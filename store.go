@@ -414,7 +414,5 @@ func (s *store) requestList() []keptRequest {
 	return list
 }
 
-// internEpisode returns the episode of that name, with the image's number if it
-// knows the name.
 // unixTime is the inverse of Time.UnixNano, in UTC.
 func unixTime(ns int64) time.Time { return time.Unix(0, ns).UTC() }
