@@ -235,6 +235,15 @@ func TestTimesAtTheEdge(t *testing.T) {
 	}
 	require.Len(t, list(t, s, Filter{After: earliestTime}), 5)
 	require.Empty(t, list(t, s, Filter{Before: earliestTime}))
+	bounds := fmt.Sprintf("must be from %s to %s", earliestTime.Format(time.RFC3339), latestTime.Format(time.RFC3339))
+	for _, at := range []time.Time{earliestTime.Add(-1), latestTime.Add(1)} {
+		_, err := s.Remember(background, Memory{Content: "x", Time: at})
+		require.EqualError(t, err, "time: "+bounds)
+		_, err = s.ForgetWhere(background, Filter{After: at})
+		require.EqualError(t, err, "filter.after: "+bounds)
+		_, err = s.Recall(background, Cue{Filter: Filter{Before: at}})
+		require.EqualError(t, err, "filter.before: "+bounds)
+	}
 	killed := openMemory(t, m.clone(), Options{})
 	require.Equal(t, all, list(t, get(t, killed, "alpha"), Filter{}))
 	require.NoError(t, killed.Close())

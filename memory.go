@@ -93,8 +93,8 @@ type Memory struct {
 	// Content is what recall by text searches: UTF-8, at most MaxContentBytes.
 	// It may be empty only if there is an Embedding.
 	Content string `json:"content"`
-	// Time is when it happened; default now. Years 1678 to 2261, kept to the
-	// nanosecond, returned in UTC.
+	// Time is when it happened; default now. From 1677-09-21T00:12:44Z to
+	// 2262-04-11T23:47:16Z, kept to the nanosecond, returned in UTC.
 	Time time.Time `json:"time,omitzero"`
 	// Episode is the conversation, session or task the memory belongs to, a name
 	// like an ID, or empty for none. Neighbours in time within an episode help to
@@ -145,9 +145,10 @@ type Filter struct {
 	Kind       Kind              `json:"kind,omitempty"`       // memories of this kind
 }
 
+// The whole seconds between which 64 bits hold the nanoseconds since 1970.
 var (
-	earliestTime = time.Unix(0, math.MinInt64).UTC().Add(time.Second)
-	latestTime   = time.Unix(0, math.MaxInt64).UTC().Add(-time.Second)
+	earliestTime = time.Unix(math.MinInt64/int64(time.Second), 0).UTC()
+	latestTime   = time.Unix(math.MaxInt64/int64(time.Second), 0).UTC()
 )
 
 // validate checks m against the limits and the rules of its fields.
@@ -231,7 +232,7 @@ func validateTime(field string, t time.Time) error {
 		return nil
 	}
 	if t.Before(earliestTime) || t.After(latestTime) {
-		return &InvalidError{Field: field, Reason: "must be in the years 1678 to 2261"}
+		return &InvalidError{Field: field, Reason: "must be from 1677-09-21T00:12:44Z to 2262-04-11T23:47:16Z"}
 	}
 	return nil
 }
