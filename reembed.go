@@ -83,9 +83,9 @@ type Reembedding struct {
 // vector, then. What the old vectors take in memory goes with the next checkpoint,
 // and on disk with the segments that it rewrites, as for forgotten memories.
 //
-// Where the space has such vectors, or is on its way to them, nothing is done. If
-// it is on its way to another's and has those of the registry's embedder, they stay
-// and the others are dropped.
+// Where the space has such vectors, is on its way to them, or has never had any,
+// nothing is done. If it is on its way to another's and has those of the registry's
+// embedder, they stay and the others are dropped.
 //
 // A memory with an embedding that its caller gave is a [ForeignVectorsError]. One
 // that comes later holds up the change for as long as it is there. A registry

@@ -409,6 +409,15 @@ func TestReembedIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrReadOnly)
 	require.Zero(t, reembedding(t, get(t, r, "ann")))
 	require.NoError(t, r.Close())
+	broken := newMeanings()
+	broken.broken = errModel
+	r = openMemory(t, m, Options{Embedder: broken})
+	b := create(t, r, "bob")
+	receipt, err := b.Reembed(background)
+	require.NoError(t, err)
+	require.Equal(t, Receipt{Seq: b.Stats().Content.Seq}, receipt)
+	require.Zero(t, reembedding(t, b), "there is nothing to replace")
+	require.NoError(t, r.Close())
 }
 
 // TestCheckpointsDuringReembedding lets operations of every kind come between the
