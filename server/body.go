@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/internal/strictjson"
 )
 
@@ -19,12 +20,21 @@ func (s *Server) decode(x *exchange, v any, limit int64) error {
 	if err != nil {
 		return err
 	}
-	err = strictjson.Unmarshal(text, v)
+	return unmarshal(text, v)
+}
+
+// unmarshal reads strict JSON into v. The zero time is refused as the other times are
+// that no memory has: v would take it for none, and a filter would not narrow.
+func unmarshal(text []byte, v any) error {
+	err := strictjson.Unmarshal(text, v)
 	var malformed *strictjson.Error
-	if errors.As(err, &malformed) {
-		return refuse(kindMalformed, malformed.Error())
+	switch {
+	case !errors.As(err, &malformed):
+		return err
+	case malformed.Zero:
+		return &engram.InvalidError{Field: malformed.Path, Reason: malformed.Reason}
 	}
-	return err
+	return refuse(kindMalformed, malformed.Error())
 }
 
 // readBody returns the whole body, at most limit bytes. It is counted as it comes,

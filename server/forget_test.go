@@ -2,10 +2,14 @@ package server
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/engramv1"
 )
 
 func TestForgetRoutes(t *testing.T) {
@@ -56,6 +60,37 @@ func TestForgetRoutes(t *testing.T) {
 		f.call("POST", target+"/forget-where", body).problem(400, "malformed-body")
 	}
 	require.Equal(t, 1, memoryCount(t, space))
+}
+
+// TestTheZeroTimeIsNoCondition: a filter that has it is refused, over every transport,
+// and does not take what the rest of it leaves.
+func TestTheZeroTimeIsNoCondition(t *testing.T) {
+	w := newWired(t, Options{})
+	remember(t, w.create("alpha"), "kept")
+	const filter = `"filter":{"kind":"episodic","before":"0001-01-01T00:00:00Z"}`
+	for path, body := range map[string]string{
+		"forget-where": `{` + filter + `}`, "recall": `{"text":"kept",` + filter + `}`,
+		"memories": `{"content":"x","time":"0001-01-01T00:00:00Z"}`,
+	} {
+		r := w.call("POST", "/v1/spaces/alpha/"+path, body)
+		require.Contains(t, r.problem(422, "invalid").Detail, "zero time", path)
+	}
+	w.call("GET", "/v1/spaces/alpha/memories?kind=episodic&before=0001-01-01T00:00:00Z", "").problem(400, "malformed-request")
+
+	message := &engramv1.Filter{Kind: "episodic", Before: &timestamppb.Timestamp{Seconds: time.Time{}.Unix()}}
+	_, err := w.memories.ForgetWhere(t.Context(), &engramv1.ForgetWhereRequest{MemorySpaceId: "alpha", Filter: message})
+	refused(t, err, codes.InvalidArgument, "INVALID")
+	_, err = w.memories.Recall(t.Context(), &engramv1.RecallRequest{MemorySpaceId: "alpha", Cue: &engramv1.Cue{Text: "kept", Filter: message}})
+	refused(t, err, codes.InvalidArgument, "INVALID")
+	_, err = w.memories.ListMemories(t.Context(), &engramv1.ListMemoriesRequest{MemorySpaceId: "alpha", Filter: message})
+	refused(t, err, codes.InvalidArgument, "INVALID")
+
+	agent := w.connect(w.live(), "?space=alpha")
+	for _, tool := range []string{"recall", "list"} {
+		agent.refused("invalid", tool, arguments{"kind": "episodic", "before": "0001-01-01T00:00:00Z"})
+	}
+
+	require.Contains(t, w.call("GET", "/v1/spaces/alpha/memories", "").body, "kept")
 }
 
 func TestPutMemory(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/internal/strictjson"
 )
 
 // mcpPath is where the Model Context Protocol is spoken.
@@ -187,12 +186,7 @@ func decodeArguments(arguments json.RawMessage, v any) error {
 	if len(arguments) == 0 {
 		arguments = json.RawMessage("{}")
 	}
-	err := strictjson.Unmarshal(arguments, v)
-	var malformed *strictjson.Error
-	if errors.As(err, &malformed) {
-		return refuse(kindMalformed, malformed.Error())
-	}
-	return err
+	return unmarshal(arguments, v)
 }
 
 // bodyPlace says where a body names the space.

@@ -1,8 +1,8 @@
 // Package strictjson reads JSON that leaves no doubt about what was meant. What
 // encoding/json lets pass silently is refused here with the place where it
 // stands: unknown fields, fields in another case, fields given twice, text that
-// is not valid Unicode, nulls inside lists and maps, and anything that follows
-// the value.
+// is not valid Unicode, nulls inside lists and maps, the zero time, and anything
+// that follows the value.
 package strictjson
 
 import (
@@ -13,6 +13,7 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -23,6 +24,7 @@ const maxQuotedBytes = 64
 type Error struct {
 	Path   string // of the value, "memories[3].time"; empty for the input as a whole
 	Reason string
+	Zero   bool // the value is the zero time, which would say that there is none
 }
 
 func (e *Error) Error() string {
@@ -210,8 +212,12 @@ func (w *walker) text(s *shape) error {
 	if s.itself == nil {
 		return nil
 	}
-	if err := json.Unmarshal(w.data[start:w.pos], reflect.New(s.itself).Interface()); err != nil {
+	v := reflect.New(s.itself).Interface()
+	if err := json.Unmarshal(w.data[start:w.pos], v); err != nil {
 		return w.errorf("%s", truncate(err.Error()))
+	}
+	if t, ok := v.(*time.Time); ok && t.IsZero() {
+		return &Error{Path: pathString(w.path), Reason: "is the zero time, which stands for none", Zero: true}
 	}
 	return nil
 }

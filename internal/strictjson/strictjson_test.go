@@ -96,6 +96,8 @@ func TestUnmarshalRefuses(t *testing.T) {
 		"number for boolean":      {`{"flag":1}`, "flag"},
 		"number for time":         {`{"items":[{"time":1}]}`, "items[0].time"},
 		"malformed time":          {`{"items":[{"time":"yesterday"}]}`, "items[0].time"},
+		"zero time":               {`{"items":[{"time":"0001-01-01T00:00:00Z"}]}`, "items[0].time"},
+		"zero time elsewhere":     {`{"items":[{"time":"0001-01-01T01:00:00+01:00"}]}`, "items[0].time"},
 		"fraction for an integer": {`{"count":1.5}`, ""},
 		"out of range":            {`{"items":[{"vec":[1e39]}]}`, ""},
 		"high surrogate":          {`{"id":"\ud83d"}`, "id"},

@@ -27,6 +27,9 @@ func (f *timeFlag) Set(s string) error {
 	if err != nil {
 		return fmt.Errorf("must look like 2026-01-31T15:04:05Z")
 	}
+	if t.IsZero() {
+		return fmt.Errorf("is the zero time, which stands for none")
+	}
 	f.Time = t
 	return nil
 }

@@ -60,6 +60,9 @@ func TestForgetWhere(t *testing.T) {
 	}
 	sh.run("forget", "-s", "alpha").failed("delete the space")
 	sh.run("forget", "-s", "alpha", "x", "--episode", "e1").failed("either")
+	for _, command := range []string{"forget", "forget-where", "recall", "list"} {
+		sh.run(command, "-s", "alpha", "--episode", "e1", "--before", "0001-01-01T00:00:00Z").failed("--before", "zero time")
+	}
 	require.Len(t, sh.contents("alpha"), 4)
 	sh.run("forget", "-s", "alpha", "--episode", "e1").ok()
 	require.Equal(t, []string{"three", "four"}, sh.contents("alpha"))

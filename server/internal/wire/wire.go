@@ -23,13 +23,16 @@ func FromTime(t time.Time) *timestamppb.Timestamp {
 }
 
 // ToTime returns the time of a message in UTC, the zero time of none. What is no
-// valid timestamp is an InvalidError of the field.
+// valid timestamp, or the zero time itself, is an InvalidError of the field.
 func ToTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil
 	}
 	if !t.IsValid() {
 		return time.Time{}, &engram.InvalidError{Field: field, Reason: "is not a valid timestamp"}
+	}
+	if t.AsTime().IsZero() { // a condition that would not narrow
+		return time.Time{}, &engram.InvalidError{Field: field, Reason: "is the zero time, which stands for none"}
 	}
 	return t.AsTime(), nil
 }

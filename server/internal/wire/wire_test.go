@@ -94,9 +94,11 @@ func fillIn(v reflect.Value, n *int) {
 }
 
 func TestInvalidTimesAreRefused(t *testing.T) {
-	_, err := ToTime("time", &timestamppb.Timestamp{Nanos: -1})
-	var invalid *engram.InvalidError
-	require.ErrorAs(t, err, &invalid)
-	require.Equal(t, "time", invalid.Field)
-	require.ErrorIs(t, err, engram.ErrInvalid)
+	for _, message := range []*timestamppb.Timestamp{{Nanos: -1}, timestamppb.New(time.Time{})} {
+		_, err := ToTime("time", message)
+		var invalid *engram.InvalidError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, "time", invalid.Field)
+		require.ErrorIs(t, err, engram.ErrInvalid)
+	}
 }
