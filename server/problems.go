@@ -123,6 +123,13 @@ var (
 	}
 )
 
+// What an ErrVersion is that an import met: the caller's to mend, where every other is the
+// operator's.
+var kindExportVersion = kind{
+	slug: "export-version", status: http.StatusUnprocessableEntity, title: "Unknown version of export",
+	hint: "The export is of a later version: import it into a server of that version.",
+}
+
 // What an error of the library looks like that the table does not list.
 var kindInternal = kind{
 	slug: "internal", status: http.StatusInternalServerError, title: "Internal error",
@@ -303,6 +310,10 @@ func classify(err error) (kind, string) {
 	var limited *limitError
 	if errors.As(err, &limited) {
 		return limited.kind, limited.Error()
+	}
+	var line *engram.ImportError
+	if errors.As(err, &line) && errors.Is(line, engram.ErrVersion) {
+		return kindExportVersion, line.Error()
 	}
 	for _, row := range &libraryKinds {
 		if errors.Is(err, row.sentinel) {

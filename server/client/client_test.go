@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
@@ -359,6 +360,11 @@ func TestExportAndImport(t *testing.T) {
 	// What breaks off is not there at all, and neither is a broken source.
 	_, err = c.Import(t.Context(), "gamma", bytes.NewReader(exported.Bytes()[:exported.Len()/2]))
 	require.ErrorIs(t, err, engram.ErrInvalid)
+	_, err = c.Import(t.Context(), "gamma", strings.NewReader(`{"format":"engram-export","version":9}`+"\n"))
+	require.ErrorIs(t, err, engram.ErrVersion)
+	var told *client.Error
+	require.ErrorAs(t, err, &told)
+	require.Equal(t, codes.InvalidArgument, told.Code)
 	broken, err := os.Open(t.TempDir())
 	require.NoError(t, err)
 	_, err = c.Import(t.Context(), "gamma", broken) // a directory cannot be read

@@ -37,6 +37,7 @@ var sentinels = map[string]error{
 	"space-foreign":          errors.Join(engram.ErrForeign, engram.ErrCorrupt), // as CorruptionError matches both
 	"space-damaged":          engram.ErrCorrupt,
 	"unknown-version":        engram.ErrVersion,
+	"export-version":         engram.ErrVersion,
 	"timeout":                context.DeadlineExceeded,
 	"client-closed":          context.Canceled,
 }
