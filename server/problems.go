@@ -217,10 +217,6 @@ var libraryKinds = [...]struct {
 		slug: "unknown-outcome", status: http.StatusInternalServerError, code: codes.Unknown, title: "Outcome unknown",
 		hint: "The device failed. Once the server is back, retry with the same Idempotency-Key, or look the memory up.",
 	}},
-	{engram.ErrStopped, kind{
-		slug: "writes-stopped", status: http.StatusServiceUnavailable, code: codes.FailedPrecondition, title: "Writes are stopped",
-		hint: "Nothing was stored. The server's operator has to look after its device and restart it.",
-	}},
 	{engram.ErrClosed, kind{
 		slug: "shutting-down", status: http.StatusServiceUnavailable, title: "Server is shutting down", retryAfter: 1,
 		hint: "Nothing was stored. Retry when the server is back.",
@@ -236,6 +232,11 @@ var libraryKinds = [...]struct {
 	{engram.ErrCorrupt, kind{
 		slug: "space-damaged", status: http.StatusInternalServerError, code: codes.DataLoss, title: "Space is damaged",
 		hint: "The space refuses writes until its operator has run engram check.",
+	}},
+	// Below the damage that may have stopped them, which says more.
+	{engram.ErrStopped, kind{
+		slug: "writes-stopped", status: http.StatusServiceUnavailable, code: codes.FailedPrecondition, title: "Writes are stopped",
+		hint: "Nothing was stored. The server's operator has to look after its device and restart it.",
 	}},
 	{engram.ErrVersion, kind{
 		slug: "unknown-version", status: http.StatusInternalServerError, code: codes.FailedPrecondition, title: "Unknown format version",
