@@ -122,6 +122,7 @@ func TestEveryKindHasACode(t *testing.T) {
 			}
 		}
 		require.Equal(t, row.kind.retryAfter > 0, retry, row.kind.slug)
+		require.Equal(t, errors.Is(row.sentinel, engram.ErrSpaceExists), told.Code() == codes.AlreadyExists, row.kind.slug)
 		if row.kind.status < 500 && row.kind.slug != "client-closed" {
 			require.NotEqual(t, codes.Internal, told.Code(), row.kind.slug)
 		}

@@ -168,7 +168,7 @@ var libraryKinds = [...]struct {
 		hint: "Check the id and the space.",
 	}},
 	{engram.ErrEmbedderMismatch, kind{
-		slug: "embedder-mismatch", status: http.StatusConflict, title: "Vectors are of another embedder",
+		slug: "embedder-mismatch", status: http.StatusConflict, code: codes.FailedPrecondition, title: "Vectors are of another embedder",
 		hint: "The server's embedder is not the one that made the vectors of this space. Only its operator can change that.",
 	}},
 	{engram.ErrInvalid, kind{
