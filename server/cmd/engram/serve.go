@@ -193,6 +193,11 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, options.Traces.Close()) }() // when all that it heard of has ended
+	listeners, err := addresses.listen()                              // first: who cannot be asked needs no directory
+	defer listeners.close()
+	if err != nil {
+		return err
+	}
 	registry, err := engram.Open(a.dataDir, engram.Options{Logger: logger, Embedder: embedder})
 	if err != nil {
 		return err
@@ -201,28 +206,21 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 
 	options.Metrics = metrics.New(registry.Stats, logger)
 	served := server.New(registry, options)
-	if addresses.admin != nil {
-		end, adminErr := serveAdmin(served, addresses.admin, logger)
-		if adminErr != nil {
-			return adminErr
-		}
+	if listeners.admin != nil {
+		end := serveAdmin(served, listeners.admin, addresses.admin.IP.IsLoopback(), logger)
 		defer end() // after the other has drained: not ready shows here
 	}
-	var listener net.Listener
-	if listener, err = net.ListenTCP("tcp", addresses.web); err != nil {
+	web, also := listeners.web, ""
+	if secured != nil {
+		web = tls.NewListener(web, secured)
+	}
+	if listeners.rpc != nil {
+		also = fmt.Sprintf(" and grpc://%s", listeners.rpc.Addr())
+	}
+	if _, err := fmt.Fprintf(a.out, "serving %s on %s://%s%s\n", a.dataDir, schemeOf(secured), web.Addr(), also); err != nil {
 		return err
 	}
-	if secured != nil {
-		listener = tls.NewListener(listener, secured)
-	}
-	rpc, also, err := listenRPC(addresses.rpc)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	if _, err := fmt.Fprintf(a.out, "serving %s on %s://%s%s\n", a.dataDir, schemeOf(secured), listener.Addr(), also); err != nil {
-		return errors.Join(err, listener.Close(), closeListener(rpc))
-	}
-	return serveAll(ctx, served, listener, rpc, secured)
+	return serveAll(ctx, served, web, listeners.rpc, secured)
 }
 
 func schemeOf(secured *tls.Config) string {
@@ -232,23 +230,35 @@ func schemeOf(secured *tls.Config) string {
 	return "http"
 }
 
-// listenRPC opens the listener of gRPC, nil where there is no address, and words
-// where it is.
-func listenRPC(address *net.TCPAddr) (listener net.Listener, also string, err error) {
-	if address == nil {
-		return nil, "", nil
+// listeners are what a server answers on. rpc and admin are nil where it does not.
+type listeners struct{ web, rpc, admin net.Listener }
+
+// listen opens all of them. Those that are open have to be closed also where it fails.
+func (all listenAddresses) listen() (opened listeners, err error) {
+	for _, one := range []struct {
+		flag    string
+		address *net.TCPAddr
+		to      *net.Listener
+	}{{"http", all.web, &opened.web}, {"grpc", all.rpc, &opened.rpc}, {"admin", all.admin, &opened.admin}} {
+		if one.address == nil {
+			continue
+		}
+		listener, err := net.ListenTCP("tcp", one.address)
+		if err != nil {
+			return opened, fmt.Errorf("--%s: %w", one.flag, err)
+		}
+		*one.to = listener
 	}
-	if listener, err = net.ListenTCP("tcp", address); err != nil {
-		return nil, "", fmt.Errorf("--grpc: %w", err)
-	}
-	return listener, fmt.Sprintf(" and grpc://%s", listener.Addr()), nil
+	return opened, nil
 }
 
-func closeListener(listener net.Listener) error {
-	if listener == nil {
-		return nil
+// close closes what nobody serves. Whoever serves one has closed it.
+func (l listeners) close() {
+	for _, listener := range []net.Listener{l.web, l.rpc, l.admin} {
+		if listener != nil {
+			_ = listener.Close()
+		}
 	}
-	return listener.Close()
 }
 
 // serveAll serves until ctx ends, or until one of the transports fails: then the
@@ -273,25 +283,21 @@ func serveAll(ctx context.Context, s *server.Server, web, rpc net.Listener, secu
 	return errors.Join(err, <-ended)
 }
 
-// serveAdmin starts the operator's listener. The function that it returns ends it.
-func serveAdmin(served *server.Server, address *net.TCPAddr, logger *zap.Logger) (end func(), err error) {
-	listener, err := net.ListenTCP("tcp", address)
-	if err != nil {
-		return nil, err
-	}
+// serveAdmin starts answering the operator. The function that it returns ends it.
+func serveAdmin(served *server.Server, listener net.Listener, profiles bool, logger *zap.Logger) (end func()) {
 	logger.Info("serving the operator", zap.Stringer("address", listener.Addr()))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := served.ServeAdmin(ctx, listener, address.IP.IsLoopback()); err != nil {
+		if err := served.ServeAdmin(ctx, listener, profiles); err != nil {
 			logger.Error("the operator's listener failed", zap.Error(err))
 		}
 	}()
 	return func() {
 		cancel()
 		<-ended
-	}, nil
+	}
 }
 
 // resolveAddress refuses an address that is not the machine's own where nobody

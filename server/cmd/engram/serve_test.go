@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -135,4 +136,17 @@ func TestServeRefusesReachableAddresses(t *testing.T) {
 	sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "0.0.0.0:0").failed("--grpc", "--insecure")
 	sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "off", "--admin", "0.0.0.0:0").failed("--insecure")
 	require.NoDirExists(t, sh.dir)
+}
+
+// TestServeMakesNoDirectoryWithoutItsPorts: a server that is started twice leaves
+// nothing behind.
+func TestServeMakesNoDirectoryWithoutItsPorts(t *testing.T) {
+	sh := newShell(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, taken.Close()) }()
+	for _, flag := range []string{"--http", "--grpc", "--admin"} {
+		sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", flag, taken.Addr().String()).failed(flag+": ")
+		require.NoDirExists(t, sh.dir)
+	}
 }
