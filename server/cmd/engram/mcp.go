@@ -48,7 +48,11 @@ another is refused. Without, a call names its space by the argument "space".`,
 			} else if err := engram.SpaceID(space).Validate(); err != nil {
 				return err // also of an empty one, which would bind nothing
 			}
-			return a.relayMCP(cmd.Context(), address, space)
+			err = a.relayMCP(cmd.Context(), address, space)
+			if cmd.Context().Err() != nil {
+				return nil // a signal is how an agent ends what it has started
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&flags.space, "space", "s", "", "bind every call to this space `id` (default $"+spaceVariable+", then none)")

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,6 +117,25 @@ func TestMCPEndsWithItsInput(t *testing.T) {
 	server := engramtest.Start(t, engramtest.Options{})
 	code := newApp(strings.NewReader(""), io.Discard, io.Discard).run(t.Context(), []string{"mcp", "--addr", server.URL()})
 	require.Equal(t, exitOK, code)
+}
+
+// TestMCPEndsWithASignal as it does with its input.
+func TestMCPEndsWithASignal(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{})
+	ctx, signal := context.WithCancel(t.Context())
+	in, typed := io.Pipe()
+	out, printed := io.Pipe()
+	var said lockedBuffer
+	code := make(chan int, 1)
+	go func() { code <- newApp(in, printed, &said).run(ctx, []string{"mcp", "--addr", server.URL()}) }()
+	_, err := io.WriteString(typed, initialize)
+	require.NoError(t, err)
+	_, err = bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	signal()
+	require.Equal(t, exitOK, <-code)
+	require.Empty(t, said.String())
 }
 
 // initialize are the lines with which a session begins.
