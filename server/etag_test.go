@@ -96,6 +96,19 @@ func TestSpaceTags(t *testing.T) {
 }
 
 // TestConcurrentConditionalWrites: of writers that read the same version, one wins.
+// TestTagsDoNotHideDamage: no operation makes a space a damaged one.
+func TestTagsDoNotHideDamage(t *testing.T) {
+	f := newFixture(t, Options{})
+	remember(t, f.create("alpha"), "damaged")
+	require.NoError(t, f.registry.Settle(t.Context()))
+	tag := f.call("GET", "/v1/spaces/alpha", "").header.Get("ETag")
+	damage(t, f.dir, "damaged")
+	f.call("GET", "/v1/spaces/alpha/export", "").problem(500, "space-damaged")
+	var info engram.SpaceInfo
+	f.call("GET", "/v1/spaces/alpha", "", "If-None-Match", tag).into(200, &info)
+	require.Equal(t, engram.Quarantined, info.State)
+}
+
 func TestConcurrentConditionalWrites(t *testing.T) {
 	f := newFixture(t, Options{})
 	space := f.create("alpha")

@@ -126,6 +126,9 @@ func (s *Server) describeSpace(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if info.State == engram.Quarantined { // by no operation: no tag tells that from before
+		return x.answer(http.StatusOK, info)
+	}
 	return s.answerTagged(x, s.tag(info.Incarnation, info.Seq), info)
 }
 
