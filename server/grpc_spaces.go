@@ -69,10 +69,7 @@ func (p spaceService) ListSpaces(
 		return nil, err
 	}
 	answer := &engramv1.ListSpacesResponse{}
-	for id := range p.s.registry.Spaces(after) {
-		if !callOf(ctx).principal.Sees(id) {
-			continue
-		}
+	for id := range p.s.visible(callOf(ctx).principal, after) {
 		if len(answer.Ids) == limit {
 			answer.Next = answer.Ids[limit-1]
 			break

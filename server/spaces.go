@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
 )
 
 // maxSpaceBody bounds the body that creates a space.
@@ -83,10 +85,7 @@ func (s *Server) listSpaces(x *exchange) error {
 		return err
 	}
 	page := spacePage{Spaces: []spaceItem{}}
-	for id := range s.registry.Spaces(after) {
-		if !x.principal.Sees(id) {
-			continue
-		}
+	for id := range s.visible(x.principal, after) {
 		if len(page.Spaces) == limit {
 			page.Next = page.Spaces[limit-1].ID
 			break
@@ -94,6 +93,25 @@ func (s *Server) listSpaces(x *exchange) error {
 		page.Spaces = append(page.Spaces, spaceItem{ID: id})
 	}
 	return x.answer(http.StatusOK, page)
+}
+
+// visible yields the ids of the spaces after the given one that the caller may see, in
+// order. Of the others it looks at one for each of the caller's scopes at most.
+func (s *Server) visible(p *auth.Principal, after engram.SpaceID) iter.Seq[engram.SpaceID] {
+	return func(yield func(engram.SpaceID) bool) {
+		for more := true; more; {
+			more = false
+			for id := range s.registry.Spaces(after) {
+				if !p.Sees(id) {
+					after, more = p.Behind(id)
+					break
+				}
+				if !yield(id) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // describe wakes the space before it says what that is. Whether it sleeps depends

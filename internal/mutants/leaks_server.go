@@ -92,11 +92,11 @@ func leakingCredentials() []mutant {
 		}, "grpc"),
 		at(mutant{
 			name: "listing-of-all", what: "spaces are listed that the caller may not see",
-			edits: []edit{{"server/spaces.go", `if !x.principal.Sees(id) {`, `if false {`}},
+			edits: []edit{{"server/spaces.go", `range s.visible(x.principal, after)`, `range s.registry.Spaces(after)`}},
 		}, "http"),
 		at(mutant{
 			name: "rpc-listing-of-all", what: "spaces are listed that the caller may not see",
-			edits: []edit{{"server/grpc_spaces.go", `if !callOf(ctx).principal.Sees(id) {`, `if false {`}},
+			edits: []edit{{"server/grpc_spaces.go", `range p.s.visible(callOf(ctx).principal, after)`, `range p.s.registry.Spaces(after)`}},
 		}, "grpc"),
 		at(mutant{
 			name: "registry-to-all", what: "what is about all spaces is told to whoever has one",

@@ -146,7 +146,7 @@ func TestServeMakesNoDirectoryWithoutItsPorts(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, taken.Close()) }()
 	for _, flag := range []string{"--http", "--grpc", "--admin"} {
-		sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", flag, taken.Addr().String()).failed(flag+": ")
+		sh.run("serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", flag, taken.Addr().String()).failed(flag + ": ")
 		require.NoDirExists(t, sh.dir)
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/engramdb/engram"
 )
 
 func scopes(t *testing.T, texts ...string) []Scope {
@@ -75,6 +79,50 @@ func TestAuthorise(t *testing.T) {
 	require.NoError(t, Anyone().AuthoriseAll(All))
 	require.ErrorIs(t, Anyone().AuthoriseAll(0), ErrForbidden)
 	require.ErrorIs(t, (&Principal{}).Authorise(Read, "aaa"), ErrHidden)
+}
+
+// TestBehind walks over ids as a listing does: it meets all that are seen, and of the
+// hidden ones no more than there are scopes, and one.
+func TestBehind(t *testing.T) {
+	var ids []engram.SpaceID
+	for _, first := range []string{"aaa", "aab", "ops", "team", "team-", "teamx", "zzz"} {
+		ids = append(ids, spaceID(first))
+		for n := range 50 {
+			ids = append(ids, spaceID(fmt.Sprintf("%s%02d", first, n)))
+		}
+	}
+	slices.Sort(ids)
+	for _, texts := range [][]string{
+		{"ops:admin"}, {"team-*:read"}, {"aaa:read", "zzz:read"}, {"team*:read", "team-*:write", "team-07:admin"}, {"never:read"},
+		{"zzz*:read", "aaa42:write", "team-:read", "b*:read"}, {"*:read"}, {"team:read", "team:write"},
+	} {
+		p := &Principal{scopes: scopes(t, texts...)}
+		var want, got []engram.SpaceID
+		for _, id := range ids {
+			if p.Sees(id) {
+				want = append(want, id)
+			}
+		}
+		hidden := 0
+		for at := 0; at < len(ids); {
+			if p.Sees(ids[at]) {
+				got = append(got, ids[at])
+				at++
+				continue
+			}
+			hidden++
+			after, more := p.Behind(ids[at])
+			if !more {
+				break
+			}
+			require.Less(t, ids[at], after, texts)
+			for at < len(ids) && ids[at] <= after {
+				at++
+			}
+		}
+		require.Equal(t, want, got, texts)
+		require.LessOrEqual(t, hidden, len(texts)+1, texts)
+	}
 }
 
 func TestOnly(t *testing.T) {

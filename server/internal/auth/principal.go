@@ -75,6 +75,23 @@ func (p *Principal) AuthoriseAll(verb Verb) error {
 // has any verb on it.
 func (p *Principal) Sees(space engram.SpaceID) bool { return p.on(space) != 0 }
 
+// Behind returns where to look on, in the order of ids, from one that the principal does
+// not see: every id up to the text is hidden from it, and the first behind it need not
+// be. It is false where all that follow are.
+func (p *Principal) Behind(hidden engram.SpaceID) (engram.SpaceID, bool) {
+	next := ""
+	for _, scope := range p.scopes {
+		if first := strings.TrimSuffix(scope.Pattern, "*"); first > string(hidden) && (next == "" || first < next) {
+			next = first
+		}
+	}
+	if next == "" {
+		return "", false
+	}
+	last := len(next) - 1
+	return engram.SpaceID(next[:last]) + engram.SpaceID([]byte{next[last] - 1, 0xff}), true // no id has such a byte
+}
+
 func (p *Principal) on(space engram.SpaceID) Verb {
 	var verbs Verb
 	for _, scope := range p.scopes {
