@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
 )
@@ -152,7 +154,7 @@ func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToo
 	}
 	var answer any
 	if err == nil {
-		answer, err = tool.call(s, &one, params.Arguments)
+		answer, err = s.runTool(&one, tool, params.Arguments)
 	}
 	var result *mcp.CallToolResult
 	if err == nil {
@@ -167,6 +169,19 @@ func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToo
 		result.StructuredContent, result.IsError = nil, true // the schema is that of a success
 	}
 	return result, nil
+}
+
+// runTool carries out the call of a tool. It is on a goroutine of the protocol's server,
+// where a panic would end the process.
+func (s *Server) runTool(x *exchange, tool mcpTool, arguments json.RawMessage) (answer any, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.options.Logger.Error("panic in a request", zap.String("tool", x.tool),
+				zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+			answer, err = nil, errors.New("panic")
+		}
+	}()
+	return tool.call(s, x, arguments)
 }
 
 // toolResult says v both ways: as a value for programs, as text for models.

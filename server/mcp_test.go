@@ -120,6 +120,18 @@ func TestMCPTools(t *testing.T) {
 	require.Equal(t, 1, memoryCount(t, alpha))
 }
 
+// TestMCPToolsDoNotEndTheProcess: a panic ends the call that it is in.
+func TestMCPToolsDoNotEndTheProcess(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.create("alpha")
+	tools := newMCPTools()
+	tools[0].call = func(*Server, *exchange, json.RawMessage) (any, error) { panic("canary") }
+	f.server.mcp = newMCPHandler(f.server.newMCPServer(tools))
+	c := f.connect(f.live(), "?space=alpha")
+	require.NotContains(t, c.refused("internal", "remember", arguments{"content": "x"}).Detail, "canary")
+	ok[listResult](c, "list", arguments{})
+}
+
 func TestMCPListPages(t *testing.T) {
 	f := newFixture(t, Options{})
 	space := f.create("alpha")
