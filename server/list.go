@@ -98,6 +98,11 @@ func filterOf(query url.Values) (f engram.Filter, err error) {
 	if f.Before, err = timeOf(query, "before"); err != nil {
 		return f, err
 	}
+	for _, name := range []string{"episode", "kind"} {
+		if query.Has(name) && query.Get(name) == "" {
+			return f, refuse(kindMalformedRequest, "the query parameter "+name+" is empty")
+		}
+	}
 	f.Episode = query.Get("episode")
 	f.Kind = engram.Kind(query.Get("kind"))
 	for _, pair := range query["attribute"] {

@@ -81,7 +81,7 @@ func TestListMemoriesFilters(t *testing.T) {
 		c.query.Set("limit", "1")
 		require.Equal(t, c.want, f.listAll("/v1/spaces/alpha/memories", c.query), "%v", c.query)
 	}
-	for _, query := range []string{"after=yesterday", "before=", "attribute=who", "attribute=a:1&attribute=a:2", "kid=semantic", "episode=a&episode=b", "limit=0", "limit=1001"} {
+	for _, query := range []string{"episode=", "kind=&episode=x", "after=yesterday", "before=", "attribute=who", "attribute=a:1&attribute=a:2", "kid=semantic", "episode=a&episode=b", "limit=0", "limit=1001"} {
 		f.call("GET", "/v1/spaces/alpha/memories?"+query, "").problem(400, "malformed-request")
 	}
 	for _, query := range []string{"kind=odd", "after=9999-12-31T23:00:00-23:00", "after=9999-12-31T23:00:00-24:00"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -63,6 +64,25 @@ func (f *pairsFlag) Set(s string) error {
 // Type implements pflag.Value.
 func (f *pairsFlag) Type() string { return "KEY=VALUE" }
 
+// narrowFlag is a text to narrow by. An empty one, as of a variable that is not set,
+// would not narrow.
+type narrowFlag string
+
+// String implements pflag.Value.
+func (f *narrowFlag) String() string { return string(*f) }
+
+// Set implements pflag.Value.
+func (f *narrowFlag) Set(s string) error {
+	if s == "" {
+		return errors.New("is empty")
+	}
+	*f = narrowFlag(s)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (f *narrowFlag) Type() string { return "string" }
+
 // completes makes the shell offer the values that a flag takes.
 func completes(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -73,24 +93,24 @@ func completes(cmd *cobra.Command, flag string, values ...string) {
 // filterFlags are the flags of a filter.
 type filterFlags struct {
 	after, before timeFlag
-	episode       string
+	episode       narrowFlag
 	attributes    pairsFlag
-	kind          string
+	kind          narrowFlag
 }
 
 func (f *filterFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.Var(&f.after, "after", "only memories at this time or later")
 	flags.Var(&f.before, "before", "only memories before this time")
-	flags.StringVar(&f.episode, "episode", "", "only memories of this episode")
+	flags.Var(&f.episode, "episode", "only memories of this episode")
 	flags.Var(&f.attributes, "attribute", "only memories with this attribute; may be repeated")
-	flags.StringVar(&f.kind, "kind", "", "only memories of this kind: episodic or semantic")
+	flags.Var(&f.kind, "kind", "only memories of this kind: episodic or semantic")
 	completes(cmd, "kind", string(engram.Episodic), string(engram.Semantic))
 }
 
 func (f *filterFlags) filter() engram.Filter {
 	return engram.Filter{
-		After: f.after.Time, Before: f.before.Time, Episode: f.episode,
+		After: f.after.Time, Before: f.before.Time, Episode: string(f.episode),
 		Attributes: f.attributes, Kind: engram.Kind(f.kind),
 	}
 }

@@ -62,6 +62,8 @@ func TestForgetWhere(t *testing.T) {
 	sh.run("forget", "-s", "alpha", "x", "--episode", "e1").failed("either")
 	for _, command := range []string{"forget", "forget-where", "recall", "list"} {
 		sh.run(command, "-s", "alpha", "--episode", "e1", "--before", "0001-01-01T00:00:00Z").failed("--before", "zero time")
+		sh.run(command, "-s", "alpha", "--before", "2100-01-01T00:00:00Z", "--episode", "").failed("--episode", "empty")
+		sh.run(command, "-s", "alpha", "--before", "2100-01-01T00:00:00Z", "--kind", "").failed("--kind", "empty")
 	}
 	require.Len(t, sh.contents("alpha"), 4)
 	sh.run("forget", "-s", "alpha", "--episode", "e1").ok()
