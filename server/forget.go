@@ -86,6 +86,10 @@ type forgetWhereAnswer struct {
 }
 
 func (s *Server) forgetWhere(x *exchange) error {
+	// A dry_run that stands here instead of in the body would be none.
+	if _, err := parseParameters(x.r, spaceQuery); err != nil {
+		return err
+	}
 	var body forgetWhereBody
 	if err := s.decode(x, &body, maxSpaceBody+maxForgetBody); err != nil {
 		return err

@@ -59,6 +59,7 @@ func TestForgetRoutes(t *testing.T) {
 	for _, body := range []string{`{"filter":{"episod":"one"}}`, `{"filter":{"episode":"one"},"dry_run":"yes"}`, `{"ids":["a"]}`} {
 		f.call("POST", target+"/forget-where", body).problem(400, "malformed-body")
 	}
+	f.call("POST", target+"/forget-where?dry_run=true", `{"filter":{"kind":"episodic"}}`).problem(400, "malformed-request")
 	require.Equal(t, 1, memoryCount(t, space))
 }
 
