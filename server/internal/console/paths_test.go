@@ -193,6 +193,12 @@ func testForget(t *testing.T, browser context.Context) {
 	p.fill("forget", "Episode", "chat")
 	p.press("forget", "Dry run")
 	p.shows("#would-forget", "2 memories would be forgotten")
+	p.fill("forget", "has the value", "green") // of what attribute is not said
+	p.press("forget", "Dry run")
+	p.shows("#forget .error", "empty key")
+	p.fill("forget", "has the value", "")
+	p.press("forget", "Dry run")
+	p.shows("#would-forget", "2 memories would be forgotten")
 	require.Equal(t, int64(3), space.Info().Memories, "a dry run forgets nothing")
 
 	// What was counted is forgotten or nothing: somebody writes in between.

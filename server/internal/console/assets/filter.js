@@ -19,7 +19,7 @@ export function filterFields(legend = "Filter") {
     if (kindInput.value) filter.kind = kindInput.value;
     if (afterInput.value) filter.after = new Date(afterInput.value).toISOString();
     if (beforeInput.value) filter.before = new Date(beforeInput.value).toISOString();
-    if (nameInput.value) filter.attributes = Object.fromEntries([[nameInput.value, valueInput.value]]);
+    if (nameInput.value || valueInput.value) filter.attributes = Object.fromEntries([[nameInput.value, valueInput.value]]);
     return filter;
   };
   return { node, read };
