@@ -69,6 +69,7 @@ func attacks() []attack {
 		{"slow header", sent(first + "X-Slow: "), true},
 		{"slow body", sent(first + "Content-Length: 100\r\n\r\n" + memory), true},
 		{"slow chunk", sent(first + "Transfer-Encoding: chunked\r\n\r\nff\r\n" + memory), true},
+		{"slow body that nobody reads", sent(strings.Replace(first, "/v1", "/v2", 1) + "Content-Length: 100\r\n\r\n" + memory), true},
 		{"bad chunk", sent(first + "Transfer-Encoding: chunked\r\n\r\nzz\r\n" + memory), true},
 		{"header flood", sent(first + strings.Repeat("X-Flood: x\r\n", (maxHeaderBytes+8<<10)/12) + whole), true},
 		{"huge body", sent(first + fmt.Sprintf("Connection: close\r\nContent-Length: %d\r\n\r\n", int64(maxRememberBody)+1)), true},

@@ -74,9 +74,7 @@ type body struct {
 }
 
 // openBody returns a reader of the body, which refuses more than limit bytes
-// both as they are sent and as they are once decompressed. All of it has to
-// arrive within the body's timeout: net/http lifts that deadline when the body
-// has ended, and goes on reading to notice that the client leaves.
+// both as they are sent and as they are once decompressed.
 func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 	if x.r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -90,21 +88,23 @@ func (s *Server) openBody(x *exchange, limit int64) (*body, error) {
 		x.w.Header().Set("Accept-Encoding", "gzip")
 		return nil, refuse(kindEncoding, "the body's Content-Encoding is neither gzip nor identity")
 	}
-	b := &body{
+	return &body{
 		server: s, x: x,
 		source: http.MaxBytesReader(x.w, x.r.Body, limit), zipped: zipped,
 		limit: limit, left: limit,
-	}
-	if err := b.renew(); err != nil {
-		return nil, err
-	}
-	return b, nil
+	}, nil
 }
 
-// renew gives the client the body's timeout, from now on, for what it has to send.
-func (b *body) renew() error {
-	deadline := time.Now().Add(b.server.bodyTimeout)
-	if err := supported(http.NewResponseController(b.x.w).SetReadDeadline(deadline)); err != nil {
+// awaitBody gives the client the body's timeout, from now on, for what it has to send,
+// whether a handler reads it or not: net/http waits for the rest before it answers. It
+// lifts that deadline when the body has ended, and goes on reading to notice that the
+// client leaves.
+func (s *Server) awaitBody(x *exchange) error {
+	if x.r.Body == http.NoBody {
+		return nil // it is being read already
+	}
+	deadline := time.Now().Add(s.bodyTimeout)
+	if err := supported(http.NewResponseController(x.w).SetReadDeadline(deadline)); err != nil {
 		return fmt.Errorf("set read deadline: %w", err)
 	}
 	return nil
@@ -122,7 +122,7 @@ type streamedBody struct{ *body }
 
 func (b streamedBody) Read(p []byte) (int, error) {
 	if b.err == nil {
-		b.err = b.renew()
+		b.err = b.server.awaitBody(b.x)
 	}
 	n, err := b.body.Read(p)
 	if ended := b.x.principal.Check(); ended != nil {

@@ -62,6 +62,9 @@ func (s *Server) handler(rt route) http.Handler {
 
 // admit refuses what no route may answer, before anything of it is looked at.
 func (s *Server) admit(x *exchange) error {
+	if err := s.awaitBody(x); err != nil {
+		return err
+	}
 	if err := s.checkFraming(x); err != nil {
 		return err
 	}

@@ -185,6 +185,21 @@ func TestSlowBodyTimesOut(t *testing.T) {
 	require.Zero(t, memoryCount(t, space))
 }
 
+// TestBodiesThatNobodyReadTimeOut: net/http waits for them before it sends the answer.
+func TestBodiesThatNobodyReadTimeOut(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.create("alpha")
+	f.server.bodyTimeout = 50 * time.Millisecond
+	r := start(t, f)
+	for first, status := range map[string]int{
+		"GET /readyz": 200, "GET /v1/spaces/alpha": 200, "POST /v1/nothing": 404, "POST /v1/spaces/alpha/checkpoint": 204,
+	} {
+		connection := r.dial()
+		r.send(connection, first+" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx")
+		require.Equal(t, status, r.read(connection).status, first)
+	}
+}
+
 // TestBodyDeadlineEndsWithTheBody: work that takes longer than the body may is
 // not mistaken for a client that has left.
 func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
