@@ -75,7 +75,7 @@ func (s *Server) answerCall(ctx context.Context, method string, streamed bool, r
 	}
 	ctx, c.span = s.traceCall(ctx, method)
 	defer s.finish(c)
-	c.err = s.guard(ctx, c, func() error {
+	c.err = s.guard(c, func() error {
 		var known bool
 		if c.rule, known = s.rules[method]; !known {
 			return refuse(kindRouteNotFound, "nothing is served under this name")
@@ -253,7 +253,7 @@ func (s *Server) interceptStream(
 
 // guard runs one call: a panic ends it, not the process, and an error becomes a
 // status. What is the server's own fault is logged in full: the client is not told.
-func (s *Server) guard(ctx context.Context, c *call, run func() error) (err error) {
+func (s *Server) guard(c *call, run func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			s.options.Logger.Error("panic in a request", zap.String("method", c.method),
@@ -269,7 +269,7 @@ func (s *Server) guard(ctx context.Context, c *call, run func() error) (err erro
 		k, _ := classify(err)
 		c.problem = k.slug
 	}
-	told := statusOf(s.withNear(ctx, c.principal, err))
+	told := statusOf(s.withNear(c.principal, err))
 	switch told.Code() {
 	case codes.Internal, codes.DataLoss, codes.Unknown:
 		s.options.Logger.Error("request failed", zap.String("method", c.method),

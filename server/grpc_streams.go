@@ -120,7 +120,7 @@ func (f *flight) receive() error {
 			return nil
 		case errors.As(err, &refused):
 			tag := refused.message.(*engramv1.RememberStreamRequest).GetTag()
-			f.answer(f.stream.Context(), refused.call, tag, func() (engram.Receipt, error) {
+			f.answer(refused.call, tag, func() (engram.Receipt, error) {
 				return engram.Receipt{}, refused.cause
 			})
 			continue
@@ -152,7 +152,7 @@ func (f *flight) takeOff(size int) bool {
 
 func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequest, size int) {
 	c := callOf(ctx)
-	f.answer(ctx, c, request.GetTag(), func() (engram.Receipt, error) {
+	f.answer(c, request.GetTag(), func() (engram.Receipt, error) {
 		if err := f.s.hold(&c.request, int64(size)); err != nil {
 			return engram.Receipt{}, err
 		}
@@ -166,11 +166,11 @@ func (f *flight) write(ctx context.Context, request *engramv1.RememberStreamRequ
 }
 
 // answer carries out what a message asks for, and answers it.
-func (f *flight) answer(ctx context.Context, c *call, tag uint64, do func() (engram.Receipt, error)) {
+func (f *flight) answer(c *call, tag uint64, do func() (engram.Receipt, error)) {
 	c.began = time.Now()
 	answer := &engramv1.RememberStreamResponse{Tag: tag}
 	var receipt engram.Receipt
-	c.err = f.s.guard(ctx, c, func() (err error) {
+	c.err = f.s.guard(c, func() (err error) {
 		receipt, err = do()
 		return err
 	})

@@ -254,7 +254,7 @@ func TestRememberStreamAnswersEachMessage(t *testing.T) {
 
 func TestPanicsEndOneCall(t *testing.T) {
 	s := newFixture(t, Options{}).server
-	err := s.guard(t.Context(), &call{}, func() error { panic("canary") })
+	err := s.guard(&call{}, func() error { panic("canary") })
 	refused(t, err, codes.Internal, "INTERNAL")
 	require.NotContains(t, err.Error(), "canary")
 }

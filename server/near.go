@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -31,14 +30,14 @@ func (e *nearError) Unwrap() error { return e.error }
 // withNear adds the near names to an error about a space that is not found. Who
 // sees all spaces gets the library's; for others the names that they see are
 // looked through, so that nothing depends on the rest.
-func (s *Server) withNear(ctx context.Context, p *auth.Principal, err error) error {
+func (s *Server) withNear(p *auth.Principal, err error) error {
 	var notFound *engram.SpaceNotFoundError
 	if p == nil || !errors.As(err, &notFound) {
 		return err
 	}
 	near := notFound.Near
 	if !slices.ContainsFunc(p.Scopes(), func(scope auth.Scope) bool { return scope.Pattern == "*" }) {
-		near = s.nearInScopes(ctx, p, string(notFound.Space))
+		near = s.nearInScopes(p, string(notFound.Space))
 	}
 	if len(near) == 0 {
 		return err
@@ -46,7 +45,7 @@ func (s *Server) withNear(ctx context.Context, p *auth.Principal, err error) err
 	return &nearError{err, near}
 }
 
-func (s *Server) nearInScopes(ctx context.Context, p *auth.Principal, asked string) []engram.SpaceID {
+func (s *Server) nearInScopes(p *auth.Principal, asked string) []engram.SpaceID {
 	var near []engram.SpaceID
 	consider := func(id engram.SpaceID) {
 		if string(id) != asked && resembles(asked, string(id)) && !slices.Contains(near, id) {
@@ -56,7 +55,7 @@ func (s *Server) nearInScopes(ctx context.Context, p *auth.Principal, asked stri
 	for _, scope := range p.Scopes() {
 		prefix, several := strings.CutSuffix(scope.Pattern, "*")
 		if !several {
-			if _, err := s.registry.Get(ctx, engram.SpaceID(prefix)); err == nil {
+			if s.exists(engram.SpaceID(prefix)) {
 				consider(engram.SpaceID(prefix))
 			}
 			continue

@@ -353,7 +353,7 @@ func detailOf(err, sentinel error) string {
 // problemOf returns the problem document for the error that ends an exchange, and
 // logs what is the server's own fault in full: the client is not told.
 func (s *Server) problemOf(x *exchange, err error) problem {
-	p := describe(s.withNear(x.r.Context(), x.principal, err))
+	p := describe(s.withNear(x.principal, err))
 	p.Instance = instancePrefix + x.requestID
 	x.problem = strings.TrimPrefix(p.Type, problemTypePrefix)
 	if p.Status >= http.StatusInternalServerError {

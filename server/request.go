@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -95,10 +94,19 @@ func (s *Server) existing(r *request) engram.SpaceID {
 	}, r.problem):
 		return ""
 	}
-	if _, err := s.registry.Get(context.Background(), r.space); err != nil {
+	if !s.exists(r.space) {
 		return ""
 	}
 	return r.space
+}
+
+// exists reports whether there is a space of that id. One that is being made is none
+// yet, and is not waited for: an import may take hours.
+func (s *Server) exists(id engram.SpaceID) bool {
+	for first := range s.registry.Spaces(auth.Before(id)) {
+		return first == id
+	}
+	return false
 }
 
 // describeSpan notes in the span how the request ended, and ends it. What is the

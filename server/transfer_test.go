@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/auth"
 )
 
 func TestExportAndImport(t *testing.T) {
@@ -82,6 +83,27 @@ func TestFailedImportsLeaveNothing(t *testing.T) {
 	r.send(slow, request)
 	r.read(slow).problem(408, "body-timeout")
 	require.Empty(t, f.spaces())
+}
+
+// TestNobodyWaitsForAnImport whose answer does not depend on it.
+func TestNobodyWaitsForAnImport(t *testing.T) {
+	scopes, err := auth.ParseScopes([]string{"copy:read,admin", "cop:read"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	r := start(t, newFixture(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}))
+	header := " HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: " + token + "\r\n"
+	importing := r.dial()
+	r.send(importing, "POST /v1/spaces/copy/import"+header+"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+	_, err = io.ReadFull(importing, make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n")))
+	require.NoError(t, err)
+	asked := r.dial()
+	r.send(asked, "DELETE /v1/spaces/copy"+header+"If-Match: *\r\n\r\n")
+	r.read(asked).problem(400, "malformed-request")
+	asked = r.dial()
+	r.send(asked, "GET /v1/spaces/cop"+header+"\r\n")
+	require.Empty(t, r.read(asked).problem(404, "space-not-found").Near)
+	require.NoError(t, importing.CloseWrite())
+	r.read(importing).problem(400, "body-incomplete")
 }
 
 // TestBrokenExportDoesNotEnd: a client must not take a part for the whole.

@@ -88,8 +88,14 @@ func (p *Principal) Behind(hidden engram.SpaceID) (engram.SpaceID, bool) {
 	if next == "" {
 		return "", false
 	}
-	last := len(next) - 1
-	return engram.SpaceID(next[:last]) + engram.SpaceID([]byte{next[last] - 1, 0xff}), true // no id has such a byte
+	return Before(engram.SpaceID(next)), true
+}
+
+// Before returns a text that is no id, behind which the id, or first part of ids, comes
+// first in their order.
+func Before(id engram.SpaceID) engram.SpaceID {
+	last := len(id) - 1
+	return id[:last] + engram.SpaceID([]byte{id[last] - 1, 0xff}) // a byte that no id has
 }
 
 func (p *Principal) on(space engram.SpaceID) Verb {
