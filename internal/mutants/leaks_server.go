@@ -256,7 +256,7 @@ func leakingRefusals() []mutant {
 			name: "near-of-all", what: "the names that resemble one that is not found are those of all spaces",
 			edits: []edit{{
 				"server/near.go", `	if !slices.ContainsFunc(p.Scopes(), func(scope auth.Scope) bool { return scope.Pattern == "*" }) {
-		near = s.nearInScopes(ctx, p, string(notFound.Space))
+		near = s.nearInScopes(p, string(notFound.Space))
 	}
 `, ``,
 			}},
