@@ -135,6 +135,22 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	require.Equal(t, engram.CheckClean, sh.report(0).Verdict)
 }
 
+// TestInfoAfterAKill: what was acknowledged is in what a space is said to be.
+func TestInfoAfterAKill(t *testing.T) {
+	sh := newShell(t)
+	p := startProgram(t, sh.dir)
+	status, _ := post(t, p.url+"/v1/spaces", `{"id":"alpha"}`)
+	require.Equal(t, 201, status)
+	status, _ = post(t, p.url+"/v1/spaces/alpha/memories", `{"content":"acknowledged"}`)
+	require.Equal(t, 201, status)
+	p.signal(syscall.SIGKILL)
+	require.Error(t, p.wait())
+	var info engram.SpaceInfo
+	sh.run("space", "info", "alpha", "-o", "json").into(&info)
+	require.Equal(t, int64(1), info.Memories)
+	require.Equal(t, uint64(2), info.Seq)
+}
+
 // TestQuickSecondSignalIsNotLost sends both without waiting for the first one
 // to show. They differ because the system may merge equal ones.
 func TestQuickSecondSignalIsNotLost(t *testing.T) {

@@ -34,6 +34,24 @@ func (r *Registry) Create(ctx context.Context, id engram.SpaceID, config engram.
 	return r.Info(ctx, id)
 }
 
+// Info describes a space, which it wakes for that, as a server does: the figures of one
+// that sleeps are those of its mark, which may lie behind what was acknowledged.
+func (r *Registry) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
+	space, err := r.Get(ctx, id)
+	if err != nil {
+		return engram.SpaceInfo{}, err
+	}
+	var asleep error
+	for _, asleep = range space.Memories(ctx, engram.Filter{}) {
+		break
+	}
+	info, err := r.Registry.Info(ctx, id)
+	if err == nil && info.State == engram.Asleep {
+		err = asleep
+	}
+	return info, err
+}
+
 // Import makes a space of an export and describes it.
 func (r *Registry) Import(ctx context.Context, id engram.SpaceID, src io.Reader) (engram.SpaceInfo, error) {
 	if _, err := r.Registry.Import(ctx, id, src); err != nil {
