@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,6 +47,34 @@ func TestForgetTakesTheReserve(t *testing.T) {
 	require.Equal(t, 1, forget(t, first, unwanted).Forgotten)
 	require.Empty(t, list(t, first, Filter{}))
 	f.SetRoom(-1)
+	require.NoError(t, r.Close())
+}
+
+// A space that has to be recovered before it can forget is recovered with the
+// reserve's room.
+func TestForgetWakesWithTheReserve(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	var room atomic.Bool
+	after.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpRemove && c.Name == reserveFile {
+			room.Store(true)
+		}
+		if c.Op == crashfs.OpCreate && strings.HasSuffix(c.Name, walSuffix) && !room.Load() {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	r = openMemory(t, after, Options{})
+	require.ErrorIs(t, r.Settle(background), ErrDiskFull) // what recovers in the background has ended
+	s := get(t, r, "aaa")
+	_, err := s.Lookup(background, "m")
+	require.ErrorIs(t, err, ErrDiskFull)
+	require.Equal(t, 1, forget(t, s, "m").Forgotten)
+	require.Empty(t, list(t, s, Filter{}))
 	require.NoError(t, r.Close())
 }
 

@@ -492,7 +492,11 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 		return ForgetReceipt{}, err
 	}
 	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
-		if seq, skip, err := s.skips(ctx, matches); err != nil || skip {
+		seq, skip, err := s.skips(ctx, matches)
+		if errors.Is(err, ErrDiskFull) && s.registry.giveUpReserve() { // waking may need room
+			seq, skip, err = s.skips(ctx, matches)
+		}
+		if err != nil || skip {
 			return ForgetReceipt{Seq: seq}, err
 		}
 	}
