@@ -15,22 +15,11 @@ func (r *recovery) complete(segmentBytes int64) (*log, error) {
 	highest := r.highest()
 	at := r.at
 	if r.mustRewrite() {
-		if err := r.keepCut(); err != nil {
-			return nil, err
-		}
-		h := segmentHeader{
-			kind: kindLog, identity: r.state.identity, number: highest + 1, firstSeq: r.state.state.mark.seq + 1,
-			prevNumber: r.state.state.mark.segment, prevEnd: r.state.state.mark.offset, prevSum: r.state.state.mark.sum,
-		}
-		s, err := createSegment(r.dir, h)
+		s, err := r.beginTail(highest + 1)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, r.dropCut())
 		}
 		r.segments = append(r.segments, s)
-		if err := r.writeTail(s); err != nil {
-			// Until the state names it nothing does, and each attempt makes another.
-			return nil, errors.Join(err, s.close(), removeIfExists(r.dir, segmentPath(s.number)))
-		}
 		if n := len(r.tailAt); n > 0 {
 			t := r.tailAt[n-1]
 			s.last = lastFrame{offset: segmentHeaderBytes + int64(t.offset), sum: t.frame.checksum}
@@ -57,6 +46,27 @@ func (r *recovery) complete(segmentBytes int64) (*log, error) {
 	return newLog(r.dir, r.state, segmentBytes, r.segments, at, highest), nil
 }
 
+// beginTail keeps what is cut and makes the segment that the log goes on in, with
+// the frames above the mark.
+func (r *recovery) beginTail(number uint64) (*segment, error) {
+	if err := r.keepCut(); err != nil {
+		return nil, err
+	}
+	m := r.state.state.mark
+	s, err := createSegment(r.dir, segmentHeader{
+		kind: kindLog, identity: r.state.identity, number: number, firstSeq: m.seq + 1,
+		prevNumber: m.segment, prevEnd: m.offset, prevSum: m.sum,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.writeTail(s); err != nil {
+		// Until the state names it nothing does, and each attempt makes another.
+		return nil, errors.Join(err, s.close(), removeIfExists(r.dir, segmentPath(number)))
+	}
+	return s, nil
+}
+
 func (r *recovery) writeTail(s *segment) error {
 	if len(r.tail) > 0 {
 		if _, err := s.file.WriteAt(r.tail, segmentHeaderBytes); err != nil {
@@ -80,11 +90,26 @@ func (r *recovery) keepCut() error {
 		if err := r.dir.Mkdir(quarantineDir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return diskFull(fmt.Errorf("make %s: %w", quarantineDir, err))
 		}
-		name := path.Join(quarantineDir, fmt.Sprintf("%d-%d", c.segment, c.from))
+		name := c.kept()
 		if err := removeIfExists(r.dir, name); err != nil {
 			return err
 		}
 		if err := writeNewFile(r.dir, name, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kept is the file that keeps what is cut.
+func (c cutRange) kept() string {
+	return path.Join(quarantineDir, fmt.Sprintf("%d-%d", c.segment, c.from))
+}
+
+// dropCut gives back the room of what keepCut has copied, where nothing is cut.
+func (r *recovery) dropCut() error {
+	for _, c := range r.cutFrom {
+		if err := removeIfExists(r.dir, c.kept()); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"errors"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,4 +35,38 @@ func TestRecoveryOnAFullDiskLeavesNothing(t *testing.T) {
 	after.SetHook(nil)
 	require.Equal(t, []string{"m"}, idsOf(list(t, get(t, r, "aaa"), Filter{})))
 	require.NoError(t, r.Close())
+}
+
+// Nor does it leave copies of what it would have cut from the log.
+func TestRecoveryOnAFullDiskKeepsNothingOfItsCut(t *testing.T) {
+	for _, full := range []string{quarantineDir, segmentPath(2)} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+		require.NoError(t, r.Close())
+		root, err := f.OpenDir("", false)
+		require.NoError(t, err)
+		segment, err := root.Open("aaa/"+segmentPath(1), true)
+		require.NoError(t, err)
+		size, err := segment.Size()
+		require.NoError(t, err)
+		_, err = segment.WriteAt([]byte("torn"), size)
+		require.NoError(t, err)
+		require.NoError(t, segment.Close())
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpWrite && strings.Contains(c.Name, full) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		r = openMemory(t, f, Options{})
+		_, err = get(t, r, "aaa").Lookup(background, "m")
+		require.ErrorIs(t, err, ErrDiskFull)
+		entries, err := root.ReadDir("aaa/" + quarantineDir)
+		require.NoError(t, err)
+		require.Empty(t, entries, full)
+		f.SetHook(nil)
+		require.Equal(t, []string{"m"}, idsOf(list(t, get(t, r, "aaa"), Filter{})))
+		require.NoError(t, errors.Join(r.Close(), root.Close()))
+	}
 }
