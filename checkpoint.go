@@ -190,6 +190,7 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	}
 	next := a.store.prepare(job.checkpoint.image)
 	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
+	a.space.feed.flush(a.log.settledState().mark.seq) // which covers what came since settling, too
 	a.maintenance.size = ref.size
 	if err := a.log.collect(); err != nil {
 		return err

@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,6 +310,41 @@ func TestEventsWaitForDurability(t *testing.T) {
 				require.NoError(t, r.Close())
 			})
 		}
+	}
+}
+
+// A mark that is written on the way to something else makes durable what it covers.
+func TestEventsUpToTheMark(t *testing.T) {
+	for name, marks := range map[string]func(disk *crashfs.FS, r *Registry, s *Space){
+		"writes beside a checkpoint": func(disk *crashfs.FS, _ *Registry, s *Space) {
+			disk.SetHook(func(c crashfs.Call) error {
+				if c.Op == crashfs.OpCreate && strings.HasSuffix(c.Name, checkpointTemporary) {
+					remember(t, s, Memory{ID: "a", Content: "x"})
+				}
+				return nil
+			})
+			require.NoError(t, s.Checkpoint(background))
+		},
+		"a rename that fails": func(disk *crashfs.FS, r *Registry, s *Space) {
+			remember(t, s, Memory{ID: "a", Content: "x"})
+			disk.SetHook(func(c crashfs.Call) error {
+				if c.Op == crashfs.OpRename {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			require.ErrorIs(t, r.Rename(background, "alpha", "beta"), ErrDiskFull)
+		},
+	} {
+		disk := crashfs.New()
+		r := openMemory(t, disk, Options{Durability: None})
+		s := create(t, r, "alpha")
+		marks(disk, r, s)
+		require.Equal(t, uint64(2), s.Stats().Operator.MarkSeq, name)
+		readable, _, err := s.feed.look(2)
+		require.NoError(t, err)
+		require.True(t, readable, name)
+		require.NoError(t, r.Close())
 	}
 }
 

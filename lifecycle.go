@@ -393,6 +393,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	}
 	defer release()
 	moved, err := a.log.rename(r.root, from, to)
+	s.feed.flush(a.log.settledState().mark.seq)
 	if err != nil {
 		err = fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
 		if !errors.Is(err, ErrDiskFull) {
@@ -404,7 +405,6 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		return err
 	}
 	r.renamed(s, from, to)
-	s.feed.flush(a.log.settledState().mark.seq)
 	if errors.Is(err, ErrUnknownOutcome) {
 		return err
 	}
