@@ -113,7 +113,7 @@ func (a *awake) runCheckpoint(explicit bool) error {
 	return err
 }
 
-// beginCheckpoint rotates the log and fixes the image. Explicit, it returns nil
+// beginCheckpoint begins a segment and fixes the image. Explicit, it returns nil
 // if the present checkpoint is as good. The caller holds commits and running.
 func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
 	if err := a.refusalToMaintain(); err != nil {
@@ -123,8 +123,12 @@ func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
 	if explicit && current.seq == a.store.seq && !a.store.wasteful() {
 		return nil, nil
 	}
-	if err := a.log.rotate(a.store.seq + 1); err != nil {
-		return nil, err
+	// An abandoned checkpoint has begun a segment for this one, unless SPACE may name
+	// a checkpoint that was begun with it.
+	if active, empty := a.log.last(); !empty || active == current.segment || len(a.maintenance.left) > 0 {
+		if err := a.log.rotate(a.store.seq + 1); err != nil {
+			return nil, err
+		}
 	}
 	v := a.store.view()
 	a.maintenance.logged = 0

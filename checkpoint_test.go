@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,6 +69,31 @@ func TestCheckpointOnAFullDiskLeavesNothing(t *testing.T) {
 	require.NoError(t, s.Checkpoint(background))
 	require.Equal(t, []string{"m", "o"}, idsOf(list(t, s, Filter{})))
 	require.NoError(t, r.Close())
+}
+
+// However often it is tried: the segment that the first one has begun serves the
+// next ones too.
+func TestCheckpointsOnAFullDiskBeginOneSegment(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpWrite && strings.HasSuffix(c.Name, checkpointTemporary) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	for range 3 {
+		require.ErrorIs(t, s.Checkpoint(background), ErrDiskFull)
+		require.Equal(t, []string{"00000001.wal", "00000002.wal"}, filesOf(t, f, "aaa"))
+	}
+	f.SetHook(nil)
+	require.NoError(t, s.Checkpoint(background))
+	require.Equal(t, []string{"checkpoint-2-2", "00000001.wal", "00000002.wal"}, filesOf(t, f, "aaa"))
+	killed := openMemory(t, f.Snapshot().Kill(), Options{})
+	require.Equal(t, []string{"m"}, idsOf(list(t, get(t, killed, "aaa"), Filter{})))
+	require.NoError(t, errors.Join(killed.Close(), r.Close()))
 }
 
 // While SPACE may name a checkpoint that was not put in place, its files stay:

@@ -33,7 +33,7 @@ type mark struct {
 // checkpointRef names the installed checkpoint; seq 0 means none.
 type checkpointRef struct {
 	seq     uint64
-	segment uint64 // the segment that was begun with it
+	segment uint64 // in which the log goes on behind it
 	size    int64
 	sum     uint32 // of the whole file
 }

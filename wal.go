@@ -171,6 +171,13 @@ func (l *log) full(n int) bool {
 	return l.end+int64(n) > l.segmentBytes && l.end > segmentHeaderBytes
 }
 
+// last returns the number of the active segment, and whether no frame is in it.
+func (l *log) last() (number uint64, empty bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active.number, l.end == segmentHeaderBytes
+}
+
 // writeLocked writes b at offset of the active segment, which holds everything
 // before it.
 func (l *log) writeLocked(b []byte, offset int64) error {
