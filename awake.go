@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -255,20 +256,26 @@ func (a *awake) admitQuota(w *write, t *taking) (again bool, err error) {
 
 // number gives w's operations their seqs and appends their records to the frame.
 func (a *awake) number(w *write, t *taking) {
+	a.stamp(w, t)
 	w.seq = t.next
 	for i := range w.operations {
 		op := &w.operations[i]
 		op.seq = t.next
 		id := ""
-		if op.kind == opRemember && op.memory.ID == "" {
+		switch {
+		case op.kind != opRemember:
+		case op.memory.ID == "":
 			id = generatedID(op.storedAt, op.seq)
 			op.memory.ID = id
+			t.note(id)
+		default:
+			op.replaced = a.knows(op.memory.ID, t)
+			t.note(op.memory.ID)
 		}
 		if op.resolve() {
 			w.records[i], id = encodeOperation(op), "" // as long as before
 		}
 		t.edges += 2 * len(op.links)
-		op.replaced = op.kind == opRemember && a.replaces(op.memory.ID, t)
 		sealOperation(w.records[i], a.identity.key, op.seq, id, op.replaced)
 		a.offsets = append(a.offsets, len(a.buf))
 		a.buf = append(a.buf, w.records[i]...)
@@ -276,22 +283,60 @@ func (a *awake) number(w *write, t *taking) {
 	}
 }
 
-// replaces reports whether the space holds a memory of that id when the next
-// operation of the frame, which remembers it, is applied.
-func (a *awake) replaces(id string, t *taking) bool {
+// stamp has w stored later, by milliseconds, until the ids that its memories are
+// to be given are nobody's: callers may have chosen any.
+func (a *awake) stamp(w *write, t *taking) {
+	for a.clashes(w, t) {
+		for i := range w.operations {
+			op := &w.operations[i]
+			op.storedAt = max(op.storedAt, 0) + int64(time.Millisecond)
+			w.records[i] = encodeOperation(op) // as long as before
+		}
+	}
+}
+
+// clashes reports whether an id that one of w's memories is to be given is that of
+// another memory, also of w.
+func (a *awake) clashes(w *write, t *taking) bool {
+	var chosen map[string]bool
+	for i := range w.operations {
+		if id := w.operations[i].memory.ID; len(id) == generatedIDBytes {
+			if chosen == nil {
+				chosen = make(map[string]bool)
+			}
+			chosen[id] = true
+		}
+	}
+	for i := range w.operations {
+		op := &w.operations[i]
+		if op.kind != opRemember || op.memory.ID != "" {
+			continue
+		}
+		if id := generatedID(op.storedAt, t.next+uint64(i)); chosen[id] || a.knows(id, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// knows reports whether the space holds a memory of that id when the next
+// operation of the frame is applied.
+func (a *awake) knows(id string, t *taking) bool {
 	t.probe.id = id
 	version, _ := a.store.versionOf(&t.probe)
-	found := version != 0
+	return version != 0 || t.firstID == id || t.laterIDs[id]
+}
+
+// note says that the frame remembers the id.
+func (t *taking) note(id string) {
 	switch {
 	case t.firstID == "":
 		t.firstID = id // most frames have no second one
-		return found
+		return
 	case t.laterIDs == nil:
 		t.laterIDs = make(map[string]bool)
 	}
-	found = found || id == t.firstID || t.laterIDs[id]
 	t.laterIDs[id] = true
-	return found
 }
 
 // commit implements committed: the frame is durable, so whatever happens to the

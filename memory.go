@@ -87,7 +87,8 @@ const (
 // Memory is one remembered thing.
 type Memory struct {
 	// ID is unique within the space, 1 to MaxIDBytes of UTF-8 without control
-	// characters. Empty on Remember: the space assigns a time-ordered one.
+	// characters. Empty on Remember: the space assigns a time-ordered one that no
+	// memory has.
 	// Remembering an id that exists replaces that memory.
 	ID string `json:"id"`
 	// Content is what recall by text searches: UTF-8, at most MaxContentBytes.

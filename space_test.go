@@ -127,6 +127,33 @@ func TestGeneratedIDs(t *testing.T) {
 	require.NoError(t, killed.Close())
 }
 
+// A caller may have chosen the id that a memory would be given: it is given another.
+func TestGeneratedIDsReplaceNothing(t *testing.T) {
+	for _, now := range []time.Time{newStepClock().now, time.Unix(0, 0).Add(-time.Hour), latestTime} {
+		s, m := newTestSpace(t, Options{Clock: fixedClock(now)})
+		id := func(seq uint64) string { return generatedID(now.UnixNano(), seq) }
+		remember(t, s, Memory{ID: id(3), Content: "chosen before"})
+		ids := []string{id(3), remember(t, s, Memory{Content: "alone"})[0].ID}
+		batch := []Memory{{ID: id(5), Content: "chosen"}, {Content: "given"}, {Content: "given"}, {ID: id(6), Content: "chosen"}}
+		receipts, err := s.RememberBatch(background, batch, RequestID("batch"))
+		require.NoError(t, err)
+		for _, r := range receipts {
+			ids = append(ids, r.ID)
+		}
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(ids))), 6)
+		require.ElementsMatch(t, ids, idsOf(list(t, s, Filter{})))
+		for _, got := range list(t, s, Filter{}) {
+			require.True(t, got.Time.Equal(now))
+		}
+		killed := openMemory(t, m.clone(), Options{Clock: fixedClock(now)})
+		again, err := get(t, killed, "alpha").RememberBatch(background, batch, RequestID("batch"))
+		require.NoError(t, err)
+		require.Equal(t, receipts, again)
+		require.ElementsMatch(t, ids, idsOf(list(t, get(t, killed, "alpha"), Filter{})))
+		require.NoError(t, killed.Close())
+	}
+}
+
 func TestLargeFramesAreNotKept(t *testing.T) {
 	r, _ := newRegistry(t, Options{})
 	s := create(t, r, "alpha")
