@@ -215,7 +215,7 @@ func (g *graph) name(kind string) (uint8, bool) {
 	}
 	names := make([]string, max(len(g.kinds), int(k)+1))
 	copy(names, g.kinds)
-	names[k] = kind
+	names[k] = strings.Clone(kind)
 	g.kinds = names
 	return k, true
 }

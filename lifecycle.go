@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"runtime"
+	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -387,6 +388,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if err := s.missing(from); err != nil {
 		return err
 	}
+	to = SpaceID(strings.Clone(string(to)))
 	release, err := r.hold(ctx, to)
 	if err != nil {
 		return fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)

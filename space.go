@@ -41,6 +41,7 @@ var errNotCreated = errors.New("space was not created")
 
 func newSpace(r *Registry, id SpaceID) *Space {
 	s := &Space{registry: r}
+	id = SpaceID(strings.Clone(string(id)))
 	s.name.Store(&id)
 	return s
 }
@@ -592,7 +593,7 @@ func (s *Space) write(ctx context.Context, operations []operation, hash payloadH
 // they have.
 func encodeWrite(operations []operation, o writeOptions, hash uint64) (records [][]byte, bytes int, err error) {
 	if o.requestID != "" {
-		operations[0].request = request{id: o.requestID, hash: hash, operations: uint32(len(operations))}
+		operations[0].request = request{id: strings.Clone(o.requestID), hash: hash, operations: uint32(len(operations))}
 	}
 	records = make([][]byte, len(operations))
 	for i := range operations {

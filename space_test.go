@@ -154,6 +154,21 @@ func TestGeneratedIDsReplaceNothing(t *testing.T) {
 	}
 }
 
+// A name may be a part of a caller's large text, which must not stay for its sake.
+func TestNamesKeepNoTexts(t *testing.T) {
+	r, _ := newRegistry(t, Options{})
+	part := func(name string) string { return (name + strings.Repeat(" ", 4<<20))[:len(name)] }
+	before := heapAndStacks()
+	s, err := r.Create(background, SpaceID(part("alpha")), SpaceConfig{})
+	require.NoError(t, err)
+	remember(t, s, Memory{ID: part("a"), Content: part("x"), Episode: part("e")}, Memory{ID: "b", Content: "y"})
+	_, err = s.Associate(background, Association{From: part("a"), To: part("b"), Kind: part("k"), Weight: 1}, RequestID(part("r")))
+	require.NoError(t, err)
+	require.NoError(t, r.Rename(background, "alpha", SpaceID(part("beta"))))
+	require.Less(t, heapAndStacks(), before+2<<20)
+	require.Equal(t, SpaceID("beta"), s.ID())
+}
+
 func TestLargeFramesAreNotKept(t *testing.T) {
 	r, _ := newRegistry(t, Options{})
 	s := create(t, r, "alpha")
