@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -235,6 +236,45 @@ func TestRenameRefuses(t *testing.T) {
 	require.NoError(t, r.Rename(background, "alpha", "beta"), "a deleted space's id is free")
 	require.NoError(t, r.Rename(background, "beta", "alpha"), "and so is a renamed one's")
 	require.Equal(t, []string{"x", "y"}, idsOf(list(t, s, Filter{})))
+}
+
+// Who asks for the id that a space is being renamed to waits, and gets the space.
+func TestGetMeetsRename(t *testing.T) {
+	for _, fails := range []error{nil, syscall.EIO} {
+		synctest.Test(t, func(t *testing.T) {
+			f := crashfs.New()
+			r := openMemory(t, f, Options{})
+			s := create(t, r, "alpha")
+			released := make(chan struct{})
+			f.SetHook(func(c crashfs.Call) error {
+				if c.Op != crashfs.OpRename {
+					return nil
+				}
+				<-released
+				return fails
+			})
+			renamed, got := make(chan error, 1), make(chan error, 1)
+			go func() { renamed <- r.Rename(background, "alpha", "beta") }()
+			synctest.Wait()
+			go func() {
+				found, err := r.Get(background, "beta")
+				if err == nil && found != s {
+					err = errors.New("another space")
+				}
+				got <- err
+			}()
+			synctest.Wait()
+			require.Empty(t, got)
+			close(released)
+			require.ErrorIs(t, <-renamed, fails)
+			if fails == nil {
+				require.NoError(t, <-got)
+			} else {
+				require.ErrorIs(t, <-got, ErrSpaceNotFound)
+			}
+			require.NoError(t, r.Close())
+		})
+	}
 }
 
 // A Delete that waited for a Rename concerns the id, not the space that had it.

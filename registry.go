@@ -251,8 +251,8 @@ func (r *Registry) shardOf(id SpaceID) *shard {
 
 // Get returns the space of that id. It neither creates nor wakes it, and reads no
 // file: a damaged one says so when it is used. An unknown id is a
-// [SpaceNotFoundError], one that no space can have [ErrInvalidSpaceID]. Of a space
-// that is being created it waits for the end of that, or of ctx. Calls for one id
+// [SpaceNotFoundError], one that no space can have [ErrInvalidSpaceID]. Of a space that
+// is being created, or renamed to id, it waits for the end of that, or of ctx. Calls for one id
 // return the same *Space for as long as it exists.
 func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := id.Validate(); err != nil {
@@ -261,17 +261,18 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
-	s := r.space(id)
-	if s == nil {
-		return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
-	}
-	if err := s.awaitCreation(ctx); err != nil {
-		if errors.Is(err, errNotCreated) {
+	for {
+		s := r.space(id)
+		if s == nil {
 			return nil, &SpaceNotFoundError{Space: id, Near: r.near(id)}
 		}
-		return nil, err
+		if err := s.awaitCreation(ctx); err == nil {
+			return s, nil
+		} else if !errors.Is(err, errNotCreated) {
+			return nil, err
+		}
+		// Who had claimed the id has given it back, or to a space that was renamed.
 	}
-	return s, nil
 }
 
 // space returns the space that has the id, or is being created with it; nil: none.
