@@ -310,8 +310,8 @@ func (r *Registry) trash(id SpaceID, inc incarnation) error {
 }
 
 // incarnationOf finds out which incarnation the space is: the tombstone must
-// name it. A SPACE that is damaged, or that names another space, says nothing;
-// then the tombstone gets a name of its own.
+// name it. A SPACE that is damaged, unreadable, or that names another space, says
+// nothing; then the tombstone gets a name of its own.
 func (r *Registry) incarnationOf(s *Space, a *awake) (incarnation, error) {
 	if a != nil {
 		return a.identity.incarnation, nil
@@ -326,6 +326,8 @@ func (r *Registry) incarnationOf(s *Space, a *awake) (incarnation, error) {
 		if err == nil && (state.id == s.ID() || state.next == s.ID()) {
 			return id.incarnation, nil
 		}
+	} else if outOfDescriptors(err) {
+		return incarnation{}, err // it can be read a little later
 	}
 	id, err := randomIdentity()
 	return id.incarnation, err

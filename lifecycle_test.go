@@ -238,6 +238,30 @@ func TestRenameRefuses(t *testing.T) {
 	require.Equal(t, []string{"x", "y"}, idsOf(list(t, s, Filter{})))
 }
 
+// A space whose SPACE cannot be read for want of descriptors is not deleted under
+// another name: what the journal holds of it would stay there for good.
+func TestDeleteWithoutDescriptors(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "alpha"), Memory{ID: "m", Content: "content"})
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	after.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpOpen && c.Name == "alpha/"+spaceFile {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	r = openMemory(t, after, Options{})
+	require.ErrorIs(t, r.Settle(background), syscall.EMFILE) // what recovers in the background has ended
+	require.ErrorIs(t, r.Delete(background, "alpha"), syscall.EMFILE)
+	after.SetHook(nil)
+	require.Equal(t, []string{"m"}, idsOf(list(t, get(t, r, "alpha"), Filter{})))
+	require.NoError(t, r.Delete(background, "alpha"))
+	require.NoError(t, r.Settle(background))
+	require.NoError(t, r.Close())
+}
+
 // Who asks for the id that a space is being renamed to waits, and gets the space.
 func TestGetMeetsRename(t *testing.T) {
 	for _, fails := range []error{nil, syscall.EIO} {
