@@ -2,6 +2,8 @@ package engram
 
 import (
 	"path"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +40,34 @@ func TestCrashTornSlot(t *testing.T) {
 		}
 		_ = r.Close() // its process has ended
 	}
+}
+
+// What settles without success says of the mark no more than this process has
+// flushed: the journal lets go of frames on its word.
+func TestMarkThatWasOnlyReadCoversNothing(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	_, err := s.awake.Load().settle()
+	require.NoError(t, err)
+	after := f.Kill()
+	_ = r.Close() // its process has ended
+	after.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpWrite && strings.HasPrefix(c.Name, "aaa/") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	r = openMemory(t, after, Options{})
+	s = get(t, r, "aaa")
+	remember(t, s, Memory{ID: "n", Content: "waits in memory for room in the log"})
+	seq, err := s.awake.Load().log.settle()
+	require.ErrorIs(t, err, ErrDiskFull)
+	require.Zero(t, seq)
+	after.SetHook(nil)
+	seq, err = s.awake.Load().log.settle()
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), seq)
+	require.NoError(t, r.Close())
 }

@@ -285,6 +285,14 @@ func (f *stateFile) vouch() error {
 	return nil
 }
 
+// settledSeq is the seq of the mark, 0 where this process has only read it.
+func (f *stateFile) settledSeq() uint64 {
+	if !f.vouched {
+		return 0
+	}
+	return f.state.mark.seq
+}
+
 // writeSlot writes s to the slot of its counter and flushes it.
 func (f *stateFile) writeSlot(s spaceState) error {
 	file, err := f.dir.Open(spaceFile, true)

@@ -251,7 +251,7 @@ func (l *log) advance(p position) {
 }
 
 // settle flushes the log and records as its mark what was applied before. It
-// returns the seq of the mark.
+// returns the seq of the mark that this process has flushed, also with an error.
 func (l *log) settle() (uint64, error) {
 	l.files.Lock()
 	defer l.files.Unlock()
@@ -264,20 +264,20 @@ func (l *log) settleLocked(change func(*spaceState)) (uint64, error) {
 	l.mu.Lock()
 	if err := l.flushUnwrittenLocked(); err != nil {
 		l.mu.Unlock()
-		return l.state.state.mark.seq, err
+		return l.state.settledSeq(), err
 	}
 	at, active, dirty := l.applied, l.active, l.dirty
 	l.dirty = false
 	l.mu.Unlock()
 	if dirty {
 		if err := active.sync(l.dir); err != nil {
-			return l.state.state.mark.seq, l.failFlush(active, err)
+			return l.state.settledSeq(), l.failFlush(active, err)
 		}
 	}
 	next := l.state.state
 	if at.mark == next.mark && change == nil {
 		if err := l.state.vouch(); err != nil {
-			return 0, l.fail(err)
+			return l.state.settledSeq(), l.fail(err)
 		}
 		return at.seq, nil
 	}
@@ -287,7 +287,7 @@ func (l *log) settleLocked(change func(*spaceState)) (uint64, error) {
 		change(&next)
 	}
 	if err := l.state.write(next); err != nil {
-		return l.state.state.mark.seq, l.fail(err)
+		return l.state.settledSeq(), l.fail(err)
 	}
 	return at.seq, nil
 }
