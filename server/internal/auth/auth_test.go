@@ -93,8 +93,14 @@ func TestBehind(t *testing.T) {
 	}
 	slices.Sort(ids)
 	for _, texts := range [][]string{
-		{"ops:admin"}, {"team-*:read"}, {"aaa:read", "zzz:read"}, {"team*:read", "team-*:write", "team-07:admin"}, {"never:read"},
-		{"zzz*:read", "aaa42:write", "team-:read", "b*:read"}, {"*:read"}, {"team:read", "team:write"},
+		{"ops:admin"},
+		{"team-*:read"},
+		{"aaa:read", "zzz:read"},
+		{"team*:read", "team-*:write", "team-07:admin"},
+		{"never:read"},
+		{"zzz*:read", "aaa42:write", "team-:read", "b*:read"},
+		{"*:read"},
+		{"team:read", "team:write"},
 	} {
 		p := &Principal{scopes: scopes(t, texts...)}
 		var want, got []engram.SpaceID
