@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"iter"
 	"maps"
 	"slices"
@@ -190,7 +191,8 @@ func (r *Registry) prepareDirectory() error {
 // makeReserve sets disk space aside that forgetting can use when the disk is full.
 func (r *Registry) makeReserve() error {
 	file, err := r.root.Open(reserveFile, false)
-	if err == nil {
+	switch {
+	case err == nil:
 		size, err := file.Size()
 		if err = errors.Join(err, file.Close()); err != nil {
 			return err
@@ -202,6 +204,8 @@ func (r *Registry) makeReserve() error {
 		if err := removeIfExists(r.root, reserveFile); err != nil { // it was cut short
 			return err
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("open %s: %w", reserveFile, err)
 	}
 	err = writeNewFile(r.root, reserveFile, make([]byte, reserveBytes))
 	if errors.Is(err, ErrDiskFull) {

@@ -113,3 +113,19 @@ func TestReserveIsWholeOrNotThere(t *testing.T) {
 	require.True(t, r.giveUpReserve())
 	require.NoError(t, r.Close())
 }
+
+// A reserve that cannot be opened says why.
+func TestReserveThatDoesNotOpen(t *testing.T) {
+	f := crashfs.New()
+	require.NoError(t, openMemory(t, f, Options{}).Close())
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpOpen && c.Name == reserveFile {
+			return syscall.EIO
+		}
+		return nil
+	})
+	_, err := Open("", Options{seams: seams{fs: f}})
+	require.ErrorIs(t, err, syscall.EIO)
+	f.SetHook(nil)
+	require.NoError(t, openMemory(t, f, Options{}).Close())
+}
