@@ -471,7 +471,9 @@ func (l *log) rename(root vfs.Dir, from, to SpaceID) (moved bool, err error) {
 // RecoverAll wakes every space, two for each processor at a time, so that what a
 // crash left is recovered now, and returns a report of each in id order. Spaces that
 // slept sleep again. A damaged space has the verdict Refused and does not stop the
-// others; the error is for spaces that could not be read at all, and ctx's.
+// others. The error is for spaces that could not be read at all, and ctx's, which ends
+// it: where nobody knows what is in a space, its report has no verdict. One that is
+// deleted meanwhile has no report.
 func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
@@ -492,18 +494,34 @@ func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 		})
 	}
 	work.Wait()
-	return reports, errors.Join(errs...)
+	var cancelled error
+	kept, failed := reports[:0], errs[:0]
+	for i, err := range errs {
+		switch {
+		case errors.Is(err, ErrSpaceNotFound) || errors.Is(err, ErrSpaceDeleted):
+			continue
+		case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			cancelled = err // of many spaces, but said once
+		default:
+			failed = append(failed, err)
+		}
+		kept = append(kept, reports[i])
+	}
+	return kept, errors.Join(append(failed, cancelled)...)
 }
 
 func (r *Registry) recoverOne(ctx context.Context, id SpaceID) (RecoveryReport, error) {
 	s, err := r.Get(ctx, id)
 	if err != nil {
-		return RecoveryReport{Space: id, Verdict: Refused, Damage: err.Error()}, err
+		return RecoveryReport{Space: id}, err
 	}
 	slept := s.awake.Load() == nil
 	a, err := s.use(ctx)
-	if err != nil {
+	if errors.Is(err, ErrCorrupt) {
 		return RecoveryReport{Space: id, Verdict: Refused, Damage: err.Error()}, err
+	}
+	if err != nil {
+		return RecoveryReport{Space: id}, err
 	}
 	report := a.recovery()
 	a.uses.Add(-1)

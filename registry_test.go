@@ -7,14 +7,19 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
 )
 
 // requireLocked requires that the directory is held by the process, and that
@@ -349,7 +354,51 @@ func TestRecoverAll(t *testing.T) {
 	cancel()
 	_, err = r.RecoverAll(cancelled)
 	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "\n", "it is said once")
 	require.NoError(t, r.Delete(background, "delta"), "damaged spaces can be deleted")
+	require.NoError(t, r.Close())
+}
+
+// A space of which nobody knows what is in it has no verdict, and one that is
+// deleted before its turn no report.
+func TestRecoverAllOfSpacesThatCannotBeRead(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	ids := make([]SpaceID, 2*runtime.GOMAXPROCS(0)+1)
+	for i := range ids {
+		ids[i] = SpaceID(fmt.Sprintf("space-%04d", i))
+		asleep(t, create(t, r, ids[i]))
+	}
+	last := ids[len(ids)-1]
+	reading, released := make(chan struct{}, len(ids)), make(chan struct{})
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpOpen && path.Base(c.Name) == spaceFile && !strings.HasPrefix(c.Name, string(last)) {
+			reading <- struct{}{}
+			<-released
+			return syscall.EIO
+		}
+		return nil
+	})
+	type result struct {
+		reports []RecoveryReport
+		err     error
+	}
+	got := make(chan result, 1)
+	go func() {
+		reports, err := r.RecoverAll(background)
+		got <- result{reports, err}
+	}()
+	<-reading // the last one's turn comes when another's has ended
+	require.NoError(t, r.Delete(background, last))
+	close(released)
+	all := <-got
+	require.ErrorIs(t, all.err, syscall.EIO)
+	require.NotErrorIs(t, all.err, ErrSpaceNotFound)
+	require.Len(t, all.reports, len(ids)-1)
+	for i, report := range all.reports {
+		require.Equal(t, RecoveryReport{Space: ids[i]}, report)
+	}
+	f.SetHook(nil)
 	require.NoError(t, r.Close())
 }
 

@@ -90,9 +90,9 @@ type RecoveryReport struct {
 	Operations    int           `json:"operations"`     // in them
 	FromJournal   int           `json:"from_journal"`   // frames above the mark that the journal held
 	LastSeq       uint64        `json:"last_seq"`
-	MarkSeq       uint64        `json:"mark_seq"`  // as found
-	CutBytes      int64         `json:"cut_bytes"` // of a torn tail
-	Verdict       Verdict       `json:"verdict"`
+	MarkSeq       uint64        `json:"mark_seq"`         // as found
+	CutBytes      int64         `json:"cut_bytes"`        // of a torn tail
+	Verdict       Verdict       `json:"verdict"`          // empty where the space could not be read
 	Damage        string        `json:"damage,omitempty"` // why it was refused
 	Duration      time.Duration `json:"duration"`
 }
