@@ -386,17 +386,21 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if a.damage != nil {
 		return a.damage
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.missing(from); err != nil {
-		return err
-	}
 	to = SpaceID(strings.Clone(string(to)))
-	release, err := r.hold(ctx, to)
+	release, err := r.hold(ctx, to) // before it locks the space: a creation may take long
 	if err != nil {
+		if gone := s.missing(from); gone != nil { // perhaps it has that id meanwhile
+			return gone
+		}
 		return fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
 	}
 	defer release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.missing(from); err != nil {
+		r.disclaim(to)
+		return err
+	}
 	moved, err := a.log.rename(r.root, from, to)
 	s.feed.flush(a.log.settledState().mark.seq)
 	if err != nil {

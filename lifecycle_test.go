@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"runtime"
@@ -301,6 +302,32 @@ func TestGetMeetsRename(t *testing.T) {
 	}
 }
 
+// A Rename that waits for a creation under the new id keeps nobody from the space.
+func TestRenameWaitsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := openMemory(t, newMemoryFS(), Options{})
+		create(t, r, "alpha")
+		source, stuck := io.Pipe()
+		imported, renamed, deleted := make(chan error, 1), make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := r.Import(background, "beta", source)
+			imported <- err
+		}()
+		synctest.Wait()
+		go func() { renamed <- r.Rename(background, "alpha", "beta") }()
+		synctest.Wait()
+		go func() { deleted <- r.Delete(background, "alpha") }()
+		synctest.Wait()
+		require.Len(t, deleted, 1)
+		require.NoError(t, <-deleted)
+		require.NoError(t, stuck.Close())
+		require.Error(t, <-imported, "nothing was in it")
+		require.ErrorIs(t, <-renamed, ErrSpaceNotFound)
+		create(t, r, "beta") // whose id is free
+		require.NoError(t, r.Close())
+	})
+}
+
 // A Delete that waited for a Rename concerns the id, not the space that had it.
 func TestDeleteOvertakenByRename(t *testing.T) {
 	f := crashfs.New()
@@ -535,37 +562,34 @@ func TestOpenTouchesNoSpace(t *testing.T) {
 
 // An id that another call is about to create may stay free: Rename waits to see.
 func TestRenameAwaitsCreation(t *testing.T) {
-	f := crashfs.New()
-	r := openMemory(t, f, Options{})
-	s := create(t, r, "alpha")
-	creating, released := make(chan struct{}), make(chan struct{})
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpRename && strings.HasPrefix(c.Name, tmpDir) {
-			close(creating)
-			<-released
-			return syscall.EIO
-		}
-		return nil
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		create(t, r, "alpha")
+		creating, released := make(chan struct{}), make(chan struct{})
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpRename && strings.HasPrefix(c.Name, tmpDir) {
+				close(creating)
+				<-released
+				return syscall.EIO
+			}
+			return nil
+		})
+		created, renamed := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := r.Create(background, "beta", SpaceConfig{})
+			created <- err
+		}()
+		<-creating
+		go func() { renamed <- r.Rename(background, "alpha", "beta") }()
+		synctest.Wait()
+		require.Empty(t, renamed)
+		close(released)
+		require.ErrorIs(t, <-created, syscall.EIO)
+		require.NoError(t, <-renamed)
+		require.Equal(t, []SpaceID{"beta"}, spaceIDs(r, ""))
+		require.NoError(t, r.Close())
 	})
-	created, renamed := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, err := r.Create(background, "beta", SpaceConfig{})
-		created <- err
-	}()
-	<-creating
-	go func() { renamed <- r.Rename(background, "alpha", "beta") }()
-	for s.mu.TryLock() { // until Rename has the space
-		s.mu.Unlock()
-		runtime.Gosched()
-		if len(renamed) > 0 {
-			break
-		}
-	}
-	close(released)
-	require.ErrorIs(t, <-created, syscall.EIO)
-	require.NoError(t, <-renamed)
-	require.Equal(t, []SpaceID{"beta"}, spaceIDs(r, ""))
-	require.NoError(t, r.Close())
 }
 
 // A deletion that fails leaves the space as it was, also for those who wrote to
