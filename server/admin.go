@@ -1,10 +1,10 @@
 package server
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // ready tells a load balancer whether to send requests here.
@@ -75,7 +75,7 @@ func (s *Server) contentStats(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if err := wake(x.r.Context(), space); err != nil {
+	if err := local.Wake(x.r.Context(), space); err != nil {
 		return err
 	}
 	return x.answer(http.StatusOK, space.Stats().Content)
@@ -107,15 +107,6 @@ func statsOf(space *engram.Space) engram.SpaceStats {
 		stats.Operator.MarkSeq = info.Seq
 	}
 	return stats
-}
-
-// wake loads the space: only then its figures are those of its last operation.
-// A damaged space is loaded as far as it is good.
-func wake(ctx context.Context, space *engram.Space) error {
-	for _, err := range space.Memories(ctx, engram.Filter{}) {
-		return err
-	}
-	return nil
 }
 
 func (s *Server) describeConfig(x *exchange) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 const tagHeader = "Etag" // as net/http writes it
@@ -202,7 +203,7 @@ func (s *Server) writeMemory(
 // holds reports whether the conditions hold, and the seq at which they were
 // looked at, or an earlier one.
 func (s *Server) holds(x *exchange, space *engram.Space, id string, h writeHeader) (uint64, bool, error) {
-	if err := wake(x.r.Context(), space); err != nil {
+	if err := local.Wake(x.r.Context(), space); err != nil {
 		return 0, false, err
 	}
 	info := space.Info()

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // maxForgetBody bounds the body of a forget: as many ids as the library takes,
@@ -117,7 +118,7 @@ func (s *Server) wouldForget(x *exchange, space *engram.Space, filter engram.Fil
 	if filter.After.IsZero() && filter.Before.IsZero() && filter.Episode == "" && len(filter.Attributes) == 0 && filter.Kind == "" {
 		return &engram.InvalidError{Field: "filter", Reason: "is empty"} // as the library finds it
 	}
-	if err := wake(x.r.Context(), space); err != nil {
+	if err := local.Wake(x.r.Context(), space); err != nil {
 		return err
 	}
 	info := space.Info()

@@ -11,6 +11,7 @@ import (
 	ni "github.com/engramdb/engram/internal/noninterference"
 	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // Whatever other spaces do, A observes the same, whichever way it asks:
@@ -113,7 +114,7 @@ func TestStatsOfASleepingSpace(t *testing.T) {
 		require.Equal(t, before.Content.Seq, told.MarkSeq)
 	}
 	require.Equal(t, engram.Asleep, alpha.Stats().Operator.State)
-	require.NoError(t, wake(t.Context(), alpha))
+	require.NoError(t, local.Wake(t.Context(), alpha))
 	require.NotEqual(t, engram.Asleep, alpha.Stats().Operator.State)
 	require.Equal(t, asleep, refusals())
 	require.NotEmpty(t, asleep)

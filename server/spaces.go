@@ -8,6 +8,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/auth"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // maxSpaceBody bounds the body that creates a space.
@@ -114,20 +115,8 @@ func (s *Server) visible(p *auth.Principal, after engram.SpaceID) iter.Seq[engra
 	}
 }
 
-// describe wakes the space before it says what that is. Whether it sleeps depends
-// on other spaces, and the figures of one that does are those of its mark, which
-// may lie behind what was acknowledged. Of a damaged space it says what is known.
 func (s *Server) describe(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
-	space, err := s.registry.Get(ctx, id)
-	if err != nil {
-		return engram.SpaceInfo{}, err
-	}
-	woken := wake(ctx, space)
-	info, err := s.registry.Info(ctx, id)
-	if err == nil && info.State == engram.Asleep {
-		err = woken
-	}
-	return info, err
+	return local.Describe(ctx, s.registry, id)
 }
 
 // selectInfo describes the space that the request means.

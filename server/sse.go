@@ -17,6 +17,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/auth"
+	"github.com/engramdb/engram/server/internal/local"
 )
 
 // A stream reads so many of the events that were waiting in one turn, or fewer where
@@ -113,7 +114,7 @@ func (s *Server) streamEvents(x *exchange) error {
 // good: what a subscriber gets, behind which, or whatever position it has, it is told
 // what is damaged.
 func standing(ctx context.Context, space *engram.Space) (engram.SpaceInfo, error) {
-	err := wake(ctx, space)
+	err := local.Wake(ctx, space)
 	info := space.Info()
 	if info.State == engram.Quarantined {
 		err = nil

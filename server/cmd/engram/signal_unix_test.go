@@ -65,6 +65,17 @@ func startProgram(t *testing.T, dir string) *program {
 	return p
 }
 
+// startRemembering starts the program and has it acknowledge a memory of space alpha.
+func startRemembering(t *testing.T, dir string) *program {
+	t.Helper()
+	p := startProgram(t, dir)
+	status, _ := post(t, p.url+"/v1/spaces", `{"id":"alpha"}`)
+	require.Equal(t, 201, status)
+	status, _ = post(t, p.url+"/v1/spaces/alpha/memories", `{"content":"acknowledged"}`)
+	require.Equal(t, 201, status)
+	return p
+}
+
 func (p *program) signal(signal os.Signal) {
 	p.t.Helper()
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
@@ -114,11 +125,7 @@ func TestOneSignalEndsInGoodOrder(t *testing.T) {
 // up, not the second; what was acknowledged is there afterwards.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	sh := newShell(t)
-	p := startProgram(t, sh.dir)
-	status, _ := post(t, p.url+"/v1/spaces", `{"id":"alpha"}`)
-	require.Equal(t, 201, status)
-	status, _ = post(t, p.url+"/v1/spaces/alpha/memories", `{"content":"acknowledged"}`)
-	require.Equal(t, 201, status)
+	p := startRemembering(t, sh.dir)
 	p.hang("alpha")
 
 	p.signal(syscall.SIGTERM)
@@ -138,11 +145,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 // TestInfoAfterAKill: what was acknowledged is in what a space is said to be.
 func TestInfoAfterAKill(t *testing.T) {
 	sh := newShell(t)
-	p := startProgram(t, sh.dir)
-	status, _ := post(t, p.url+"/v1/spaces", `{"id":"alpha"}`)
-	require.Equal(t, 201, status)
-	status, _ = post(t, p.url+"/v1/spaces/alpha/memories", `{"content":"acknowledged"}`)
-	require.Equal(t, 201, status)
+	p := startRemembering(t, sh.dir)
 	p.signal(syscall.SIGKILL)
 	require.Error(t, p.wait())
 	var info engram.SpaceInfo

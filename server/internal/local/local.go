@@ -34,22 +34,34 @@ func (r *Registry) Create(ctx context.Context, id engram.SpaceID, config engram.
 	return r.Info(ctx, id)
 }
 
-// Info describes a space, which it wakes for that, as a server does: the figures of one
-// that sleeps are those of its mark, which may lie behind what was acknowledged.
+// Info describes a space as Describe does.
 func (r *Registry) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
-	space, err := r.Get(ctx, id)
+	return Describe(ctx, r.Registry, id)
+}
+
+// Describe wakes the space before it says what that is. Whether it sleeps depends
+// on other spaces, and the figures of one that does are those of its mark, which
+// may lie behind what was acknowledged. Of a damaged space it says what is known.
+func Describe(ctx context.Context, registry *engram.Registry, id engram.SpaceID) (engram.SpaceInfo, error) {
+	space, err := registry.Get(ctx, id)
 	if err != nil {
 		return engram.SpaceInfo{}, err
 	}
-	var asleep error
-	for _, asleep = range space.Memories(ctx, engram.Filter{}) {
-		break
-	}
-	info, err := r.Registry.Info(ctx, id)
+	woken := Wake(ctx, space)
+	info, err := registry.Info(ctx, id)
 	if err == nil && info.State == engram.Asleep {
-		err = asleep
+		err = woken
 	}
 	return info, err
+}
+
+// Wake loads the space: only then its figures are those of its last operation.
+// A damaged space is loaded as far as it is good.
+func Wake(ctx context.Context, space *engram.Space) error {
+	for _, err := range space.Memories(ctx, engram.Filter{}) {
+		return err
+	}
+	return nil
 }
 
 // Import makes a space of an export and describes it.
