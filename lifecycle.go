@@ -504,7 +504,7 @@ func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 		switch {
 		case errors.Is(err, ErrSpaceNotFound) || errors.Is(err, ErrSpaceDeleted):
 			continue
-		case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 			cancelled = err // of many spaces, but said once
 		default:
 			failed = append(failed, err)

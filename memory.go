@@ -88,8 +88,7 @@ const (
 type Memory struct {
 	// ID is unique within the space, 1 to MaxIDBytes of UTF-8 without control
 	// characters. Empty on Remember: the space assigns a time-ordered one that no
-	// memory has.
-	// Remembering an id that exists replaces that memory.
+	// memory has. Remembering an id that exists replaces that memory.
 	ID string `json:"id"`
 	// Content is what recall by text searches: UTF-8, at most MaxContentBytes.
 	// It may be empty only if there is an Embedding.

@@ -99,7 +99,7 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 	m.documents = t.view.documentsOf(m.term)
 	leads := m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(t.view.live)
 	if leads {
-		m.idf = t.rarity.of(m.documents, int(t.view.live))
+		m.idf = t.rarity.of(int(t.view.live), m.documents)
 	}
 	for i := range best {
 		if len(left[i]) == 0 || left[i][0].term != m.term {
@@ -149,7 +149,7 @@ type rarity struct {
 	few       [128]float64 // by how many have the term; 0: not asked yet
 }
 
-func (r *rarity) of(containing, documents int) float64 {
+func (r *rarity) of(documents, containing int) float64 {
 	if containing >= len(r.few) {
 		return inverseDocumentFrequency(documents, containing)
 	}

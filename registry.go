@@ -255,9 +255,9 @@ func (r *Registry) shardOf(id SpaceID) *shard {
 
 // Get returns the space of that id. It neither creates nor wakes it, and reads no
 // file: a damaged one says so when it is used. An unknown id is a
-// [SpaceNotFoundError], one that no space can have [ErrInvalidSpaceID]. Of a space that
-// is being created, or renamed to id, it waits for the end of that, or of ctx. Calls for one id
-// return the same *Space for as long as it exists.
+// [SpaceNotFoundError], one that no space can have [ErrInvalidSpaceID]. Of a space
+// that is being created, or renamed to id, it waits for the end of that, or of ctx.
+// Calls for one id return the same *Space for as long as it exists.
 func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
