@@ -191,7 +191,7 @@ func figures(s *Space) string {
 // history is kept depends on when the journal was settled: only what follows
 // is A's.
 func (d *libraryDriver) events(op *ni.Op, s *Space) string {
-	if d.killed && d.isA(op) {
+	if d.isA(op) && d.killed { // which only A's goroutine touches
 		return ""
 	}
 	var events []Event
