@@ -59,14 +59,20 @@ func (m *benchMemory) batch(from, n int) []Memory {
 	return batch
 }
 
-// benchSpace is a space that holds n such memories in the image of a checkpoint.
-func benchSpace(b *testing.B, m *benchMemory, n int) *Space {
+// fill has the space remember n of them.
+func (m *benchMemory) fill(b *testing.B, s *Space, n int) {
 	b.Helper()
-	s := benchSpaces(b, openBench(b, Options{Durability: None}), 1)[0]
 	for from := 0; from < n; from += 500 {
 		_, err := s.RememberBatch(context.Background(), m.batch(from, min(500, n-from)))
 		require.NoError(b, err)
 	}
+}
+
+// benchSpace is a space that holds n such memories in the image of a checkpoint.
+func benchSpace(b *testing.B, m *benchMemory, n int) *Space {
+	b.Helper()
+	s := benchSpaces(b, openBench(b, Options{Durability: None}), 1)[0]
+	m.fill(b, s, n)
 	require.NoError(b, s.Checkpoint(context.Background()))
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,10 +28,7 @@ func BenchmarkWake(b *testing.B) {
 			opts.seams.checkpointBytes = math.MaxInt64 // none but those that are asked for
 			s := benchSpaces(b, openBench(b, opts), 1)[0]
 			m := newBenchMemory(what.dimension)
-			for from := 0; from < what.memories; from += 500 {
-				_, err := s.RememberBatch(b.Context(), m.batch(from, 500))
-				require.NoError(b, err)
-			}
+			m.fill(b, s, what.memories)
 			if what.checkpoint {
 				require.NoError(b, s.Checkpoint(b.Context()))
 			}
@@ -75,7 +71,7 @@ func BenchmarkAsleep(b *testing.B) {
 	require.NoError(b, err)
 	began := time.Now()
 	for i := range spaces {
-		s, err := r.Create(b.Context(), benchID(i), SpaceConfig{})
+		s, err := r.Create(b.Context(), SpaceID(fmt.Sprintf("tenant-%06d", i)), SpaceConfig{})
 		require.NoError(b, err)
 		_, err = s.Remember(b.Context(), Memory{Content: "Prefers window seats."})
 		require.NoError(b, err)
@@ -115,12 +111,9 @@ func BenchmarkAsleep(b *testing.B) {
 		}
 		require.Zero(b, r.Stats().Awake)
 		require.NoError(b, r.Close())
-		runtime.KeepAlive(ids)
 	}
 	slices.Sort(opens)
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(create.Seconds()*1e3/float64(spaces), "ms/create")
 	b.ReportMetric(opens[len(opens)/2].Seconds()*1e3, "ms/open")
 }
-
-func benchID(i int) SpaceID { return SpaceID(fmt.Sprintf("tenant-%06d", i)) }
