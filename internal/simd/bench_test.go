@@ -70,13 +70,16 @@ func BenchmarkDot(b *testing.B) {
 
 func BenchmarkScanCodes(b *testing.B) {
 	const words = benchDim / 64
-	for _, planes := range []int{2, 4} {
-		b.Run(fmt.Sprintf("planes=%d", planes), func(b *testing.B) {
-			query, codes, counts := make([]uint64, planes*words), make([]uint64, benchRows*words), make([]uint32, benchRows)
-			fillWords(query, benchSource())
-			fillWords(codes, benchSource())
-			benchmarkSets(b, benchRows, 8*words, func(set simd.Set) { set.ScanCodes(counts, query, codes, words) })
-		})
+	for _, rows := range []int{1000, 10 * benchRows} { // in a near cache, and in none
+		codes, counts := make([]uint64, rows*words), make([]uint32, rows)
+		fillWords(codes, benchSource())
+		for _, planes := range []int{2, 4} {
+			b.Run(fmt.Sprintf("rows=%d/planes=%d", rows, planes), func(b *testing.B) {
+				query := make([]uint64, planes*words)
+				fillWords(query, benchSource())
+				benchmarkSets(b, rows, 8*words, func(set simd.Set) { set.ScanCodes(counts, query, codes, words) })
+			})
+		}
 	}
 }
 
