@@ -2,6 +2,7 @@ package rabitq
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -87,36 +88,35 @@ func (t *top) sorted() []uint64 {
 	return t.keys
 }
 
-// selectGreatest moves the count greatest keys to the front (Hoare's quickselect
-// with the median of three). Keys that resist are sorted.
+// selectGreatest moves the count greatest keys, of which no two are equal, to the
+// front: Hoare's quickselect with the median of three. Keys that resist are sorted.
 func selectGreatest(keys []uint64, count int) {
-	low, high := 0, len(keys) // where the boundary lies: low <= count <= high
-	for patience := 64; patience > 0 && high-low > 16; patience-- {
-		a, b, c := keys[low], keys[low+(high-low)/2], keys[high-1]
-		pivot := max(min(a, b), min(max(a, b), c))
-		i, j := low, high-1
-		for i <= j {
-			for keys[i] > pivot {
-				i++
-			}
-			for keys[j] < pivot {
-				j--
-			}
-			if i <= j {
-				keys[i], keys[j] = keys[j], keys[i]
-				i++
-				j--
-			}
-		}
-		switch { // [low, j] are not below the pivot, [i, high) not above it
-		case count <= j+1:
-			high = j + 1
-		case count >= i:
-			low = i
-		default:
+	low, high := 0, len(keys) // where the boundary lies
+	for patience := 64; low < count && count < high; patience-- {
+		if patience == 0 || high-low <= 16 {
+			slices.Sort(keys[low:high])
+			slices.Reverse(keys[low:high])
 			return
 		}
+		a, b, c := keys[low], keys[low+(high-low)/2], keys[high-1]
+		middle := low + gatherAbove(keys[low:high], max(min(a, b), min(max(a, b), c)))
+		if count <= middle {
+			high = middle
+		} else {
+			low = middle
+		}
 	}
-	slices.Sort(keys[low:high])
-	slices.Reverse(keys[low:high])
+}
+
+// gatherAbove moves the keys above the pivot to the front, and returns their number
+// (Lomuto). What a key is compared to decides no branch: which it would take, no
+// processor guesses.
+func gatherAbove(keys []uint64, pivot uint64) (count int) {
+	for i, key := range keys {
+		keys[i] = keys[count]
+		keys[count] = key
+		_, above := bits.Sub64(pivot, key, 0)
+		count += int(above)
+	}
+	return count
 }
