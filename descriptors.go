@@ -131,7 +131,7 @@ func (r *Registry) holdSpares() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.spares) < spareDescriptors && !r.closed {
+	for len(r.spares) < spareDescriptors && !r.closed.Load() {
 		file, err := root.Open(path.Join(journalDir, headName), false)
 		if err != nil {
 			return

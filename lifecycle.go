@@ -89,7 +89,7 @@ func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Spac
 	defer func() {
 		if err != nil && s.gone() == nil {
 			s.end(errNotCreated)
-			r.disclaim(s.ID())
+			r.spaces.Delete(s.ID())
 		}
 		close(s.creating)
 	}()
@@ -102,21 +102,10 @@ func (r *Registry) createClaimed(ctx context.Context, s *Space, build func(*Spac
 
 // claim takes s's id, or returns the space that has it.
 func (r *Registry) claim(s *Space) *Space {
-	shard := r.shardOf(s.ID())
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	if other := shard.spaces[s.ID()]; other != nil {
-		return other
+	if other, taken := r.spaces.LoadOrStore(s.ID(), s); taken {
+		return other.(*Space)
 	}
-	shard.spaces[s.ID()] = s
 	return nil
-}
-
-func (r *Registry) disclaim(id SpaceID) {
-	shard := r.shardOf(id)
-	shard.mu.Lock()
-	defer shard.mu.Unlock()
-	delete(shard.spaces, id)
 }
 
 // build makes the space's files under .tmp, whole and flushed, has fill add to
@@ -155,7 +144,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	r.catalogue.ReplaceOrInsert(row{s.ID(), s})
 	r.life.addLocked(SpaceEvent{Kind: SpaceCreated, Space: s.ID()})
 	r.awake[id.incarnation] = a
-	closed := r.closed
+	closed := r.closed.Load()
 	r.mu.Unlock()
 	if closed { // too late for Close to retire it with the others; it is created all the same
 		a.retire(ErrClosed)
@@ -294,7 +283,7 @@ func (r *Registry) deleted(s *Space, incarnation incarnation) {
 	delete(r.awake, incarnation)
 	r.tombstones[incarnation] = true
 	r.mu.Unlock()
-	r.disclaim(s.ID())
+	r.spaces.Delete(s.ID())
 	r.journal.drop(incarnation)
 }
 
@@ -398,7 +387,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.missing(from); err != nil {
-		r.disclaim(to)
+		r.spaces.Delete(to)
 		return err
 	}
 	moved, err := a.log.rename(r.root, from, to)
@@ -410,7 +399,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		}
 	}
 	if !moved {
-		r.disclaim(to)
+		r.spaces.Delete(to)
 		return err
 	}
 	r.renamed(s, from, to)
@@ -444,11 +433,8 @@ func (r *Registry) renamed(s *Space, from, to SpaceID) {
 	r.catalogue.ReplaceOrInsert(row{to, s})
 	r.life.addLocked(SpaceEvent{Kind: SpaceRenamed, Space: to, From: from})
 	r.mu.Unlock()
-	shard := r.shardOf(to)
-	shard.mu.Lock()
-	shard.spaces[to] = s
-	shard.mu.Unlock()
-	r.disclaim(from)
+	r.spaces.Store(to, s)
+	r.spaces.Delete(from)
 }
 
 // rename settles the space and moves its directory, with both ids in SPACE

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"io/fs"
 	"iter"
@@ -13,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/btree"
 	"go.uber.org/zap"
@@ -30,8 +30,6 @@ const (
 	reserveBytes = 1 << 20
 )
 
-const lookupShards = 64
-
 // Registry owns one data directory and the spaces in it. Its methods may be
 // called concurrently; spaces never wait for each other but in the group
 // commit that they share.
@@ -44,18 +42,17 @@ type Registry struct {
 	commits   *committer
 	embedding *embedding
 	epoch     uint32
-	ended     chan struct{} // closed when Close has finished
-	seed      maphash.Seed
+	ended     chan struct{}  // closed when Close has finished
 	work      sync.WaitGroup // checkpoints, embedding, training
 	training  sync.Mutex     // held by the space that is being partitioned
-	shards    [lookupShards]shard
+	spaces    sync.Map       // from SpaceID to *Space, also of those that are being created
+	closed    atomic.Bool    // set while mu is held
 
 	mu         sync.Mutex // guards the fields below; nothing else is locked while it is held
 	catalogue  *btree.BTreeG[row]
 	awake      map[incarnation]*awake
 	found      map[incarnation]SpaceID // by reading every SPACE, once it was needed
 	tombstones map[incarnation]bool
-	closed     bool
 	reserved   bool // the reserve file is there
 	spares     []vfs.File
 	life       spaceEvents
@@ -71,13 +68,6 @@ type row struct {
 type options struct {
 	Options
 	logger *zap.Logger
-}
-
-// shard is a part of the map from id to space. A space that is being created
-// is in it, but not yet in the catalogue.
-type shard struct {
-	mu     sync.RWMutex // guards spaces
-	spaces map[SpaceID]*Space
 }
 
 // Open opens the registry in the directory dir, which it creates, with its parents,
@@ -101,16 +91,13 @@ func Open(dir string, opts Options) (*Registry, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	r := &Registry{
-		options: options{opts, opts.Logger}, dir: dir, seed: maphash.MakeSeed(), ended: make(chan struct{}),
+		options: options{opts, opts.Logger}, dir: dir, ended: make(chan struct{}),
 		catalogue:  btree.NewG(treeDegree, func(a, b row) bool { return a.id < b.id }),
 		awake:      make(map[incarnation]*awake),
 		tombstones: make(map[incarnation]bool),
 	}
 	r.root = thriftyDir{root, r}
 	r.embedding = newEmbedding(r)
-	for i := range r.shards {
-		r.shards[i].spaces = make(map[SpaceID]*Space)
-	}
 	if err := r.open(); err != nil {
 		if r.journal != nil {
 			err = errors.Join(err, r.journal.close())
@@ -242,15 +229,11 @@ func (r *Registry) readNames() error {
 	for _, e := range entries {
 		if id := SpaceID(e.Name()); e.IsDir() && id.Validate() == nil {
 			s := newSpace(r, id)
-			r.shardOf(id).spaces[id] = s
+			r.spaces.Store(id, s)
 			r.catalogue.ReplaceOrInsert(row{id, s})
 		}
 	}
 	return nil
-}
-
-func (r *Registry) shardOf(id SpaceID) *shard {
-	return &r.shards[maphash.String(r.seed, string(id))%lookupShards]
 }
 
 // Get returns the space of that id. It neither creates nor wakes it, and reads no
@@ -281,10 +264,10 @@ func (r *Registry) Get(ctx context.Context, id SpaceID) (*Space, error) {
 
 // space returns the space that has the id, or is being created with it; nil: none.
 func (r *Registry) space(id SpaceID) *Space {
-	shard := r.shardOf(id)
-	shard.mu.RLock()
-	defer shard.mu.RUnlock()
-	return shard.spaces[id]
+	if s, ok := r.spaces.Load(id); ok {
+		return s.(*Space)
+	}
+	return nil
 }
 
 // usable returns why no call can be served.
@@ -292,9 +275,7 @@ func (r *Registry) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
+	if r.closed.Load() {
 		return ErrClosed
 	}
 	return nil
@@ -356,7 +337,7 @@ func (r *Registry) begin(ctx context.Context) error {
 func (r *Registry) admit() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	if r.closed.Load() {
 		return ErrClosed
 	}
 	r.work.Add(1)
@@ -397,12 +378,11 @@ func (r *Registry) Settle(ctx context.Context) error {
 // not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
 	r.mu.Lock()
-	if r.closed {
+	if r.closed.Swap(true) {
 		r.mu.Unlock()
 		<-r.ended // another caller is closing it
 		return nil
 	}
-	r.closed = true
 	r.life.wakeLocked()
 	defer close(r.ended)
 	var spaces []*Space

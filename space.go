@@ -136,7 +136,7 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	}
 	s.registry.mu.Lock()
 	s.registry.awake[a.identity.incarnation] = a
-	closed := s.registry.closed
+	closed := s.registry.closed.Load()
 	s.registry.mu.Unlock()
 	if closed { // too late for Close to retire it with the others
 		a.retire(ErrClosed)

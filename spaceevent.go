@@ -100,7 +100,7 @@ func (r *Registry) lookForSpaceEvent(n uint64) (SpaceEvent, <-chan struct{}, err
 		return SpaceEvent{}, nil, ErrLagged
 	case n < l.next:
 		return l.ring[n%keptSpaceEvents], nil, nil
-	case r.closed:
+	case r.closed.Load():
 		return SpaceEvent{}, nil, ErrClosed
 	case l.changed == nil:
 		l.changed = make(chan struct{})

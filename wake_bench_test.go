@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -99,7 +100,7 @@ func BenchmarkAsleep(b *testing.B) {
 			for thread := range threads {
 				work.Go(func() {
 					for i := range looks {
-						if _, err := r.Get(b.Context(), ids[(i*7919+thread)%spaces]); err != nil {
+						if _, err := r.Get(context.Background(), ids[(i*7919+thread*spaces/2)%spaces]); err != nil {
 							b.Error(err)
 							return
 						}

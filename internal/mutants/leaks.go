@@ -127,13 +127,13 @@ var leaked sync.Map
 		{
 			name: "delete-by-prefix", what: "a deletion takes the spaces whose ids begin alike",
 			edits: []edit{
-				{"lifecycle.go", `	r.disclaim(s.ID())
+				{"lifecycle.go", `	r.spaces.Delete(s.ID())
 	r.journal.drop(incarnation)`, `	for other := range r.Spaces(s.ID()) {
 		if len(other) > len(s.ID()) && other[:len(s.ID())] == s.ID() {
-			r.disclaim(other)
+			r.spaces.Delete(other)
 		}
 	}
-	r.disclaim(s.ID())
+	r.spaces.Delete(s.ID())
 	r.journal.drop(incarnation)`},
 			},
 		},
