@@ -3,6 +3,7 @@ package engram
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -283,13 +284,15 @@ func (a *awake) number(w *write, t *taking) {
 	}
 }
 
-// stamp has w stored later, by milliseconds, until the ids that its memories are
-// to be given are nobody's: callers may have chosen any.
+// stamp has w stored later, first by a millisecond, until the ids that its memories
+// are to be given are nobody's: callers may have chosen any, and so many that all
+// spaces would wait for the next free one. By how much later nobody foresees.
 func (a *awake) stamp(w *write, t *taking) {
-	for a.clashes(w, t) {
+	for most := int64(1); a.clashes(w, t); most *= 2 {
+		later := (1 + rand.Int64N(most)) * int64(time.Millisecond)
 		for i := range w.operations {
 			op := &w.operations[i]
-			op.storedAt = max(op.storedAt, 0) + int64(time.Millisecond)
+			op.storedAt = max(op.storedAt, 0) + later
 			w.records[i] = encodeOperation(op) // as long as before
 		}
 	}

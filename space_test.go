@@ -3,6 +3,7 @@ package engram
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -152,6 +153,30 @@ func TestGeneratedIDsReplaceNothing(t *testing.T) {
 		require.ElementsMatch(t, ids, idsOf(list(t, get(t, killed, "alpha"), Filter{})))
 		require.NoError(t, killed.Close())
 	}
+}
+
+// Who has chosen all ids that a memory could be given for a while holds up nobody:
+// the next one that is free is found in few steps.
+func TestChosenIDsHoldUpNobody(t *testing.T) {
+	now := newStepClock().now
+	s, _ := newTestSpace(t, Options{Clock: fixedClock(now)})
+	const chosen, given = 1000, 500
+	batch := make([]Memory, chosen)
+	for i := range batch {
+		at := now.Add(time.Duration(i) * time.Millisecond)
+		batch[i] = Memory{ID: generatedID(at.UnixNano(), chosen+2), Content: "chosen"}
+	}
+	remember(t, s, batch...)
+	batch = make([]Memory, given)
+	for i := range batch {
+		batch[i].Content = strings.Repeat(" ", 1<<10)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	remember(t, s, batch...)
+	runtime.ReadMemStats(&after)
+	require.Equal(t, int64(chosen+given), s.Info().Memories)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(chosen*given<<10)/4)
 }
 
 // A name may be a part of a caller's large text, which must not stay for its sake.
