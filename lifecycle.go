@@ -390,6 +390,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		r.spaces.Delete(to)
 		return err
 	}
+	from = s.ID() // whose text is not the caller's
 	moved, err := a.log.rename(r.root, from, to)
 	s.feed.flush(a.log.settledState().mark.seq)
 	if err != nil {

@@ -189,7 +189,7 @@ func TestNamesKeepNoTexts(t *testing.T) {
 	remember(t, s, Memory{ID: part("a"), Content: part("x"), Episode: part("e")}, Memory{ID: "b", Content: "y"})
 	_, err = s.Associate(background, Association{From: part("a"), To: part("b"), Kind: part("k"), Weight: 1}, RequestID(part("r")))
 	require.NoError(t, err)
-	require.NoError(t, r.Rename(background, "alpha", SpaceID(part("beta"))))
+	require.NoError(t, r.Rename(background, SpaceID(part("alpha")), SpaceID(part("beta"))))
 	require.Less(t, heapAndStacks(), before+2<<20)
 	require.Equal(t, SpaceID("beta"), s.ID())
 }
