@@ -464,7 +464,7 @@ func (l *log) rename(root vfs.Dir, from, to SpaceID) (moved bool, err error) {
 // slept sleep again. A damaged space has the verdict Refused and does not stop the
 // others. The error is for spaces that could not be read at all, and ctx's, which ends
 // it: where nobody knows what is in a space, its report has no verdict. One that is
-// deleted meanwhile has no report.
+// deleted or renamed meanwhile has no report.
 func (r *Registry) RecoverAll(ctx context.Context) ([]RecoveryReport, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
