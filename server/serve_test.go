@@ -200,6 +200,20 @@ func TestBodiesThatNobodyReadTimeOut(t *testing.T) {
 	}
 }
 
+// TestBodiesThatNoHandlerHearsOfTimeOut: the connection ends, where net/http answers by
+// itself.
+func TestBodiesThatNoHandlerHearsOfTimeOut(t *testing.T) {
+	f := newFixture(t, Options{})
+	f.server.readHeaderTimeout, f.server.bodyTimeout = 50*time.Millisecond, 50*time.Millisecond
+	r := start(t, f)
+	for _, first := range []string{"OPTIONS * HTTP/1.1\r\n", "GET * HTTP/1.1\r\n", "POST /v1/spaces HTTP/1.1\r\nExpect: nothing\r\n"} {
+		connection := r.dial()
+		r.send(connection, first+"Host: localhost\r\nContent-Length: 100\r\n\r\nx")
+		_, err := io.Copy(io.Discard, connection)
+		require.NoError(t, err, first)
+	}
+}
+
 // TestBodyDeadlineEndsWithTheBody: work that takes longer than the body may is
 // not mistaken for a client that has left.
 func TestBodyDeadlineEndsWithTheBody(t *testing.T) {

@@ -199,6 +199,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: s.readHeaderTimeout,
+		ReadTimeout:       s.readHeaderTimeout + s.bodyTimeout, // where net/http answers by itself; else see awaitBody
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       withHead,
