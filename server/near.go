@@ -61,7 +61,7 @@ func (s *Server) nearInScopes(p *auth.Principal, asked string) []engram.SpaceID 
 			continue
 		}
 		scanned := 0
-		for id := range s.registry.Spaces(engram.SpaceID(prefix)) {
+		for id := range s.registry.Spaces(auth.Before(engram.SpaceID(prefix))) {
 			if scanned++; scanned > maxNearScanned || !strings.HasPrefix(string(id), prefix) {
 				break
 			}

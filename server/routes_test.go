@@ -151,11 +151,11 @@ func TestNearNames(t *testing.T) {
 		require.Equal(t, joinIDs(near), refused(t, err, codes.NotFound, "SPACE_NOT_FOUND").GetMetadata()["near"])
 		return near
 	}
-	for _, id := range []engram.SpaceID{"alpha", "team-a", "team-b"} {
+	for _, id := range []engram.SpaceID{"alpha", "team-", "team-a", "team-b"} {
 		w.create(id)
 	}
 	want := map[string][]engram.SpaceID{
-		"alpah": {"alpha"}, "alph": {"alpha"}, "team-c": {"team-a", "team-b"}, "tean-a": {"team-a", "team-b"}, "zzz": nil, "alphabet": nil,
+		"alpah": {"alpha"}, "alph": {"alpha"}, "team-c": {"team-", "team-a", "team-b"}, "tean-a": {"team-", "team-a", "team-b"}, "zzz": nil, "alphabet": nil,
 	}
 	for asked, near := range want {
 		require.Equal(t, near, ask(asked), asked)
