@@ -95,7 +95,6 @@ func TestSpaceTags(t *testing.T) {
 	f.call("POST", target+"/memories", `{"content":"x"}`, "If-Match", tag).problem(412, "conflict")
 }
 
-// TestConcurrentConditionalWrites: of writers that read the same version, one wins.
 // TestTagsDoNotHideDamage: no operation makes a space a damaged one.
 func TestTagsDoNotHideDamage(t *testing.T) {
 	f := newFixture(t, Options{})
@@ -109,6 +108,7 @@ func TestTagsDoNotHideDamage(t *testing.T) {
 	require.Equal(t, engram.Quarantined, info.State)
 }
 
+// TestConcurrentConditionalWrites: of writers that read the same version, one wins.
 func TestConcurrentConditionalWrites(t *testing.T) {
 	f := newFixture(t, Options{})
 	space := f.create("alpha")
