@@ -196,8 +196,9 @@ func shown(flag *pflag.Flag) string {
 		return redacted
 	}
 	if scheme, rest, found := strings.Cut(value, "://"); found {
-		if _, host, found := strings.Cut(rest, "@"); found {
-			return scheme + "://" + redacted + "@" + host
+		// The last one ends the credentials, in which there may be others.
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			return scheme + "://" + redacted + rest[at:]
 		}
 	}
 	return value

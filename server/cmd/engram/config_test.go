@@ -1,8 +1,11 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -108,7 +111,17 @@ func TestConfigCheckRedacts(t *testing.T) {
 	sh := newShell(t)
 	t.Setenv("ENGRAM_KEYS", `{"version":1,"keys":[]}`)
 	require.Equal(t, settingItem{"keys", redacted, fromEnvironment}, sh.settings()["keys"])
-	r := sh.run("config", "check", "--jwt-jwks", "http://user:secret@127.0.0.1:1/jwks", "--jwt-issuer", "i", "--jwt-audience", "a")
-	r.failed() // nobody listens there
-	require.NotContains(t, r.out, "secret")
+	nothing := httptest.NewServer(http.NotFoundHandler())
+	defer nothing.Close()
+	for _, source := range []string{
+		strings.Replace(nothing.URL, "://", "://user:secret@", 1),
+		"http://user:secret@127.0.0.1:1/jwks", // nobody listens there
+		"http://user:pass@secret@127.0.0.1:1/jwks",
+		"http://user:pa/ss@secret@127.0.0.1:1/jwks",
+		"http://user:secret@engram.example/jwks",
+		"https://user:secret@127.0.0.1:port/jwks",
+	} {
+		r := sh.run("config", "check", "--jwt-jwks", source, "--jwt-issuer", "i", "--jwt-audience", "a").failed()
+		require.NotContains(t, r.out+r.err, "secret", source)
+	}
 }

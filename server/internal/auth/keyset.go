@@ -66,16 +66,16 @@ func openKeySet(ctx context.Context, source string) (*keySet, error) {
 func isURL(source string) bool { return strings.Contains(source, "://") }
 
 // validateKeySetURL: whoever can change what is fetched can let anybody in, so
-// it comes by https or from the same machine.
+// it comes by https or from the same machine. No error shows a password in it.
 func validateKeySetURL(source string) error {
 	parsed, err := url.Parse(source)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errKeySet, err)
+		return fmt.Errorf("%w: its URL is malformed", errKeySet)
 	}
 	ip := net.ParseIP(parsed.Hostname())
 	local := parsed.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	if parsed.Scheme != "https" && (parsed.Scheme != "http" || !local) {
-		return fmt.Errorf("%w: %s: want https", errKeySet, source)
+		return fmt.Errorf("%w: %s: want https", errKeySet, parsed.Redacted())
 	}
 	return nil
 }
@@ -169,7 +169,7 @@ func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", s.source, response.Status)
+		return nil, fmt.Errorf("%s: %s", request.URL.Redacted(), response.Status)
 	}
 	return io.ReadAll(io.LimitReader(response.Body, maxKeySetBytes))
 }
