@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"testing"
 
@@ -108,4 +109,16 @@ func TestUsageErrors(t *testing.T) {
 	}
 	_, err := os.Stat(sh.dir)
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestSpaceVerifyHidesNoFailure: that no space is damaged is no error, beside which that
+// of closing the directory would not count.
+func TestSpaceVerifyHidesNoFailure(t *testing.T) {
+	sh := newShell(t)
+	sh.run("space", "create", "alpha").ok()
+	a := newApp(nil, io.Discard, io.Discard)
+	a.dataDir, a.dataGiven = sh.dir, func() bool { return true }
+	cmd := a.spaceVerifyCommand()
+	cmd.SetContext(t.Context())
+	require.NoError(t, cmd.RunE(cmd, nil))
 }

@@ -197,7 +197,7 @@ func (a *app) verifySpaces(cmd *cobra.Command, b backend, ids []engram.SpaceID) 
 	reports := []engram.VerifyReport{}
 	t := table{header: []string{"SPACE", "SEQ", "MEMORIES", "BYTES", "DAMAGE"}, uncut: true}
 	progress := a.newProgress("verifying", -1)
-	code := exitOK
+	damaged := false
 	for _, id := range ids {
 		space, err := b.space(cmd.Context(), id)
 		if err != nil {
@@ -209,7 +209,7 @@ func (a *app) verifySpaces(cmd *cobra.Command, b backend, ids []engram.SpaceID) 
 		}
 		damage := append([]string{"none"}, report.Damage...)
 		if len(report.Damage) > 0 {
-			code, damage = exitDamaged, report.Damage
+			damaged, damage = true, report.Damage
 		}
 		reports = append(reports, report)
 		t.add(string(id), strconv.FormatUint(report.Seq, 10), strconv.FormatInt(report.Memories, 10),
@@ -231,5 +231,8 @@ func (a *app) verifySpaces(cmd *cobra.Command, b backend, ids []engram.SpaceID) 
 	if err := a.emit(map[string]any{"spaces": reports}, &t); err != nil {
 		return err
 	}
-	return &exitError{code}
+	if damaged {
+		return &exitError{exitDamaged}
+	}
+	return nil
 }
