@@ -76,6 +76,7 @@ func TestEveryOperation(t *testing.T) {
 		sh.run("space", "rename", "alpha", "omega").ok()
 		sh.run("space", "delete", "alpha-b", "--yes").ok()
 		require.Equal(t, "ID\nomega\n", sh.run("space", "list").ok().out)
+		sh.run("space", "list", "--after", "Not an id").failed("space id")
 		sh.run("lookup", "-s", "alpha-b", "cake").failed("create it with")
 		sh.run("lookup", "-s", "../omega", "cake").failed("space id")
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -30,6 +31,11 @@ func (a *app) spaceListCommand() *cobra.Command {
 		Short: "List the ids of all spaces in order",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if after != "" {
+				if err := engram.SpaceID(after).Validate(); err != nil {
+					return fmt.Errorf("--after: %w", err)
+				}
+			}
 			return a.withBackend(toRead, func(b backend) error {
 				spaces := []spaceItem{}
 				t := table{header: []string{"ID"}}
