@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +65,9 @@ func startBrowser(t *testing.T) context.Context {
 type site struct {
 	t        *testing.T
 	registry *engram.Registry
+	web      *httptest.Server
 	url      string
+	away     atomic.Bool // it answers nothing
 }
 
 func startSite(t *testing.T, options server.Options) *site {
@@ -71,13 +75,20 @@ func startSite(t *testing.T, options server.Options) *site {
 	registry, err := engram.Open(t.TempDir(), engram.Options{})
 	require.NoError(t, err)
 	served := server.New(registry, options)
-	web := httptest.NewServer(served)
+	s := &site{t: t, registry: registry}
+	s.web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.away.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		served.ServeHTTP(w, r)
+	}))
+	s.url = s.web.URL
 	t.Cleanup(func() {
 		served.Drain()
-		web.Close()
+		s.web.Close()
 		require.NoError(t, registry.Close())
 	})
-	return &site{t: t, registry: registry, url: web.URL}
+	return s
 }
 
 func (s *site) create(id engram.SpaceID, config engram.SpaceConfig, memories ...engram.Memory) *engram.Space {

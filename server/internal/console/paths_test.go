@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestConsole(t *testing.T) {
 		"create, remember, recall": testRecall,
 		"hostile text":             testHostileText,
 		"events":                   testEvents,
+		"events of another space":  testEventsOfAnotherSpace,
 		"forget":                   testForget,
 		"pages and filters":        testPages,
 		"keys":                     testKeys,
@@ -178,6 +180,32 @@ func testEvents(t *testing.T, browser context.Context) {
 	require.NoError(t, site.registry.Delete(t.Context(), "alice"))
 	p.shows(".error", "space")
 	p.shows(".subtitle", "Not connected")
+}
+
+// testEventsOfAnotherSpace: what has the id of a space that was deleted while the server
+// could not be reached is shown from its own beginning, wherever it stands.
+func testEventsOfAnotherSpace(t *testing.T, browser context.Context) {
+	site := startSite(t, server.Options{})
+	space := site.create("alice", engram.SpaceConfig{}, engram.Memory{Content: "Of the first."}, engram.Memory{Content: "Of the first, too."})
+	p := open(t, browser, site.url+"/#/space/alice/events")
+	p.shows(".events li", "Of the first, too.")
+	for _, seqs := range [][]string{{"#4", "#3", "#2", "#1"}, {"#2", "#1"}} {
+		content := fmt.Sprintf("Of one with %d operations.", len(seqs))
+		site.away.Store(true)
+		site.web.CloseClientConnections()
+		p.shows(".subtitle", "Going on in")
+		require.NoError(t, site.registry.Delete(t.Context(), space.ID()))
+		space = site.create(space.ID(), engram.SpaceConfig{})
+		for range len(seqs) - 1 {
+			_, err := space.Remember(t.Context(), engram.Memory{Content: content})
+			require.NoError(t, err)
+		}
+		site.away.Store(false)
+		p.shows(".events li", content)
+		p.until(`document.querySelectorAll(".events li").length === ` + quoted(len(seqs)))
+		require.Equal(t, seqs, p.texts(".events .seq"))
+		p.shows(".subtitle", "Live")
+	}
 }
 
 func testForget(t *testing.T, browser context.Context) {

@@ -135,14 +135,16 @@ export const forgetWhere = (space, filter, tag) =>
   answer("forget where", "POST", ["spaces", space, "forget-where"], { body: { filter }, headers: { "If-Match": tag } });
 
 // spaceEvents and events yield what a stream sends: {id, name, data}; opened is
-// called once it has begun. The browser's own EventSource cannot send a key.
+// called once it has begun, with the incarnation whose events they are. after is a
+// position of the one that is given, if one is. The browser's own EventSource cannot
+// send a key.
 export const spaceEvents = (signal) => stream(["space-events"], { signal });
-export const events = (space, after, signal, opened) =>
-  stream(["spaces", space, "events"], { signal, query: [["after", after]] }, opened);
+export const events = (space, after, incarnation, signal, opened) => stream(["spaces", space, "events"],
+  { signal, query: [["after", after], ...(incarnation ? [["incarnation", incarnation]] : [])] }, opened);
 
 async function* stream(path, options, opened = () => {}) {
   const response = await send("GET", path, options);
-  opened();
+  opened(response.headers.get("Engram-Incarnation"));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {

@@ -31,12 +31,18 @@ export function eventsPage({ space, signal, refresh }) {
   };
 
   async function follow() {
-    let after = null, failures = 0;
+    let after = null, incarnation = null, failures = 0;
+    const opened = (of) => {
+      incarnation = of;
+      failures = 0;
+      problems.clear();
+      say();
+    };
     while (!signal.aborted) {
       try {
         if (after === null) after = Math.max(0, (await api.contentStats(space, signal)).seq - history);
         let refreshing = false;
-        for await (const event of api.events(space, after, signal, () => { failures = 0; problems.clear(); say(); })) {
+        for await (const event of api.events(space, after, incarnation, signal, opened)) {
           if (event.name === "end") throw Object.assign(new Error(event.data.problem.detail), event.data.problem);
           after = event.data.seq;
           seen++;
@@ -55,6 +61,12 @@ export function eventsPage({ space, signal, refresh }) {
           continue;
         }
         problems.show(error);
+        if (error.kind === "position-unknown") { // the space is another one of that id: what is shown was not in it
+          after = incarnation = null;
+          seen = 0;
+          held = [];
+          log.replaceChildren();
+        }
         if (error.status === 401 || error.status === 403 || error.status === 404) {
           state.textContent = "Not connected";
           return;
