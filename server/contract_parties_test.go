@@ -202,7 +202,13 @@ func (s toolSession) memory(m toolMemory) engram.Memory {
 }
 
 func filterArguments(f engram.Filter) arguments {
-	args := arguments{"episode": f.Episode, "kind": f.Kind}
+	args := arguments{}
+	if f.Episode != "" {
+		args["episode"] = f.Episode
+	}
+	if f.Kind != "" {
+		args["kind"] = f.Kind
+	}
 	if !f.After.IsZero() {
 		args["after"] = f.After
 	}

@@ -74,9 +74,9 @@ func (s *Server) selectWritten(x *exchange, inBody *string) (*engram.Space, []en
 
 // forgetWhereBody says which memories are forgotten, or would be.
 type forgetWhereBody struct {
-	Filter        engram.Filter `json:"filter"`
-	DryRun        bool          `json:"dry_run"`
-	MemorySpaceID *string       `json:"memory_space_id"`
+	Filter        filterBody `json:"filter"`
+	DryRun        bool       `json:"dry_run"`
+	MemorySpaceID *string    `json:"memory_space_id"`
 }
 
 // forgetWhereAnswer is the receipt of a forget by filter.
@@ -95,15 +95,19 @@ func (s *Server) forgetWhere(x *exchange) error {
 	if err := s.decode(x, &body, maxSpaceBody+maxForgetBody); err != nil {
 		return err
 	}
+	filter, err := body.Filter.filter(inBodyFilter)
+	if err != nil {
+		return err
+	}
 	space, options, err := s.selectWritten(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}
 	if body.DryRun {
-		return s.wouldForget(x, space, body.Filter)
+		return s.wouldForget(x, space, filter)
 	}
 	ctx, end := inLibrary(x.r.Context(), "ForgetWhere")
-	receipt, err := space.ForgetWhere(ctx, body.Filter, options...)
+	receipt, err := space.ForgetWhere(ctx, filter, options...)
 	end(err)
 	if err != nil {
 		return err

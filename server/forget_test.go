@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -92,6 +93,29 @@ func TestTheZeroTimeIsNoCondition(t *testing.T) {
 	}
 
 	require.Contains(t, w.call("GET", "/v1/spaces/alpha/memories", "").body, "kept")
+}
+
+// TestEmptyTextIsNoCondition: nor is a text of a filter that is empty, where it can be
+// told from one that is absent.
+func TestEmptyTextIsNoCondition(t *testing.T) {
+	f := newFixture(t, Options{})
+	remember(t, f.create("alpha"), "kept")
+	agent := f.connect(f.live(), "?space=alpha")
+	for _, name := range []string{"episode", "kind"} {
+		filter := fmt.Sprintf(`"filter":{"after":"2020-01-01T00:00:00Z",%q:""}`, name)
+		for path, body := range map[string]string{
+			"forget-where": `{` + filter + `}`, "forget-where?space=alpha": `{` + filter + `,"dry_run":true}`,
+			"recall": `{"text":"kept",` + filter + `}`,
+		} {
+			p := f.call("POST", "/v1/spaces/alpha/"+path, body).problem(400, "malformed-request")
+			require.Contains(t, p.Detail, "filter."+name, path)
+		}
+		for _, tool := range []string{"recall", "list"} {
+			agent.refused("malformed-request", tool, arguments{name: ""})
+		}
+		f.call("POST", "/v1/spaces/alpha/recall", fmt.Sprintf(`{"filter":{%q:null}}`, name)).into(200, new(engram.Recall))
+	}
+	require.Contains(t, f.call("GET", "/v1/spaces/alpha/memories", "").body, "kept")
 }
 
 func TestPutMemory(t *testing.T) {

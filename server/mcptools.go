@@ -46,17 +46,6 @@ func answerSpace(x *exchange) toolSpaceAnswer {
 	return answer
 }
 
-// toolFilter are the arguments that narrow.
-type toolFilter struct {
-	After      time.Time         `json:"after,omitzero" jsonschema:"only memories at this time or later, RFC 3339"`
-	Before     time.Time         `json:"before,omitzero" jsonschema:"only memories before this time, RFC 3339"`
-	Episode    string            `json:"episode,omitempty" jsonschema:"only memories of this episode"`
-	Attributes map[string]string `json:"attributes,omitempty" jsonschema:"only memories with all of these attributes"`
-	Kind       engram.Kind       `json:"kind,omitempty" jsonschema:"only memories of this kind: episodic or semantic"`
-}
-
-func (f toolFilter) filter() engram.Filter { return engram.Filter(f) }
-
 // toolMemory is a memory as a model is shown it: without the embedding.
 type toolMemory struct {
 	ID         string            `json:"id" jsonschema:"id of the memory"`
@@ -93,7 +82,7 @@ type (
 	}
 	recallArguments struct {
 		toolSpace
-		toolFilter
+		filterBody
 
 		Text          string   `json:"text,omitempty" jsonschema:"what to recall, as a question or in key words"`
 		IDs           []string `json:"ids,omitempty" jsonschema:"recall what these memories bring to mind"`
@@ -125,7 +114,7 @@ type (
 	}
 	listArguments struct {
 		toolSpace
-		toolFilter
+		filterBody
 
 		Limit  int    `json:"limit,omitempty" jsonschema:"at most this many, 1 to 1000; left out, 20"`
 		Cursor string `json:"cursor,omitempty" jsonschema:"the field next of the page before, with the same filter"`
@@ -220,13 +209,17 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err := decodeArguments(raw, &arguments); err != nil {
 		return nil, err
 	}
+	filter, err := arguments.filter(inArguments)
+	if err != nil {
+		return nil, err
+	}
 	space, err := s.selectHandle(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}
 	ctx, end := inLibrary(x.r.Context(), "Recall")
 	recall, err := space.Recall(ctx, engram.Cue{
-		Text: arguments.Text, IDs: arguments.IDs, Filter: arguments.filter(),
+		Text: arguments.Text, IDs: arguments.IDs, Filter: filter,
 		Limit: arguments.Limit, MinActivation: arguments.MinActivation,
 	})
 	end(err)
@@ -267,6 +260,10 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err := decodeArguments(raw, &arguments); err != nil {
 		return nil, err
 	}
+	filter, err := arguments.filter(inArguments)
+	if err != nil {
+		return nil, err
+	}
 	limit := arguments.Limit
 	switch {
 	case limit == 0:
@@ -280,7 +277,7 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := listPage(x.r.Context(), space, arguments.filter(), arguments.Cursor, arguments.Cursor != "", limit)
+	page, err := listPage(x.r.Context(), space, filter, arguments.Cursor, arguments.Cursor != "", limit)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,8 @@ type batchAnswer struct {
 type recallBody struct {
 	engram.Cue
 
-	MemorySpaceID *string `json:"memory_space_id"`
+	Filter        filterBody `json:"filter"` // instead of the cue's
+	MemorySpaceID *string    `json:"memory_space_id"`
 }
 
 func (s *Server) remember(x *exchange) error {
@@ -165,12 +166,17 @@ func (s *Server) recall(x *exchange) error {
 	if err := s.decode(x, &body, maxRecallBody); err != nil {
 		return err
 	}
+	cue := body.Cue
+	var err error
+	if cue.Filter, err = body.Filter.filter(inBodyFilter); err != nil {
+		return err
+	}
 	space, err := s.selectHandle(x, body.MemorySpaceID)
 	if err != nil {
 		return err
 	}
 	ctx, end := inLibrary(x.r.Context(), "Recall")
-	recall, err := space.Recall(ctx, body.Cue)
+	recall, err := space.Recall(ctx, cue)
 	end(err)
 	if err != nil {
 		return err

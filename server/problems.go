@@ -95,7 +95,7 @@ var (
 	}
 	kindMalformedRequest = kind{
 		slug: "malformed-request", status: http.StatusBadRequest, title: "Malformed request",
-		hint: "Correct the query parameter or header that is named.",
+		hint: "Correct the query parameter, header or field that is named.",
 	}
 	kindUnauthenticated = kind{
 		slug: "unauthenticated", status: http.StatusUnauthorized, title: "Not authenticated",
