@@ -156,10 +156,7 @@ func (s *Server) recallOf(ctx context.Context, message *engramv1.Cue) (engram.Re
 	if err != nil {
 		return engram.Recall{}, err
 	}
-	ctx, end := inLibrary(ctx, "Recall")
-	recall, err := space.Recall(ctx, cue)
-	end(err)
-	return recall, err
+	return s.recallFor(ctx, &callOf(ctx).request, space, cue)
 }
 
 // Recall answers a cue.

@@ -217,12 +217,10 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, end := inLibrary(x.r.Context(), "Recall")
-	recall, err := space.Recall(ctx, engram.Cue{
+	recall, err := s.recallFor(x.r.Context(), &x.request, space, engram.Cue{
 		Text: arguments.Text, IDs: arguments.IDs, Filter: filter,
 		Limit: arguments.Limit, MinActivation: arguments.MinActivation,
 	})
-	end(err)
 	if err != nil {
 		return nil, err
 	}

@@ -175,9 +175,7 @@ func (s *Server) recall(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	ctx, end := inLibrary(x.r.Context(), "Recall")
-	recall, err := space.Recall(ctx, cue)
-	end(err)
+	recall, err := s.recallFor(x.r.Context(), &x.request, space, cue)
 	if err != nil {
 		return err
 	}

@@ -18,12 +18,13 @@ import (
 // message of a stream whose messages each name a space, or a call of a tool.
 type request struct {
 	began     time.Time
-	span      trace.Span      // nil: it has none
-	principal *auth.Principal // who sends it; nil on a public route
-	space     engram.SpaceID  // that it means, once known
-	fallback  bool            // it named none
-	streamed  bool            // how long it lasts says nothing
-	problem   string          // slug of the error that is the answer
+	span      trace.Span         // nil: it has none
+	principal *auth.Principal    // who sends it; nil on a public route
+	space     engram.SpaceID     // that it means, once known
+	fallback  bool               // it named none
+	streamed  bool               // how long it lasts says nothing
+	problem   string             // slug of the error that is the answer
+	degraded  engram.Degradation // of the recall that it asked for
 	held      held
 }
 
@@ -72,6 +73,7 @@ func (s *Server) finish(e ended) {
 	s.options.Metrics.Observe(metrics.Request{
 		Transport: o.transport, Route: o.route, Status: o.status, Problem: r.problem,
 		Space: existing, Fallback: r.fallback, Streamed: r.streamed, Duration: took,
+		Degraded: string(r.degraded),
 	})
 }
 

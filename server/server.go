@@ -120,6 +120,7 @@ type Server struct {
 	rules     map[string]rule // of RPCs
 	receivers sync.WaitGroup  // of streams of writes and imports; they end just after their streams
 	fallbacks fallbacks
+	degraded  degradedRecalls
 	underWay  *underWay
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter

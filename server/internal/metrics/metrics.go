@@ -28,6 +28,7 @@ type Request struct {
 	Fallback  bool           // it named no space and got the default one
 	Streamed  bool           // how long it lasted says nothing
 	Duration  time.Duration
+	Degraded  string // why the recall that it asked for was not, or not fully, by meaning; empty: it was, or is none
 }
 
 // Metrics are the counters of one server, in a registry of their own. A nil
@@ -39,6 +40,7 @@ type Metrics struct {
 	durations *prometheus.HistogramVec
 	problems  *prometheus.CounterVec
 	fallbacks *prometheus.CounterVec
+	degraded  *prometheus.CounterVec
 	spaces    *busiest
 	underWay  atomic.Pointer[func() UnderWay] // nil: no server has said
 }
@@ -62,10 +64,13 @@ func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
 		fallbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "engram_space_fallbacks_total", Help: "Requests that named no space and got the default one.",
 		}, []string{"transport"}),
+		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "engram_recalls_degraded_total", Help: "Recalls whose text was not, or not fully, compared by meaning, by the reason in their plan.",
+		}, []string{"transport", "reason"}),
 		spaces: newBusiest(defaultBusiest),
 	}
 	m.registry.MustRegister(
-		m.requests, m.durations, m.problems, m.fallbacks, m.spaces,
+		m.requests, m.durations, m.problems, m.fallbacks, m.degraded, m.spaces,
 		collector[engram.RegistryStats]{storeFigures, stats}, collector[UnderWay]{underWayFigures, m.readUnderWay},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -88,6 +93,9 @@ func (m *Metrics) Observe(r Request) {
 	}
 	if r.Fallback {
 		m.fallbacks.WithLabelValues(r.Transport).Inc()
+	}
+	if r.Degraded != "" {
+		m.degraded.WithLabelValues(r.Transport, r.Degraded).Inc()
 	}
 	if r.Space != "" {
 		m.spaces.observe(r.Space, r.Problem != "", r.Duration)
