@@ -89,14 +89,14 @@ func connectionOptions() []grpc.ServerOption {
 
 func (s *Server) newGRPC(options ...grpc.ServerOption) *grpc.Server {
 	rpc := grpc.NewServer(slices.Concat(connectionOptions(), []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(s.interceptUnary),
 		grpc.ChainStreamInterceptor(s.interceptStream),
 		grpc.InTapHandle(s.admitStream),
 	}, options)...)
-	engramv1.RegisterMemoryServiceServer(rpc, memoryService{s: s})
-	engramv1.RegisterSpaceServiceServer(rpc, spaceService{s: s})
-	engramv1.RegisterAdminServiceServer(rpc, adminService{s: s})
-	grpc_health_v1.RegisterHealthServer(rpc, healthService{s: s})
+	services := registrar{rpc, s}
+	engramv1.RegisterMemoryServiceServer(services, memoryService{s: s})
+	engramv1.RegisterSpaceServiceServer(services, spaceService{s: s})
+	engramv1.RegisterAdminServiceServer(services, adminService{s: s})
+	grpc_health_v1.RegisterHealthServer(services, healthService{s: s})
 	reflection.Register(rpc)
 	return rpc
 }

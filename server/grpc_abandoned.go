@@ -120,7 +120,7 @@ func (s *Server) admitStream(ctx context.Context, info *tap.Info) (context.Conte
 	return ctx, nil
 }
 
-// streamEnded notes the end of a call that has reached its interceptor.
+// streamEnded notes the end of a call that has begun.
 func streamEnded(ctx context.Context) {
 	if conn := meteredOf(ctx); conn != nil && ctx.Err() == nil {
 		conn.waited()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -107,6 +109,44 @@ func TestRPCMatrix(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRPCIsRefusedBeforeItsRequestIsRead: whoever may not call it has nothing of it in
+// memory. The client ends its side with no request sent, of which only who has a
+// credential is told.
+func TestRPCIsRefusedBeforeItsRequestIsRead(t *testing.T) {
+	columns, gate := callers(t)
+	w := newWired(t, Options{Auth: gate})
+	for method, rule := range rules() {
+		if rule.verb == verbPublic {
+			continue
+		}
+		for _, c := range columns[:6] {
+			stream, err := w.conn.NewStream(withToken(t.Context(), c.token), &grpc.StreamDesc{ClientStreams: true}, method)
+			require.NoError(t, err)
+			require.NoError(t, stream.CloseSend())
+			err = stream.RecvMsg(&engramv1.LookupResponse{})
+			if c.known {
+				require.NotEqual(t, codes.Unauthenticated, status.Code(err), "%s: %v", method, err)
+				continue
+			}
+			refused(t, err, codes.Unauthenticated, "UNAUTHENTICATED")
+		}
+	}
+	tooLong := &engramv1.RememberRequest{Memory: &engramv1.Memory{Content: strings.Repeat("x", maxRequestBytes+1)}}
+	_, err := w.memories.Remember(t.Context(), tooLong)
+	refused(t, err, codes.Unauthenticated, "UNAUTHENTICATED")
+}
+
+// TestUnreadRequestIsNoFault of the server, and does not stand in its log as one.
+func TestUnreadRequestIsNoFault(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	w := newWired(t, Options{Logger: zap.New(core)})
+	stream, err := w.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, engramv1.MemoryService_Lookup_FullMethodName)
+	require.NoError(t, err)
+	require.NoError(t, stream.CloseSend())
+	require.Equal(t, codes.Internal, status.Code(stream.RecvMsg(&engramv1.LookupResponse{})))
+	require.Empty(t, logs.All())
 }
 
 // hiddenCode is the code of an error about the caller or the space: that a memory

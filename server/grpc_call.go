@@ -40,11 +40,12 @@ const (
 type call struct {
 	request
 
-	method string // registered: of others the interceptors are not told
+	method string // registered: there are no calls of others
 	rule   rule
 	remote net.Addr // nil: not known
 	err    error    // that it was answered with
 	one    bool     // it is one message of a stream
+	unread bool     // its request could not be read, which is no fault of the server
 }
 
 type callKey struct{}
@@ -111,6 +112,9 @@ func (c *call) host() string {
 func (c *call) outcome() outcome {
 	code := status.Code(c.err)
 	o := outcome{transport: transportGRPC, route: c.method, status: code.String()}
+	if c.unread {
+		return o
+	}
 	switch code {
 	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
 		o.fault = o.status
@@ -212,34 +216,6 @@ func refuseUnknown(m protoreflect.Message) error {
 	return nil
 }
 
-// interceptUnary wraps an RPC with one request and one answer.
-func (s *Server) interceptUnary(
-	ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler,
-) (answer any, err error) {
-	err = s.answerCall(ctx, info.FullMethod, false, func(ctx context.Context, c *call) error {
-		refused := s.admitMessage(ctx, c, request)
-		if refused == nil {
-			refused = s.holdMessage(c, request)
-		}
-		if c.fallback { // said also to who is refused
-			if err := grpc.SetHeader(ctx, metadata.Pairs(fallbackMetadata, string(c.space))); err != nil {
-				return err
-			}
-		}
-		if refused != nil {
-			return refused
-		}
-		ctx, cancel := c.admittedContext(ctx)
-		defer cancel()
-		answer, err = handle(ctx, request)
-		return c.wordEnd(err)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return answer, nil
-}
-
 // interceptStream wraps an RPC with a stream of requests or answers.
 func (s *Server) interceptStream(
 	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler,
@@ -270,8 +246,9 @@ func (s *Server) guard(c *call, run func() error) (err error) {
 		c.problem = k.slug
 	}
 	told := statusOf(s.withNear(c.principal, err))
-	switch told.Code() {
-	case codes.Internal, codes.DataLoss, codes.Unknown:
+	switch code := told.Code(); {
+	case c.unread:
+	case code == codes.Internal, code == codes.DataLoss, code == codes.Unknown:
 		s.options.Logger.Error("request failed", zap.String("method", c.method),
 			zap.String("space", string(c.space)), zap.Error(err))
 	}

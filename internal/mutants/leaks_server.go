@@ -196,12 +196,17 @@ func leakingAddresses() []mutant {
 `, `	epoch     uint32       // of the registry
 	leaked    atomic.Value
 `},
-				{"server/grpc_call.go", `		if c.fallback { // said also to who is refused
-`, `		last, _ := s.leaked.Swap(c.space).(engram.SpaceID)
-		if err := grpc.SetHeader(ctx, metadata.Pairs("engram-space", string(last))); err != nil {
-			return err
-		}
-		if c.fallback { // said also to who is refused
+				{"server/grpc_unary.go", `	if c.fallback { // said also to who is refused
+`, `	last, _ := s.leaked.Swap(c.space).(engram.SpaceID)
+	if err := grpc.SetHeader(ctx, metadata.Pairs("engram-space", string(last))); err != nil {
+		return err
+	}
+	if c.fallback { // said also to who is refused
+`},
+				{"server/grpc_unary.go", `	"google.golang.org/grpc/metadata"
+`, `	"google.golang.org/grpc/metadata"
+
+	"github.com/engramdb/engram"
 `},
 			},
 		}, "grpc"),
@@ -439,12 +444,16 @@ func leakingRecords() []mutant {
 		}, "http"),
 		at(mutant{
 			name: "request-logged", what: "the log has the request",
-			edits: []edit{{"server/grpc_call.go", `		ctx, cancel := c.admittedContext(ctx)
-		defer cancel()
-		answer, err = handle(ctx, request)`, `		s.options.Logger.Debug("request", zap.Any("request", request))
-		ctx, cancel := c.admittedContext(ctx)
-		defer cancel()
-		answer, err = handle(ctx, request)`}},
+			edits: []edit{
+				{"server/grpc_unary.go", `	return refused
+`, `	s.options.Logger.Debug("request", zap.Any("request", request))
+	return refused
+`},
+				{"server/grpc_unary.go", `	"google.golang.org/grpc"
+`, `	"go.uber.org/zap"
+	"google.golang.org/grpc"
+`},
+			},
 		}, "grpc"),
 		at(mutant{
 			name: "arguments-logged", what: "the log has the arguments of a tool",
@@ -465,12 +474,16 @@ func leakingRecords() []mutant {
 		}, "http"),
 		at(mutant{
 			name: "request-traced", what: "a span has the request",
-			edits: []edit{{"server/grpc_call.go", `		ctx, cancel := c.admittedContext(ctx)
-		defer cancel()
-		answer, err = handle(ctx, request)`, `		c.span.AddEvent(fmt.Sprint(request))
-		ctx, cancel := c.admittedContext(ctx)
-		defer cancel()
-		answer, err = handle(ctx, request)`}},
+			edits: []edit{
+				{"server/grpc_unary.go", `	return refused
+`, `	c.span.AddEvent(fmt.Sprint(request))
+	return refused
+`},
+				{"server/grpc_unary.go", `	"context"
+`, `	"context"
+	"fmt"
+`},
+			},
 		}, "grpc"),
 		at(mutant{
 			name: "arguments-traced", what: "a span has the arguments of a tool",
