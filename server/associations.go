@@ -1,29 +1,71 @@
 package server
 
 import (
+	"context"
 	"net/http"
+	"slices"
 
 	"github.com/engramdb/engram"
 )
 
-// associationsAnswer is the answer of GET .../memories/{id}/associations.
-type associationsAnswer struct {
+// maxPageAssociations is the most that a page has, and what it has where nothing is
+// said: all that one memory may have to others, and more.
+const maxPageAssociations = 1000
+
+// associationPage is the answer of GET .../memories/{id}/associations.
+type associationPage struct {
 	Associations []engram.Association `json:"associations"`
+	Next         string               `json:"next,omitempty"` // give it as cursor for the next page; absent on the last
 }
 
 func (s *Server) listAssociations(x *exchange) error {
+	query, err := parseParameters(x.r, spaceQuery, "cursor", "limit")
+	if err != nil {
+		return err
+	}
+	limit, err := limitOf(query, maxPageAssociations, maxPageAssociations)
+	if err != nil {
+		return err
+	}
 	space, err := s.selectHandle(x, nil)
 	if err != nil {
 		return err
 	}
-	associations, err := space.Associations(x.r.Context(), x.r.PathValue("id"))
+	page, err := pageAssociations(x.r.Context(), space, x.r.PathValue("id"), query.Get("cursor"), query.Has("cursor"), limit)
 	if err != nil {
 		return err
 	}
-	if associations == nil {
-		associations = []engram.Association{}
+	return x.answer(http.StatusOK, page)
+}
+
+// pageAssociations returns a page of the associations of a memory, of one snapshot. The
+// next page is of a later one.
+func pageAssociations(
+	ctx context.Context, space *engram.Space, id, after string, goesOn bool, limit int,
+) (associationPage, error) {
+	associations, err := space.Associations(ctx, id)
+	if err != nil {
+		return associationPage{}, err
 	}
-	return x.answer(http.StatusOK, associationsAnswer{associations})
+	incarnation := space.Info().Incarnation
+	if goesOn {
+		last, err := parseAssociationCursor(after, incarnation, id)
+		if err != nil {
+			return associationPage{}, err
+		}
+		seen, found := slices.BinarySearchFunc(associations, last, func(a engram.Association, c associationCursor) int {
+			return associationCursorOf(id, a).compare(c)
+		})
+		if found {
+			seen++
+		}
+		associations = associations[seen:]
+	}
+	page := associationPage{Associations: append([]engram.Association{}, associations[:min(limit, len(associations))]...)}
+	if len(associations) > limit {
+		page.Next = associationCursorOf(id, associations[limit-1]).encode(incarnation, id)
+	}
+	return page, nil
 }
 
 // associationBody is an association.

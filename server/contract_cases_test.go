@@ -236,6 +236,12 @@ func associationCases() []contractCase {
 			list, err := c.at().Associations(ctx, "rain")
 			return len(list), err
 		}},
+		{name: "associations on several pages", do: func(ctx context.Context, c *contractRun) (any, error) {
+			if _, err := c.Import(ctx, c.own+"-b", strings.NewReader(starOf(maxPageAssociations+1))); err != nil {
+				return nil, err
+			}
+			return c.space(c.own+"-b").Associations(ctx, "hub")
+		}},
 		{name: "associations of no memory", want: engram.ErrMemoryNotFound, do: func(ctx context.Context, c *contractRun) (any, error) {
 			return c.at().Associations(ctx, "coffee")
 		}},
@@ -500,6 +506,17 @@ func stateCases() []contractCase {
 			return recall(ctx, c)
 		}},
 	}
+}
+
+// starOf returns an export of so many memories that all have an association to another
+// one, the hub.
+func starOf(n int) string {
+	var memories, associations strings.Builder
+	for i := range n {
+		fmt.Fprintf(&memories, `{"id":"m%04d","content":"x"}`+"\n", i)
+		fmt.Fprintf(&associations, `{"association":{"from":"m%04d","to":"hub","weight":1}}`+"\n", i)
+	}
+	return `{"format":"engram-export","version":1}` + "\n" + `{"id":"hub","content":"x"}` + "\n" + memories.String() + associations.String()
 }
 
 // namedEmbedder makes the same vector of everything.

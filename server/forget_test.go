@@ -139,7 +139,7 @@ func TestAssociationRoutes(t *testing.T) {
 	const target = "/v1/spaces/alpha"
 	list := func() []engram.Association {
 		t.Helper()
-		var answer associationsAnswer
+		var answer associationPage
 		f.call("GET", target+"/memories/a/associations", "").into(200, &answer)
 		return answer.Associations
 	}

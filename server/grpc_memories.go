@@ -256,20 +256,26 @@ func (m memoryService) Dissociate(
 	return &engramv1.DissociateResponse{Receipt: wire.FromReceipt(receipt)}, nil
 }
 
-// Associations returns the associations of a memory.
+// Associations returns a page of the associations of a memory.
 func (m memoryService) Associations(
 	ctx context.Context, r *engramv1.AssociationsRequest,
 ) (*engramv1.AssociationsResponse, error) {
+	limit, err := pageLimitOf(r.GetLimit(), maxPageAssociations, maxPageAssociations)
+	if err != nil {
+		return nil, err
+	}
 	space, err := m.s.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	associations, err := space.Associations(ctx, r.GetId())
+	page, err := pageAssociations(ctx, space, r.GetId(), r.GetAfter(), r.GetAfter() != "", limit)
 	if err != nil {
 		return nil, err
 	}
-	answer := &engramv1.AssociationsResponse{Associations: make([]*engramv1.Association, len(associations))}
-	for i, association := range associations {
+	answer := &engramv1.AssociationsResponse{
+		Associations: make([]*engramv1.Association, len(page.Associations)), Next: page.Next,
+	}
+	for i, association := range page.Associations {
 		answer.Associations[i] = wire.FromAssociation(association)
 	}
 	return answer, nil

@@ -121,7 +121,7 @@ func TestOpenAPISchemasAreTheTypes(t *testing.T) {
 		"SeqReceipt": seqAnswer{}, "ForgetReceipt": engram.ForgetReceipt{}, "ForgetWhereReceipt": forgetWhereAnswer{}, "Forget": forgetBody{},
 		"ForgetWhere": forgetWhereBody{}, "MemoryPage": memoryPage{}, "Filter": engram.Filter{}, "Spread": engram.Spread{}, "Cue": recallBody{},
 		"Recall": engram.Recall{}, "Recollection": engram.Recollection{}, "Why": engram.Why{}, "Plan": engram.Plan{}, "Spreading": engram.Spreading{},
-		"Association": engram.Association{}, "AssociationToMake": associationBody{}, "Associations": associationsAnswer{},
+		"Association": engram.Association{}, "AssociationToMake": associationBody{}, "AssociationPage": associationPage{},
 		"SpaceConfig": engram.SpaceConfig{}, "ConfigToSet": configBody{}, "CreateSpace": createSpaceBody{}, "RenameSpace": renameBody{},
 		"SpaceInfo": engram.SpaceInfo{}, "SpacePage": spacePage{}, "ContentStats": engram.ContentStats{}, "OperatorStats": engram.OperatorStats{},
 		"RecoveryReport": engram.RecoveryReport{}, "RegistryStats": registryStatsAnswer{}, "VerifyReport": engram.VerifyReport{},

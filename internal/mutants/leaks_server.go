@@ -301,8 +301,8 @@ func leakingTokens() []mutant {
 		}, "http"),
 		at(mutant{
 			name: "cursor-of-another", what: "a listing goes on from the cursor of another space",
-			edits: []edit{{"server/cursor.go", `	case c.incarnation != incarnation:
-		return cursor{}, refuse(kindCursor, "the cursor is none of this space's")
+			edits: []edit{{"server/cursor.go", `	case hex.EncodeToString(buf[1:17]) != incarnation:
+		return nil, refuse(kindCursor, "the cursor is none of this space's")
 `, ``}},
 		}, "http", "grpc", "mcp"),
 		at(mutant{

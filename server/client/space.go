@@ -207,15 +207,23 @@ func (s *Space) Dissociate(ctx context.Context, a engram.Association, options ..
 	return wire.ToReceipt(answer.GetReceipt()), err
 }
 
-// Associations returns the associations of the memory of that id.
+// Associations returns the associations of the memory of that id, which it asks for page
+// by page: each page is of one snapshot, a later page may be of a later one.
 func (s *Space) Associations(ctx context.Context, id string) ([]engram.Association, error) {
-	answer, err := retried(ctx, s.c, s.c.memories.Associations,
-		&engramv1.AssociationsRequest{MemorySpaceId: string(s.id), Id: id})
+	message := &engramv1.AssociationsRequest{MemorySpaceId: string(s.id), Id: id}
 	var associations []engram.Association
-	for _, a := range answer.GetAssociations() {
-		associations = append(associations, wire.ToAssociation(a))
+	for {
+		page, err := retried(ctx, s.c, s.c.memories.Associations, message)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range page.GetAssociations() {
+			associations = append(associations, wire.ToAssociation(a))
+		}
+		if message.After = page.GetNext(); message.After == "" {
+			return associations, nil
+		}
 	}
-	return associations, err
 }
 
 // Configure changes the space's configuration.

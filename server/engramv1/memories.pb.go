@@ -1414,6 +1414,8 @@ type AssociationsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MemorySpaceId string                 `protobuf:"bytes,1,opt,name=memory_space_id,json=memorySpaceId,proto3" json:"memory_space_id,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Limit         int64                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 1 to 1,000 associations; 0 means 1,000
+	After         string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`  // the last page's next; empty: the first page
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,10 +1464,25 @@ func (x *AssociationsRequest) GetId() string {
 	return ""
 }
 
+func (x *AssociationsRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *AssociationsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // AssociationsResponse is the response of Associations.
 type AssociationsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Associations  []*Association         `protobuf:"bytes,1,rep,name=associations,proto3" json:"associations,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"` // empty: this was the last page
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1505,6 +1522,13 @@ func (x *AssociationsResponse) GetAssociations() []*Association {
 		return x.Associations
 	}
 	return nil
+}
+
+func (x *AssociationsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
 }
 
 // SubscribeRequest is the request of Subscribe.
@@ -1704,12 +1728,15 @@ const file_engram_v1_memories_proto_rawDesc = "" +
 	"\vassociation\x18\x02 \x01(\v2\x16.engram.v1.AssociationR\vassociation\x121\n" +
 	"\aoptions\x18\x03 \x01(\v2\x17.engram.v1.WriteOptionsR\aoptions\"B\n" +
 	"\x12DissociateResponse\x12,\n" +
-	"\areceipt\x18\x01 \x01(\v2\x12.engram.v1.ReceiptR\areceipt\"M\n" +
+	"\areceipt\x18\x01 \x01(\v2\x12.engram.v1.ReceiptR\areceipt\"y\n" +
 	"\x13AssociationsRequest\x12&\n" +
 	"\x0fmemory_space_id\x18\x01 \x01(\tR\rmemorySpaceId\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"R\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"f\n" +
 	"\x14AssociationsResponse\x12:\n" +
-	"\fassociations\x18\x01 \x03(\v2\x16.engram.v1.AssociationR\fassociations\"y\n" +
+	"\fassociations\x18\x01 \x03(\v2\x16.engram.v1.AssociationR\fassociations\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"y\n" +
 	"\x10SubscribeRequest\x12&\n" +
 	"\x0fmemory_space_id\x18\x01 \x01(\tR\rmemorySpaceId\x12\x1b\n" +
 	"\tafter_seq\x18\x02 \x01(\x04R\bafterSeq\x12 \n" +

@@ -75,7 +75,8 @@ type MemoryServiceClient interface {
 	Associate(ctx context.Context, in *AssociateRequest, opts ...grpc.CallOption) (*AssociateResponse, error)
 	// Dissociate removes an association.
 	Dissociate(ctx context.Context, in *DissociateRequest, opts ...grpc.CallOption) (*DissociateResponse, error)
-	// Associations returns the associations of a memory.
+	// Associations returns a page of the associations of a memory: those that it has to
+	// others, then those that others have to it.
 	Associations(ctx context.Context, in *AssociationsRequest, opts ...grpc.CallOption) (*AssociationsResponse, error)
 	// Subscribe yields every operation of the space behind a seq, in order, without
 	// a gap, and then those that follow. After an error, subscribe behind the last
@@ -283,7 +284,8 @@ type MemoryServiceServer interface {
 	Associate(context.Context, *AssociateRequest) (*AssociateResponse, error)
 	// Dissociate removes an association.
 	Dissociate(context.Context, *DissociateRequest) (*DissociateResponse, error)
-	// Associations returns the associations of a memory.
+	// Associations returns a page of the associations of a memory: those that it has to
+	// others, then those that others have to it.
 	Associations(context.Context, *AssociationsRequest) (*AssociationsResponse, error)
 	// Subscribe yields every operation of the space behind a seq, in order, without
 	// a gap, and then those that follow. After an error, subscribe behind the last

@@ -155,17 +155,28 @@ func (s *Space) Dissociate(ctx context.Context, a engram.Association) (receipt e
 	return receipt, err
 }
 
-// Associations returns the associations of a memory.
+// Associations returns the associations of a memory, which it asks for page by page.
 func (s *Space) Associations(ctx context.Context, id string) ([]engram.Association, error) {
 	path, err := memoryPath(id)
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Associations []engram.Association `json:"associations"`
+	var associations []engram.Association
+	query := url.Values{}
+	for {
+		var page struct {
+			Associations []engram.Association `json:"associations"`
+			Next         string               `json:"next"`
+		}
+		if _, err := s.do(ctx, call{method: http.MethodGet, path: path + "/associations", query: query}, &page); err != nil {
+			return nil, err
+		}
+		associations = append(associations, page.Associations...)
+		if page.Next == "" {
+			return associations, nil
+		}
+		query.Set("cursor", page.Next)
 	}
-	_, err = s.do(ctx, call{method: http.MethodGet, path: path + "/associations"}, &answer)
-	return answer.Associations, err
 }
 
 // Configure changes the configuration that the space has at that moment; where

@@ -95,8 +95,9 @@ function joinedMemories(memory, signal, space) {
     list.hidden = !open;
     if (!open) return;
     try {
-      const { associations } = await api.associations(space, memory.id, signal);
+      const { associations, next } = await api.associations(space, memory.id, signal);
       list.replaceChildren(...associations.map((a) => h("li", null, user(a.from), ` ${a.kind} `, user(a.to), ` ${a.weight.toFixed(2)}`)));
+      if (next) list.append(h("li", null, "and more"));
       if (associations.length === 0) list.replaceChildren(h("li", null, "none"));
     } catch (error) {
       if (error.name !== "AbortError") list.replaceChildren(h("li", { class: "error" }, error.message));
