@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -227,18 +225,11 @@ func (s *Server) interceptStream(
 	})
 }
 
-// guard runs one call: a panic ends it, not the process, and an error becomes a
-// status. What is the server's own fault is logged in full: the client is not told.
-func (s *Server) guard(c *call, run func() error) (err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			s.options.Logger.Error("panic in a request", zap.String("method", c.method),
-				zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
-			c.problem = kindInternal.slug
-			err = statusOf(errors.New("panic")).Err()
-		}
-	}()
-	if err = run(); err == nil {
+// guard runs one call, whose error becomes a status. What is the server's own fault is
+// logged in full: the client is not told.
+func (s *Server) guard(c *call, run func() error) error {
+	err := s.survive(zap.String("method", c.method), run)
+	if err == nil {
 		return nil
 	}
 	if _, transport := status.FromError(err); !transport {

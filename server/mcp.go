@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -153,8 +152,11 @@ func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToo
 		}
 	}
 	var answer any
-	if err == nil {
-		answer, err = s.runTool(&one, tool, params.Arguments)
+	if err == nil { // on a goroutine of the protocol's server, where a panic would end the process
+		err = s.survive(zap.String("tool", one.tool), func() (err error) {
+			answer, err = tool.call(s, &one, params.Arguments)
+			return err
+		})
 	}
 	var result *mcp.CallToolResult
 	if err == nil {
@@ -169,19 +171,6 @@ func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToo
 		result.StructuredContent, result.IsError = nil, true // the schema is that of a success
 	}
 	return result, nil
-}
-
-// runTool carries out the call of a tool. It is on a goroutine of the protocol's server,
-// where a panic would end the process.
-func (s *Server) runTool(x *exchange, tool mcpTool, arguments json.RawMessage) (answer any, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			s.options.Logger.Error("panic in a request", zap.String("tool", x.tool),
-				zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
-			answer, err = nil, errors.New("panic")
-		}
-	}()
-	return tool.call(s, x, arguments)
 }
 
 // toolResult says v both ways: as a value for programs, as text for models.

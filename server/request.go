@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -109,6 +111,18 @@ func (s *Server) exists(id engram.SpaceID) bool {
 		return first == id
 	}
 	return false
+}
+
+// survive runs what a client has asked for. A panic ends that, not the process, and is
+// logged in full: the error says only that there was one.
+func (s *Server) survive(asked zap.Field, run func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.options.Logger.Error("panic in a request", asked, zap.Any("panic", cause), zap.ByteString("stack", debug.Stack()))
+			err = errors.New("panic")
+		}
+	}()
+	return run()
 }
 
 // describeSpan notes in the span how the request ended, and ends it. What is the
