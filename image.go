@@ -169,21 +169,6 @@ func (m *image) episodeRange(number uint32) (from, to uint32) {
 	return from, to
 }
 
-// firstAt returns the place in byTime of the first document that is not before
-// the time.
-func (m *image) firstAt(time int64) uint32 {
-	from, to := uint32(0), m.documents()
-	for from < to {
-		middle := (from + to) / 2
-		if int64(m.times.at(m.byTime.at(middle))) < time {
-			from = middle + 1
-		} else {
-			to = middle
-		}
-	}
-	return from
-}
-
 // attributesOf calls yield for each of the document's pairs.
 func (m *image) attributesOf(ordinal uint32, yield func(pair uint32) bool) {
 	for b := m.attributes.at(ordinal); len(b) > 0; {

@@ -8,10 +8,12 @@ import (
 	"hash"
 	"hash/fnv"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -673,6 +675,29 @@ func (s *Space) Lookup(ctx context.Context, id string) (Memory, error) {
 // on meanwhile, but the space stays awake, and the files that the snapshot needs
 // stay on disk, until the iteration ends.
 func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error] {
+	return s.memoriesFrom(ctx, f, math.MinInt64, 0)
+}
+
+// MemoriesBehind is Memories without those up to the place of the memory with that
+// Time and Seq, which need not be there any more: the next page of a listing whose
+// last one ended with it. Those left out are not read. A time out of the range of a
+// memory's is [ErrInvalid]; the zero time is before all.
+func (s *Space) MemoriesBehind(ctx context.Context, f Filter, at time.Time, seq uint64) iter.Seq2[Memory, error] {
+	if at.IsZero() {
+		return s.Memories(ctx, f)
+	}
+	if err := validateTime("at", at); err != nil {
+		return func(yield func(Memory, error) bool) { yield(Memory{}, err) }
+	}
+	if seq < math.MaxUint64 {
+		seq++
+	}
+	return s.memoriesFrom(ctx, f, at.UnixNano(), seq)
+}
+
+// memoriesFrom is Memories without those before that time, and those of it whose seqs
+// are lower.
+func (s *Space) memoriesFrom(ctx context.Context, f Filter, at int64, seq uint64) iter.Seq2[Memory, error] {
 	return func(yield func(Memory, error) bool) {
 		if err := f.validate(); err != nil {
 			yield(Memory{}, err)
@@ -687,7 +712,7 @@ func (s *Space) Memories(ctx context.Context, f Filter) iter.Seq2[Memory, error]
 		r := a.read()
 		defer r.close()
 		stopped := false
-		r.view.scan(&f, func(d uint32) bool {
+		r.view.scanFrom(&f, at, seq, func(d uint32) bool {
 			m, err := r.memory(d)
 			if err == nil {
 				err = ctx.Err()

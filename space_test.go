@@ -3,14 +3,18 @@ package engram
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
 )
 
 func TestRememberKeepsEveryField(t *testing.T) {
@@ -395,6 +399,59 @@ func TestMemoriesInTimeOrder(t *testing.T) {
 	}
 	require.ErrorIs(t, last, context.Canceled)
 	require.Equal(t, 2, met)
+}
+
+// A page reads what it gives, also where all memories are of one time, in a checkpoint
+// and behind it.
+func TestMemoriesBehind(t *testing.T) {
+	var reads atomic.Int64
+	f := crashfs.New()
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpRead && strings.HasSuffix(c.Name, walSuffix) {
+			reads.Add(1)
+		}
+		return nil
+	})
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "alpha")
+	moment := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	batch := make([]Memory, 60)
+	for i := range batch {
+		batch[i] = Memory{Content: "x", Time: moment, Episode: fmt.Sprint("episode", i%2)}
+	}
+	batch[0].Time, batch[59].Time = moment.Add(-1), moment.Add(1)
+	remember(t, s, batch[:30]...)
+	require.NoError(t, s.Checkpoint(background))
+	remember(t, s, batch[30:]...)
+	for _, filter := range []Filter{{}, {Episode: "episode0"}, {After: moment, Before: moment.Add(1)}} {
+		want := list(t, s, filter)
+		require.Greater(t, len(want), 25)
+		var got []Memory
+		var at time.Time
+		var seq uint64
+		reads.Store(0)
+		for range want {
+			for m, err := range s.MemoriesBehind(background, filter, at, seq) {
+				require.NoError(t, err)
+				at, seq = m.Time, m.Seq
+				got = append(got, m)
+				break
+			}
+		}
+		require.Equal(t, want, got)
+		require.EqualValues(t, len(want), reads.Load())
+		for range s.MemoriesBehind(background, filter, at, seq) {
+			t.Fatal("there is something behind the last one")
+		}
+	}
+	for m, err := range s.MemoriesBehind(background, Filter{}, moment, math.MaxUint64) {
+		require.NoError(t, err)
+		require.Equal(t, moment.Add(1), m.Time)
+	}
+	for _, err := range s.MemoriesBehind(background, Filter{}, latestTime.Add(1), 0) {
+		require.ErrorIs(t, err, ErrInvalid)
+	}
+	require.NoError(t, r.Close())
 }
 
 func TestCancelledBeforeTheCall(t *testing.T) {

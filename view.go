@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 )
 
 // view is a snapshot at seq. It is immutable but for the deaths of its
@@ -356,10 +357,19 @@ func (v *view) pivot(s spot) *document {
 // scan calls yield for each memory that satisfies f, in time order, until it
 // returns false.
 func (v *view) scan(f *Filter, yield func(d uint32) bool) {
+	v.scanFrom(f, math.MinInt64, 0, yield)
+}
+
+// scanFrom is scan without the memories before that time, and those of it whose
+// seqs are lower.
+func (v *view) scanFrom(f *Filter, time int64, seq uint64, yield func(d uint32) bool) {
 	m := v.matcher(f)
-	imaged := v.image.scan(&m, false)
+	if time < m.lower {
+		time, seq = m.lower, 0
+	}
+	imaged := v.image.scan(&m, time, seq, false)
 	going := true
-	v.recent.byTime.AscendGreaterOrEqual(&document{time: m.lower}, func(x *document) bool {
+	v.recent.byTime.AscendGreaterOrEqual(&document{time: time, seq: seq}, func(x *document) bool {
 		d := v.image.documents() + x.ordinal
 		for going && imaged.before(v, d) {
 			going = imaged.yield(v, &m, yield)
@@ -377,7 +387,7 @@ func (v *view) scan(f *Filter, yield func(d uint32) bool) {
 // newest is scan, the latest first.
 func (v *view) newest(f *Filter, yield func(d uint32) bool) {
 	m := v.matcher(f)
-	imaged := v.image.scan(&m, true)
+	imaged := v.image.scan(&m, m.lower, 0, true)
 	going := true
 	v.recent.byTime.DescendLessOrEqual(&document{time: m.upper, seq: math.MaxUint64}, func(x *document) bool {
 		d := v.image.documents() + x.ordinal
@@ -402,27 +412,45 @@ type imageScan struct {
 	backward bool
 }
 
-func (m *image) scan(match *matcher, backward bool) imageScan {
-	s := imageScan{order: m.byTime, backward: backward}
-	if match.episodeName == "" {
-		s.from, s.to = m.firstAt(match.lower), m.documents()
-		if match.upper < math.MaxInt64 {
-			s.to = m.firstAt(match.upper + 1)
+// scan begins at the first document that is neither before that time nor, at it,
+// of a lower seq.
+func (m *image) scan(match *matcher, time int64, seq uint64, backward bool) imageScan {
+	s := imageScan{order: m.byTime, to: m.documents(), backward: backward}
+	if match.episodeName != "" {
+		s.order, s.to = nil, 0
+		if match.episode != 0 {
+			s.from, s.to = m.episodeRange(match.episode)
 		}
-	} else if s.order = nil; match.episode != 0 {
-		s.from, s.to = m.episodeRange(match.episode)
+	}
+	s.from += s.until(m, time, seq)
+	if match.upper < math.MaxInt64 {
+		s.to = s.from + s.until(m, match.upper+1, 0)
 	}
 	return s
+}
+
+// until is how many of the documents that are left are before that time or, at it,
+// of a lower seq.
+func (s *imageScan) until(m *image, time int64, seq uint64) uint32 {
+	return uint32(sort.Search(int(s.to-s.from), func(i int) bool {
+		d := s.at(s.from + uint32(i))
+		t := int64(m.times.at(d))
+		return t > time || t == time && m.seqs.at(d) >= seq
+	}))
 }
 
 func (s *imageScan) left() bool { return s.from < s.to }
 
 // head is the next document; one is left.
 func (s *imageScan) head() uint32 {
-	place := s.from
 	if s.backward {
-		place = s.to - 1
+		return s.at(s.to - 1)
 	}
+	return s.at(s.from)
+}
+
+// at is the document at the place.
+func (s *imageScan) at(place uint32) uint32 {
 	if s.order == nil {
 		return place
 	}

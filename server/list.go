@@ -64,17 +64,13 @@ func listPage(
 		if from, err = parseCursor(after, last.incarnation, hash); err != nil {
 			return memoryPage{}, err
 		}
-		filter.After = from.time // no earlier than the filter's own: the hash binds them
 	}
 	ctx, end := inLibrary(ctx, "Memories")
 	defer func() { end(err) }()
 	page, size := memoryPage{Memories: []engram.Memory{}}, 0
-	for memory, err := range space.Memories(ctx, filter) {
+	for memory, err := range space.MemoriesBehind(ctx, filter, from.time, from.seq) {
 		if err != nil {
 			return memoryPage{}, err
-		}
-		if from.seq != 0 && memory.Time.Equal(from.time) && memory.Seq <= from.seq {
-			continue // of the pages before
 		}
 		if len(page.Memories) == limit || size >= maxPageBytes {
 			page.Next = last.String()
