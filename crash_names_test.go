@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,4 +40,39 @@ func TestCrashAfterChangeOfNames(t *testing.T) {
 		}
 		_ = r.Close() // its process has ended
 	}
+}
+
+// What recovery cuts from the log with a whole segment is in quarantine/ when that
+// is removed, whatever the power cut leaves.
+func TestCrashKeepsWhatRecoveryCut(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	create(t, r, "aaa")
+	require.NoError(t, r.Close())
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	dir, err := root.OpenDir("aaa")
+	require.NoError(t, err)
+	state, err := readStateFile(dir)
+	require.NoError(t, err)
+	m := state.state.mark
+	torn := segmentHeader{
+		kind: kindLog, identity: state.identity, number: 2, firstSeq: m.seq + 1,
+		prevNumber: m.segment, prevEnd: m.offset, prevSum: m.sum,
+	}
+	require.NoError(t, writeNewFile(dir, segmentPath(2), append(encodeSegmentHeader(torn), "torn"...)))
+	require.NoError(t, errors.Join(dir.Sync(walDir), dir.Close(), root.Close()))
+
+	r = openMemory(t, f, Options{})
+	require.Empty(t, list(t, get(t, r, "aaa"), Filter{}))
+	for seed := range uint64(16) {
+		root, err := f.Crash(seed).OpenDir("", false)
+		require.NoError(t, err)
+		cut := cutRange{segment: 2, from: segmentHeaderBytes}
+		kept, err := readFile(root, "aaa/"+cut.kept(), 100)
+		require.NoError(t, err, "seed %d", seed)
+		require.Equal(t, "torn", string(kept))
+		require.NoError(t, root.Close())
+	}
+	_ = r.Close() // its process has ended
 }

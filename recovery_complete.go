@@ -79,9 +79,13 @@ func (r *recovery) writeTail(s *segment) error {
 	return nil
 }
 
-// keepCut copies what is about to be cut from the log to quarantine/, for
-// whoever wants to look at it; the next checkpoint removes it.
+// keepCut copies what is about to be cut from the log to quarantine/, flushed, as
+// its segment may be removed, for whoever wants to look at it; the next checkpoint
+// removes it.
 func (r *recovery) keepCut() error {
+	if len(r.cutFrom) == 0 {
+		return nil
+	}
 	for _, c := range r.cutFrom {
 		b, err := r.readSegment(c.segment, c.from, c.to)
 		if err != nil {
@@ -97,6 +101,9 @@ func (r *recovery) keepCut() error {
 		if err := writeNewFile(r.dir, name, b); err != nil {
 			return err
 		}
+	}
+	if err := errors.Join(r.dir.Sync(quarantineDir), r.dir.Sync(".")); err != nil {
+		return diskFull(fmt.Errorf("flush %s: %w", quarantineDir, err))
 	}
 	return nil
 }
