@@ -95,8 +95,8 @@ func (s *Server) selectToWrite(
 
 // getToWrite returns the space for a write of memories, the only request that may
 // create one: only if the server was told so, and the write does not expect to find
-// something there nor is one that any space refuses. A request that fails leaves no
-// space behind.
+// something there nor is one that any space refuses. A space that was created for a
+// write that fails all the same stays: another one may have been written to it.
 func (s *Server) getToWrite(
 	ctx context.Context, id engram.SpaceID, expects bool, memories []engram.Memory, options ...engram.WriteOption,
 ) (*engram.Space, error) {

@@ -54,7 +54,9 @@ type Options struct {
 	// default space.
 	RequireSpace bool
 	// AutoCreate lets a write of memories create the space it names, unless it is
-	// refused, or expects something to be there (If-Match, expect_seq).
+	// refused, or expects something to be there (If-Match, expect_seq). The space is
+	// created first: where the write then fails, as on a full or failing disk, or its
+	// caller leaves, the space stays, empty.
 	AutoCreate bool
 	// NoConsole answers the paths of the web console as if nothing were there.
 	NoConsole bool
