@@ -264,3 +264,36 @@ func TestOpenReadOnlyBeforeFirstOpening(t *testing.T) {
 	require.Zero(t, r.Stats().JournalFiles)
 	require.NoError(t, r.Close())
 }
+
+// Damage that a read finds in a space that is awake is named by each read that meets
+// it, by writes and by what describes the space; other reads are as before.
+func TestDamageFoundByAReader(t *testing.T) {
+	s, m := newTestSpace(t, Options{})
+	remember(t, s, Memory{ID: "first", Content: "first word"}, Memory{ID: "second", Content: "second word"})
+	v := s.awake.Load().store.view()
+	d, _ := v.lookup("second")
+	record := v.locator(d)
+	m.flipOpen("alpha/"+segmentPath(record.segment), int(record.offset)+record.length-1)
+	named := func(err error) {
+		t.Helper()
+		var damage *CorruptionError
+		require.ErrorAs(t, err, &damage)
+		require.Equal(t, CorruptionError{Space: "alpha", File: segmentPath(record.segment), Offset: record.offset, Reason: damage.Reason}, *damage)
+	}
+	for range 2 {
+		_, err := s.Lookup(background, "second")
+		named(err)
+		_, err = s.Recall(background, Cue{Text: "word"})
+		named(err)
+		_, err = s.Lookup(background, "first")
+		require.NoError(t, err)
+		require.Equal(t, []string{"first"}, recalledIDs(recall(t, s, Cue{Text: "first"})))
+		_, err = s.Lookup(background, "third")
+		require.ErrorIs(t, err, ErrMemoryNotFound)
+		_, err = s.Forget(background, []string{"first"})
+		named(err)
+		require.ErrorIs(t, err, ErrStopped)
+		require.Equal(t, Quarantined, infoOf(t, s).State)
+		require.Contains(t, s.Stats().Operator.Stopped, "a memory's record is damaged")
+	}
+}

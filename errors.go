@@ -15,7 +15,8 @@ var (
 	// ErrReadOnly: the registry was opened with Options.ReadOnly.
 	ErrReadOnly = errors.New("registry is read-only")
 	// ErrStopped: writes have stopped, because the device failed under the
-	// registry's journal or under the space's files. Reads go on; reopen the
+	// registry's journal or under the space's files, or because a read found the
+	// space damaged, which the error then says, too. Reads go on; reopen the
 	// registry to recover.
 	ErrStopped = errors.New("writes are stopped after a device failure, reopen the registry")
 	// ErrUnknownOutcome: the write was handed to the device, which failed. It

@@ -24,7 +24,9 @@ import (
 // space of that id exists.
 //
 // A damaged space is quarantined: it refuses writes with a [CorruptionError].
-// Its reads return what precedes the damage together with that error.
+// Where waking found the damage, its reads return what precedes it together with that
+// error. Where a read finds it, that one fails with the error, and so does each later
+// one of the damaged bytes; others are as before.
 type Space struct {
 	registry *Registry
 	name     atomic.Pointer[SpaceID] // Rename changes it
