@@ -91,6 +91,7 @@ type journalFile struct {
 	extent  int64
 	used    int64 // bytes up to here may not be zero
 	growing bool  // a goroutine zeroes from extent on
+	zeroing bool  // mu was given up for that: it is free, and nobody may begin with it
 }
 
 // frameRef is where a frame stands in the journal.
@@ -291,7 +292,7 @@ func (j *journal) switchLocked(ctx context.Context) error {
 		}
 	}
 	j.stuck = nil
-	for len(j.free) == 0 && j.failed == nil && j.stuck == nil && !j.closed && ctx.Err() == nil {
+	for j.nextFileLocked() == nil && j.failed == nil && j.stuck == nil && !j.closed && ctx.Err() == nil {
 		j.startSettlerLocked()
 		j.changed.Wait()
 		if j.current != old {
@@ -303,7 +304,7 @@ func (j *journal) switchLocked(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 	case j.closed:
 		return ErrClosed
-	case len(j.free) == 0:
+	case j.nextFileLocked() == nil:
 		return cmp.Or(j.stuck, ctx.Err())
 	}
 	if err := j.flushLocked(); err != nil {
@@ -318,14 +319,24 @@ func (j *journal) switchLocked(ctx context.Context) error {
 	return nil
 }
 
-// beginLocked makes a generation in the first free file, beside the old ones,
+// nextFileLocked returns the first free file that nobody zeroes, or nil.
+func (j *journal) nextFileLocked() *journalFile {
+	for _, f := range j.free {
+		if !f.zeroing {
+			return f
+		}
+	}
+	return nil
+}
+
+// beginLocked makes a generation in the next free file, beside the old ones,
 // and says so in HEAD before anything is written to it.
 func (j *journal) beginLocked(old []*generation, first promise) (*generation, error) {
 	tag, err := randomTag()
 	if err != nil {
 		return nil, err
 	}
-	file := j.free[0]
+	file := j.nextFileLocked()
 	if err := file.makeExtent(j.extentBytes); err != nil {
 		return nil, diskFull(err)
 	}
@@ -334,10 +345,11 @@ func (j *journal) beginLocked(old []*generation, first promise) (*generation, er
 		number: j.head.generation, tag: tag, file: file, first: first,
 		owed: make(map[incarnation]*owing), named: make(map[incarnation]bool),
 	}
-	if err := j.writeHeadLocked(append(old, g), j.free[1:]); err != nil {
+	free := slices.DeleteFunc(slices.Clone(j.free), func(f *journalFile) bool { return f == file })
+	if err := j.writeHeadLocked(append(old, g), free); err != nil {
 		return nil, j.failLocked(err)
 	}
-	j.free = j.free[1:]
+	j.free = free
 	return g, nil
 }
 

@@ -20,6 +20,8 @@ const (
 	defaultSettleHang = time.Second
 	// idleZero is how long nothing is written before freed files are zeroed.
 	idleZero = time.Second
+	// zeroStepBytes of a file that is in use are zeroed at a time.
+	zeroStepBytes = 1 << 20
 )
 
 // settler is what the journal asks to take a space's frames over: it returns
@@ -311,29 +313,69 @@ func (j *journal) zeroLaterLocked() {
 		case j.groups != groups:
 			j.zeroLaterLocked()
 		default:
-			if err := j.zeroFreeLocked(); err != nil {
+			if err := j.zeroLocked(); err != nil {
 				j.logger.Warn("journal file could not be zeroed", zap.Error(err))
 			}
 		}
 	})
 }
 
-// zeroFreeLocked overwrites what generations that ended left in the free files.
-// The rest of the current file, behind its last group, counts among them.
+// zeroLocked overwrites what generations that ended left in the files that are not
+// in use, and behind the last group of the current one.
+func (j *journal) zeroLocked() error {
+	if err := j.zeroFreeLocked(); err != nil {
+		return err
+	}
+	return j.zeroCurrentLocked()
+}
+
+// zeroFreeLocked zeroes the files that are free now. It gives up mu meanwhile: no
+// writer has a use for them, and one that comes to need the next file waits.
 func (j *journal) zeroFreeLocked() error {
-	for _, f := range j.free {
-		if err := f.zero(0); err != nil {
+	for _, f := range slices.Clone(j.free) {
+		for f.zeroing {
+			j.changed.Wait()
+		}
+		if !slices.Contains(j.free, f) {
+			continue
+		}
+		f.zeroing = true
+		j.mu.Unlock()
+		err := f.zero(0)
+		j.mu.Lock()
+		f.zeroing = false
+		j.changed.Broadcast()
+		if err != nil {
 			return err
 		}
 	}
-	if j.current.file.growing {
-		return nil
+	return nil
+}
+
+// zeroCurrentLocked zeroes the rest of the current file, behind its last group. It is
+// flushed with mu held, as a group is, so it goes backwards in steps, between which
+// groups have their turn.
+func (j *journal) zeroCurrentLocked() error {
+	for j.failed == nil {
+		f, end := j.current.file, j.current.end
+		switch {
+		case f.growing:
+			j.changed.Wait()
+			continue
+		case f.used <= end:
+			return nil
+		}
+		err := f.zero(max(end, f.used-zeroStepBytes))
+		switch {
+		case errors.Is(err, ErrDiskFull):
+			return err
+		case err != nil:
+			return j.failLocked(err) // its flush may have been told of a group's loss
+		}
+		j.mu.Unlock()
+		j.mu.Lock()
 	}
-	err := j.current.file.zero(j.current.end)
-	if err == nil || errors.Is(err, ErrDiskFull) {
-		return err
-	}
-	return j.failLocked(err) // its flush may have been told of a group's loss
+	return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 }
 
 // zero overwrites what is used of the file from there on. ErrDiskFull means that
@@ -366,6 +408,8 @@ func (j *journal) settle(ctx context.Context) error {
 	if j.failed != nil {
 		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 	}
+	// So that the next file is not zeroed in use. What fails does so again below.
+	_ = j.zeroFreeLocked()
 	if j.current.end > 0 {
 		if err := j.switchLocked(ctx); err != nil {
 			return err
@@ -383,7 +427,7 @@ func (j *journal) settle(ctx context.Context) error {
 	if j.failed != nil {
 		errs = append(errs, j.failed)
 	} else {
-		errs = append(errs, j.zeroFreeLocked())
+		errs = append(errs, j.zeroLocked())
 	}
 	return errors.Join(errs...)
 }

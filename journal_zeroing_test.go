@@ -64,3 +64,64 @@ func TestSettleZeroesAFileThatGrows(t *testing.T) {
 		require.NoError(t, r.Close())
 	})
 }
+
+// Writes go on while a file that they have no use for is zeroed.
+func TestWritesWhileAFreeFileIsZeroed(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{Content: "goes to the first file"})
+	var zeroing atomic.Bool
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op != crashfs.OpWrite || c.Name != path.Join(journalDir, journalPath(1)) || !zeroing.CompareAndSwap(false, true) {
+			return nil
+		}
+		if !r.journal.mu.TryLock() {
+			t.Error("the journal is locked")
+			return nil
+		}
+		r.journal.mu.Unlock()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			_, err := s.Remember(background, Memory{Content: "goes to the second one"})
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		<-written
+		return nil
+	})
+	require.NoError(t, r.Settle(background))
+	require.True(t, zeroing.Load())
+	f.SetHook(nil)
+	require.Len(t, list(t, s, Filter{}), 2)
+	require.NoError(t, r.Close())
+}
+
+// The rest of the file in use is zeroed in steps: none takes longer than a large
+// group, and between them others have their turn.
+func TestFileInUseIsZeroedInSteps(t *testing.T) {
+	fs := crashfs.New()
+	r := openMemory(t, fs, Options{})
+	j := r.journal
+	f := j.current.file
+	const used = 5 * zeroStepBytes / 2
+	_, err := f.file.WriteAt(bytes.Repeat([]byte{1}, used), 0)
+	require.NoError(t, err)
+	f.used = used
+	var steps []int
+	fs.SetHook(func(c crashfs.Call) error {
+		if c.Name == path.Join(journalDir, journalPath(1)) {
+			steps = append(steps, c.Size)
+		}
+		return nil
+	})
+	require.NoError(t, r.Settle(background))
+	fs.SetHook(nil)
+	require.Equal(t, []int{zeroStepBytes, 0, zeroStepBytes, 0, zeroStepBytes / 2, 0}, steps, "each flushed")
+	b, err := readRange(f.file, 0, used)
+	require.NoError(t, err)
+	require.Empty(t, bytes.Trim(b, "\x00"))
+	require.NoError(t, r.Close())
+}
