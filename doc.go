@@ -49,8 +49,8 @@
 //
 //	Registry.training > Space.mu > awake.commits > maintenance.running > log.files > log.pins > store.mu > log.mu
 //
-// journal.mu, committer.mu and Registry.mu are taken last, with nothing locked
-// behind them but feed.mu. Where descriptors run out, idle spaces fall asleep with
+// journal.mu, committer.mu, Registry.reserve and Registry.mu are taken last, with
+// nothing locked behind them but feed.mu. Where descriptors run out, idle spaces fall asleep with
 // whatever is locked: nobody who holds a lock of theirs waits for another. No
 // goroutine runs for an idle space, and Close joins those that run.
 package engram

@@ -53,9 +53,11 @@ type Registry struct {
 	awake      map[incarnation]*awake
 	found      map[incarnation]SpaceID // by reading every SPACE, once it was needed
 	tombstones map[incarnation]bool
-	reserved   bool // the reserve file is there
 	spares     []vfs.File
 	life       spaceEvents
+
+	reserve  sync.Mutex // guards reserved and the file; held over the calls on it
+	reserved bool       // the reserve file is there
 }
 
 // row is a space's place in the catalogue.
@@ -175,8 +177,14 @@ func (r *Registry) prepareDirectory() error {
 	return r.makeReserve()
 }
 
-// makeReserve sets disk space aside that forgetting can use when the disk is full.
+// makeReserve sets disk space aside that forgetting can use when the disk is full,
+// unless that is done or there is none.
 func (r *Registry) makeReserve() error {
+	r.reserve.Lock()
+	defer r.reserve.Unlock()
+	if r.reserved {
+		return nil
+	}
 	file, err := r.root.Open(reserveFile, false)
 	switch {
 	case err == nil:
@@ -207,13 +215,12 @@ func (r *Registry) makeReserve() error {
 
 // giveUpReserve frees the reserve, once, and reports whether it did.
 func (r *Registry) giveUpReserve() bool {
-	r.mu.Lock()
-	reserved := r.reserved
-	r.reserved = false
-	r.mu.Unlock()
-	if !reserved {
+	r.reserve.Lock()
+	defer r.reserve.Unlock()
+	if !r.reserved {
 		return false
 	}
+	r.reserved = false
 	err := removeIfExists(r.root, reserveFile)
 	if err != nil {
 		r.logger.Warn("reserve could not be given up", zap.Error(err))
@@ -356,7 +363,8 @@ func (r *Registry) Stats() RegistryStats {
 // Settle makes durable, in every space's own log, what the journal holds of it,
 // moves their marks and empties the journal, whose files then are zeros on disk. It
 // wakes spaces that a crash has left unsettled. It costs two flushes for each space
-// that has written since it was settled last. Writes go on meanwhile.
+// that has written since it was settled last. Writes go on meanwhile. Where forgetting
+// on a full disk has used the reserve, it makes another, if there is room again.
 //
 // An error names what could not be settled, which stays in the journal: nothing is
 // lost by it. When ctx is done Settle returns its error, and settling goes on.
@@ -365,7 +373,13 @@ func (r *Registry) Settle(ctx context.Context) error {
 		return err
 	}
 	defer r.work.Done()
-	return errors.Join(r.journal.settle(ctx), r.sweepTombstones())
+	if err := errors.Join(r.journal.settle(ctx), r.sweepTombstones()); err != nil {
+		return err
+	}
+	if err := r.makeReserve(); err != nil {
+		r.logger.Warn("reserve could not be made", zap.Error(err))
+	}
+	return nil
 }
 
 // Close finishes the writes that are under way, settles every space, joins

@@ -114,6 +114,22 @@ func TestReserveIsWholeOrNotThere(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// What was given up on a full disk is taken back when there is room again.
+func TestSettleMakesTheReserveAgain(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	require.True(t, r.giveUpReserve())
+	f.SetRoom(100)
+	require.NoError(t, r.Settle(background))
+	require.False(t, r.giveUpReserve())
+	f.SetRoom(-1)
+	for range 2 {
+		require.NoError(t, r.Settle(background))
+		require.True(t, r.giveUpReserve())
+	}
+	require.NoError(t, r.Close())
+}
+
 // A reserve that cannot be opened says why.
 func TestReserveThatDoesNotOpen(t *testing.T) {
 	f := crashfs.New()
