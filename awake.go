@@ -104,11 +104,14 @@ func (a *awake) admit(w *write, t *taking) (again bool, err error) {
 	if t.closed {
 		return true, nil
 	}
-	if err := a.refusal(w); err != nil {
+	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {
 		return false, err
 	}
 	if again, err := a.admitRequest(w, t); again || err != nil || w.replayed.seq != 0 {
 		return again, err
+	}
+	if err := a.refusal(w); err != nil {
+		return false, err
 	}
 	dimension, err := w.fits(t)
 	if err != nil && t.writes > 0 {
@@ -168,14 +171,8 @@ func wrongDimension(got, want int) error {
 	}
 }
 
-// refusal returns why the space takes no writes, or none but to forget.
+// refusal returns why the log takes no writes, or none but to forget.
 func (a *awake) refusal(w *write) error {
-	if a.damage != nil {
-		return a.damage
-	}
-	if stopped := a.stopped.Load(); stopped != nil {
-		return *stopped
-	}
 	if !a.log.stuck() {
 		return nil
 	}

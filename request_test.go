@@ -2,6 +2,7 @@ package engram
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -293,4 +294,24 @@ func TestNoRefusalForWhatIsNotDurable(t *testing.T) {
 		require.ErrorIs(t, <-errs[2], ErrStopped, name)
 		require.Error(t, r.Close())
 	}
+}
+
+// A retry of what was applied is answered also while the log finds no room for it.
+func TestRetryOnAFullDisk(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "alpha")
+	f.SetRoom(0)
+	m := Memory{Content: strings.Repeat("x", 1<<10)}
+	first, err := s.Remember(background, m, RequestID("r-1"))
+	require.NoError(t, err)
+	again, err := s.Remember(background, m, RequestID("r-1"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	_, err = s.Remember(background, m, RequestID("r-2"))
+	require.ErrorIs(t, err, ErrDiskFull)
+	_, err = s.Remember(background, Memory{Content: "another"}, RequestID("r-1"))
+	require.ErrorIs(t, err, ErrRequestReused)
+	f.SetRoom(-1)
+	require.NoError(t, r.Close())
 }
