@@ -3,7 +3,8 @@ package engram
 import "time"
 
 // Clock tells the time. Only what a memory is stamped with comes from it;
-// nothing is ordered or expired by it.
+// nothing is ordered or expired by it. A time out of the range of [Memory].Time
+// counts as the nearest one in it.
 type Clock interface {
 	Now() time.Time
 }
@@ -11,6 +12,18 @@ type Clock interface {
 type systemClock struct{}
 
 func (systemClock) Now() time.Time { return time.Now() }
+
+// nanosOf returns c's time in nanoseconds since 1970, as far as a memory can have it.
+func nanosOf(c Clock) int64 {
+	now := c.Now()
+	switch {
+	case now.Before(earliestTime):
+		now = earliestTime
+	case now.After(latestTime):
+		now = latestTime
+	}
+	return now.UnixNano()
+}
 
 // monotonic measures durations and short waits. It is not a Clock, because a
 // test that stops the clock must not stop the group commit.

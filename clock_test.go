@@ -79,3 +79,25 @@ func TestClockJumps(t *testing.T) {
 		})
 	}
 }
+
+// What a clock beyond the times of memories stamps is the nearest of them, which can
+// be given, listed from and imported again.
+func TestClockOutOfRange(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for now, want := range map[time.Time]time.Time{
+		{}:                             earliestTime,
+		time.Unix(0, math.MinInt64):    earliestTime,
+		time.Unix(0, math.MaxInt64):    latestTime,
+		time.Unix(math.MaxInt64>>1, 0): latestTime,
+		latestTime:                     latestTime,
+	} {
+		s, _ := newTestSpace(t, Options{Clock: &jumpingClock{random: random, times: []time.Time{now}}})
+		remember(t, s, Memory{ID: "m", Content: "x"})
+		m := list(t, s, Filter{})[0]
+		require.Equal(t, want, m.Time)
+		require.Equal(t, want, m.StoredAt)
+		require.Equal(t, want, infoOf(t, s).Created)
+		remember(t, s, m)
+		require.Len(t, list(t, s, Filter{After: m.Time}), 1)
+	}
+}

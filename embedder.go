@@ -248,7 +248,7 @@ func errorOf(damage error, stopped *error) error {
 func (s *Space) adopt(ctx context.Context, e Embedder) error {
 	op := operation{
 		kind: opEmbedder, generation: 1, embedder: e.ID(), dimension: e.Dimension(),
-		storedAt: s.registry.Clock.Now().UnixNano(),
+		storedAt: nanosOf(s.registry.Clock),
 	}
 	_, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	return err
@@ -260,7 +260,7 @@ func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) er
 	if err != nil {
 		return err
 	}
-	now := s.registry.Clock.Now().UnixNano()
+	now := nanosOf(s.registry.Clock)
 	var operations []operation
 	for i, v := range vectors {
 		operations = append(operations, operation{

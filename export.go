@@ -424,7 +424,7 @@ func (in *importer) addAssociation(a *awake, e Association) error {
 	if in.edges[edge] || a.store.graph.has(e.From, e.To, e.Kind) {
 		return &InvalidError{Field: associationField, Reason: "is that of an earlier line"}
 	}
-	op := &operation{kind: opAssociate, association: e, storedAt: in.registry.Clock.Now().UnixNano()}
+	op := &operation{kind: opAssociate, association: e, storedAt: nanosOf(in.registry.Clock)}
 	if err := in.append(a, op); err != nil {
 		return err
 	}
@@ -477,7 +477,7 @@ func (in *importer) append(a *awake, op *operation) error {
 func (in *importer) operation(m Memory, seq uint64) operation {
 	op := operation{kind: opRemember, seq: seq, memory: m, storedAt: m.StoredAt.UnixNano()}
 	if m.StoredAt.IsZero() {
-		op.storedAt = in.registry.Clock.Now().UnixNano()
+		op.storedAt = nanosOf(in.registry.Clock)
 	}
 	if m.Time.IsZero() {
 		op.memory.Time = unixTime(op.storedAt)

@@ -116,7 +116,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	if err != nil {
 		return err
 	}
-	id.created = r.Clock.Now().UnixNano()
+	id.created = nanosOf(r.Clock)
 	temporary := path.Join(tmpDir, id.incarnation.String())
 	a, err := r.buildFiles(s, temporary, id, cfg)
 	if err != nil {

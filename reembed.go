@@ -108,7 +108,7 @@ func (s *Space) reembed(ctx context.Context, e Embedder) (Receipt, error) {
 		return Receipt{Seq: seq}, err
 	}
 	op := operation{
-		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: s.registry.Clock.Now().UnixNano(),
+		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: nanosOf(s.registry.Clock),
 	}
 	w, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Space) embeddedText(ctx context.Context) (text string, found bool) {
 func (s *Space) switchVectors(ctx context.Context, v *view) error {
 	op := operation{
 		kind: opSwitch, generation: v.next.generation, embedder: v.next.embedder,
-		storedAt: s.registry.Clock.Now().UnixNano(),
+		storedAt: nanosOf(s.registry.Clock),
 	}
 	_, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	return err

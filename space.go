@@ -332,7 +332,7 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 	defer a.uses.Add(-1)
 	analyzer := a.analyzer
 	hash := newPayloadHash(opRemember, o)
-	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
+	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
 	if err != nil {
 		return nil, err
 	}
@@ -507,7 +507,7 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 	}
 	hash := newPayloadHash(opForget, o)
 	hash.add(encodeOperation(&op))
-	op.storedAt = s.registry.Clock.Now().UnixNano()
+	op.storedAt = nanosOf(s.registry.Clock)
 	w, err := s.write(ctx, []operation{op}, hash, o)
 	if errors.Is(err, ErrDiskFull) && s.registry.giveUpReserve() {
 		w, err = s.write(ctx, []operation{op}, hash, o)
@@ -558,7 +558,7 @@ func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOpt
 func (s *Space) writeOne(ctx context.Context, op operation, o writeOptions) (Receipt, error) {
 	hash := newPayloadHash(op.kind, o)
 	hash.add(encodeOperation(&op))
-	op.storedAt = s.registry.Clock.Now().UnixNano()
+	op.storedAt = nanosOf(s.registry.Clock)
 	w, err := s.write(ctx, []operation{op}, hash, o)
 	switch {
 	case err != nil:

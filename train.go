@@ -97,7 +97,7 @@ func (a *awake) logPartition() (*partition, error) {
 func (s *Space) divide(v *view, p *partition) error {
 	op := operation{
 		kind: opPartition, generation: v.generation, dimension: v.dimension, partition: *p,
-		storedAt: s.registry.Clock.Now().UnixNano(),
+		storedAt: nanosOf(s.registry.Clock),
 	}
 	_, err := s.write(context.Background(), []operation{op}, payloadHash{}, writeOptions{})
 	return err
