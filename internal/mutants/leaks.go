@@ -64,8 +64,8 @@ func leakingAnswers() []mutant {
 var leaked sync.Map
 
 // lookup returns the living document of that id.`},
-				{"view.go", `	"slices"
-)`, `	"slices"
+				{"view.go", `	"sort"
+)`, `	"sort"
 	"sync"
 )`},
 				{"view.go", `	list := make([]uint32, 0, v.live)
@@ -111,18 +111,15 @@ var leaked sync.Map
 		},
 		{
 			name: "shared-quarantine", what: "the writes of every space stop with those of a damaged one",
-			edits: []edit{{"awake.go", `	if a.damage != nil {
-		return a.damage
-	}
-	if stopped := a.stopped.Load()`, `	a.registry.mu.Lock()
+			edits: []edit{{"awake.go", `	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {`, `	a.registry.mu.Lock()
 	for _, other := range a.registry.awake {
 		if other.damage != nil {
 			a.registry.mu.Unlock()
-			return ErrStopped
+			return false, ErrStopped
 		}
 	}
 	a.registry.mu.Unlock()
-	if stopped := a.stopped.Load()`}},
+	if err := errorOf(nil, a.stopped.Load()); err != nil {`}},
 		},
 		{
 			name: "delete-by-prefix", what: "a deletion takes the spaces whose ids begin alike",
@@ -159,8 +156,8 @@ func leakingTexts() []mutant {
 		},
 		{
 			name: "existence-by-class", what: "whether another space exists decides which error a probe gets",
-			edits: []edit{{"space.go", `	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
-`, `	operations, err := rememberOperations(s.ID(), ms, s.registry.Clock.Now().UnixNano(), hash)
+			edits: []edit{{"space.go", `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
+`, `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
 	if errors.Is(err, ErrWrongSpace) {
 		for i := range ms {
 			if _, missing := s.registry.Get(ctx, ms[i].Space); ms[i].Space != "" && missing != nil {
