@@ -31,7 +31,7 @@ func (c *curve) saturate(f float64) float64 { return f * (c.k1 + 1) / (f + c.k1)
 // quotient is what a count saturates to where norm divides it, but for the last
 // bits: one division instead of two.
 func (c *curve) quotient(count uint32, norm float64) float64 {
-	return float64(count) * (c.k1 + 1) / (float64(count) + c.k1*norm)
+	return float64(count) * (c.k1 + 1) / (float64(count) + float64(c.k1*norm))
 }
 
 // normOf is what divides a term's count in a document of that length.

@@ -339,6 +339,24 @@ func TestPolicyReadmeExample(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(shown, "\n"), 15, "lines")
 }
 
+// No product is added to anything with one rounding where a processor can: answers
+// would differ in their last bits between it and others. An explicit conversion of the
+// product keeps it apart.
+func TestPolicyNoFusedProducts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the library for another processor")
+	}
+	build := exec.Command("go", "build", "-gcflags=-S", ".", "./internal/rabitq", "./internal/simd")
+	build.Env = append(os.Environ(), "GOARCH=arm64", "CGO_ENABLED=0", "GOWORK=off")
+	listing, err := build.CombinedOutput()
+	require.NoError(t, err)
+	require.Contains(t, string(listing), "FMULD")
+	fused := regexp.MustCompile(`(\w+\.go:\d+)\)\tFN?M(ADD|SUB)[SD]\t`)
+	for _, found := range fused.FindAllSubmatch(listing, -1) {
+		t.Errorf("%s adds a product that was not rounded", found[1])
+	}
+}
+
 // What is tracked names no place of the machine it was written on.
 func TestPolicyNoMachinePaths(t *testing.T) {
 	listed, err := exec.Command("git", "ls-files", "-z").Output()

@@ -330,7 +330,7 @@ func confidence(ranked []candidate, i int) float64 {
 	if i == 0 {
 		other = ranked[1].sum
 	}
-	return 1 / (1 + confidenceOdds*math.Pow(other/ranked[i].sum, confidencePower))
+	return 1 / (1 + float64(confidenceOdds*math.Pow(other/ranked[i].sum, confidencePower)))
 }
 
 func ratio(sum, n int64) float64 {

@@ -107,7 +107,7 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 		}
 		if leads {
 			strength := best[i].sum / best[0].sum
-			m.weight += strength * strength * m.idf * t.curve.weight(t.view.lengthOf(best[i].document), left[i][0].count)
+			m.weight += float64(strength * strength * m.idf * t.curve.weight(t.view.lengthOf(best[i].document), left[i][0].count))
 		}
 		left[i] = left[i][1:]
 	}
@@ -166,7 +166,7 @@ func (r *rarity) of(documents, containing int) float64 {
 func (t *textRecall) askFeedback() {
 	reach := 0.0
 	for _, m := range t.heavy {
-		reach += m.weight * m.idf
+		reach += float64(m.weight * m.idf)
 	}
 	if reach == 0 {
 		return
@@ -179,7 +179,7 @@ func (t *textRecall) askFeedback() {
 	}
 	for i := range t.candidates {
 		c := &t.candidates[i]
-		c.parts.feedback = t.feedback[c.document] * (1 - questionPrice*t.questionShare(c.document))
+		c.parts.feedback = float64(t.feedback[c.document] * (1 - float64(questionPrice*t.questionShare(c.document))))
 		c.sum = c.parts.sum()
 	}
 }
@@ -197,7 +197,7 @@ func (t *textRecall) feed(list []posting, weight float64) {
 		if before == 0 {
 			s.fed = append(s.fed, p.ordinal)
 		}
-		sum := before + weight*curve.weight(v.lengthOf(p.ordinal), p.count)
+		sum := before + float64(weight*curve.weight(v.lengthOf(p.ordinal), p.count))
 		s.feedback[p.ordinal] = sum
 		if met > 0 {
 			if m := &s.episodes[met-1]; m.feedback < sum {

@@ -57,12 +57,12 @@ func (p *textParts) sum() float64 {
 }
 
 func (p *textParts) discount(factor float64) {
-	p.text *= factor
-	p.contiguity *= factor
-	p.episode *= factor
-	p.label *= factor
-	p.time *= factor
-	p.feedback *= factor
+	p.text = float64(p.text * factor)
+	p.contiguity = float64(p.contiguity * factor)
+	p.episode = float64(p.episode * factor)
+	p.label = float64(p.label * factor)
+	p.time = float64(p.time * factor)
+	p.feedback = float64(p.feedback * factor)
 }
 
 // textCandidate is a memory whose parts are known.
@@ -281,7 +281,7 @@ func mergeMatches(list []match, from int, more []match) []match {
 
 // bound is what a score can reach.
 func (t *textRecall) bound() float64 {
-	return (t.curve.k1+1)*(1+episodeWeight+feedbackWeight)*t.reach + t.extras
+	return float64((t.curve.k1+1)*(1+episodeWeight+feedbackWeight)*t.reach) + t.extras
 }
 
 // matchEpisodes adds what the terms find in each episode, and in each document
@@ -294,7 +294,7 @@ func (t *textRecall) matchEpisodes() {
 			p := list[from]
 			length := v.lengthOf(p.ordinal)
 			if p.episode == 0 {
-				t.matchLone(p.ordinal, idf*curve.weight(length, p.count))
+				t.matchLone(p.ordinal, float64(idf*curve.weight(length, p.count)))
 				from++
 				continue
 			}
@@ -311,7 +311,7 @@ func (t *textRecall) matchEpisodes() {
 			}
 			m := t.meet(p.episode)
 			s.runs = append(s.runs, run{term: uint32(i), from: uint32(from), to: uint32(to), count: count})
-			m.left += idf * (most + episodeWeight*curve.quotient(count, m.norm))
+			m.left += float64(idf * (most + float64(episodeWeight*curve.quotient(count, m.norm))))
 			from = to
 		}
 	}
@@ -324,7 +324,7 @@ func (t *textRecall) matchEpisodes() {
 // is at most, where highest is the highest of the episode and total their sum:
 // nobody's can be that of more than the whole episode.
 func mostWithNeighbours(highest, total float64) float64 {
-	return min(highest*(1+surroundings), highest+neighbourShare*(total-highest))
+	return min(highest*(1+surroundings), highest+float64(neighbourShare*(total-highest)))
 }
 
 // meet returns what is found in the episode, to which the next run is added.
@@ -363,7 +363,7 @@ func (t *textRecall) matchLabels() {
 		if len(t.list) == 0 {
 			continue
 		}
-		score := labelWeight * inverseDocumentFrequency(int(t.view.live), len(t.list))
+		score := float64(labelWeight * inverseDocumentFrequency(int(t.view.live), len(t.list)))
 		for _, p := range t.list {
 			if t.labels[p.ordinal] == 0 {
 				t.labelled = append(t.labelled, p.ordinal)
@@ -451,7 +451,7 @@ func (t *textRecall) add(p *textParts, d uint32) {
 	if t.when && t.view.flagsOf(d)&documentTellsWhen != 0 {
 		p.time += tellingWeight
 	}
-	p.discount(1 - questionPrice*t.questionShare(d))
+	p.discount(1 - float64(questionPrice*t.questionShare(d)))
 }
 
 func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.questionsOf(d)) / 255 }
@@ -461,7 +461,7 @@ func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.que
 func (t *textRecall) weighEpisode(m *episodeMatch, best *lowestFirst) {
 	t.matchMembers(m)
 	left, floor := math.Inf(-1), best.floor()
-	whole := episodeWeight * m.match
+	whole := float64(episodeWeight * m.match)
 	for j, d := range t.members {
 		// Most are told apart by what is at hand.
 		most := t.text[j] + whole + t.extras
@@ -506,7 +506,7 @@ func (t *textRecall) matchMembers(m *episodeMatch) {
 	for next := m.first; next != 0; {
 		r := &t.runs[next-1]
 		term := &t.terms[r.term]
-		m.match += term.idf * t.curve.saturate(float64(r.count)/m.norm)
+		m.match += float64(term.idf * t.curve.saturate(float64(r.count)/m.norm))
 		next = r.next
 		t.place(term.idf, term.list[r.from:r.to])
 		t.matchPlaced(term.idf)
@@ -523,9 +523,9 @@ func (t *textRecall) place(idf float64, list []match) {
 	for _, p := range list {
 		j := t.places[p.ordinal]
 		f := t.frequencyOf(p.ordinal, p.count)
-		t.own[j] += idf * t.curve.saturate(f)
+		t.own[j] += float64(idf * t.curve.saturate(f))
 		t.frequency[margin+j] = f
-		t.passed[margin+j] = (nearShare + questionPass*t.questionShare(p.ordinal)) * f
+		t.passed[margin+j] = (nearShare + float64(questionPass*t.questionShare(p.ordinal))) * f
 		t.placed = append(t.placed, j)
 	}
 	if !slices.IsSorted(t.placed) {
@@ -542,7 +542,8 @@ func (t *textRecall) matchPlaced(idf float64) {
 		to := min(int(p)+margin+1, len(t.members))
 		for j := max(int(p)-margin, from); j < to; j++ {
 			f, before := t.frequency[j:j+2*margin+1], t.passed[margin+j-1]
-			t.text[j] += idf * t.curve.saturate(f[2]+farShare*f[0]+before+nearShare*f[3]+farShare*f[4])
+			f2 := f[2] + float64(farShare*f[0]) + before + float64(nearShare*f[3]) + float64(farShare*f[4])
+			t.text[j] += float64(idf * t.curve.saturate(f2))
 		}
 		from = to
 	}

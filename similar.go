@@ -124,12 +124,12 @@ func (f *similarFinder) find(op *operation) []link {
 		list = v.list(list[:0], t.term)
 		for _, p := range list {
 			if (!replaces || p.ordinal != replaced) && !f.dead[p.ordinal] {
-				stored[p.ordinal] += share * bm25.weight(p.count, v.lengthOf(p.ordinal))
+				stored[p.ordinal] += float64(share * bm25.weight(p.count, v.lengthOf(p.ordinal)))
 			}
 		}
 		for _, p := range f.terms[t.term] {
 			if m := f.mates[p.ordinal]; m != nil && (m.memory.ID == "" || m.memory.ID != op.memory.ID) {
-				mates[p.ordinal] += share * bm25.weight(p.count, uint32(m.length))
+				mates[p.ordinal] += float64(share * bm25.weight(p.count, uint32(m.length)))
 			}
 		}
 	}

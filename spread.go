@@ -120,7 +120,7 @@ type reach struct {
 	settled  bool    // it has passed on, and receives no more
 }
 
-func (r *reach) activation() float64 { return r.seed + r.received*(1-r.seed) }
+func (r *reach) activation() float64 { return r.seed + float64(r.received*(1-r.seed)) }
 
 // spreading is activation at work over one snapshot.
 type spreading struct {
@@ -238,7 +238,7 @@ func (s *spreading) receive(place, parent int32, passed float64) {
 	if r.settled {
 		return
 	}
-	r.received += passed * (1 - r.received)
+	r.received += float64(passed * (1 - r.received))
 	if passed > r.best {
 		r.best, r.parent = passed, parent
 		if r.seed == 0 {

@@ -405,5 +405,5 @@ func (w *weigher) weight(count, length uint32) float64 {
 		relative = float64(length) / w.average
 	}
 	tf := float64(count)
-	return tf * (w.k1 + 1) / (tf + w.k1*(1-w.b+w.b*relative))
+	return tf * (w.k1 + 1) / (tf + float64(w.k1*(1-w.b+float64(w.b*relative))))
 }

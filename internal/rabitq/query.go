@@ -97,7 +97,7 @@ func (q *Query) setPlanes(x []float32, norm float64) {
 	}
 	words, levels := q.rotation.BinaryWords(), q.precision.levels()
 	perStep := float32(math.Sqrt(float64(len(x))) / (norm * q.precision.step()))
-	middle := float64(levels-1) / 2
+	middle := float64(float64(levels-1) / 2)
 	var sum, product float64
 	for i, f := range x {
 		u := level(f, perStep, levels)

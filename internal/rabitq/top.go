@@ -20,7 +20,7 @@ type top struct {
 
 // key orders by score, and by row where scores are equal. The best is greatest.
 func key(score float32, row uint32) uint64 {
-	bits := math.Float32bits(score + 0) // +0 and -0 are one score
+	bits := math.Float32bits(float32(score) + 0) // +0 and -0 are one score
 	if bits&signBit != 0 {
 		bits = ^bits
 	} else {
