@@ -440,8 +440,8 @@ func TestMemoriesBehind(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 		require.EqualValues(t, len(want), reads.Load())
-		for range s.MemoriesBehind(background, filter, at, seq) {
-			t.Fatal("there is something behind the last one")
+		for m, err := range s.MemoriesBehind(background, filter, at, seq) {
+			t.Fatal("there is something behind the last one", m, err)
 		}
 	}
 	for m, err := range s.MemoriesBehind(background, Filter{}, moment, math.MaxUint64) {
