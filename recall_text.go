@@ -30,6 +30,9 @@ import (
 // What text or episode matches is recalled; the other parts only order it. The
 // parameters were fitted on the tuning half of LoCoMo and half of Cranfield's
 // queries, and rounded (docs/benchmarks.md has what each part gives).
+//
+// A product that is added to something is converted to float64 before, so that every
+// processor rounds it (TestPolicyNoFusedProducts).
 const (
 	nearShare     = 0.45
 	farShare      = 0.3
@@ -542,8 +545,8 @@ func (t *textRecall) matchPlaced(idf float64) {
 		to := min(int(p)+margin+1, len(t.members))
 		for j := max(int(p)-margin, from); j < to; j++ {
 			f, before := t.frequency[j:j+2*margin+1], t.passed[margin+j-1]
-			f2 := f[2] + float64(farShare*f[0]) + before + float64(nearShare*f[3]) + float64(farShare*f[4])
-			t.text[j] += float64(idf * t.curve.saturate(f2))
+			sum := f[2] + float64(farShare*f[0]) + before + float64(nearShare*f[3]) + float64(farShare*f[4])
+			t.text[j] += float64(idf * t.curve.saturate(sum))
 		}
 		from = to
 	}
