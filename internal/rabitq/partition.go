@@ -108,13 +108,12 @@ func (t *trainer) assign(c *centroids, rows []uint32) [][]uint32 {
 	if c.count() == 0 {
 		return nil
 	}
-	wide := centroids{slices.Concat(c.fine, make([]uint8, kernelRows*t.rotation.FineBytes())), c.scales}
 	for i, row := range rows {
 		if i%blockRows == 0 && !t.going() {
 			break
 		}
 		sum := expand(t.bytes, t.code(row))
-		nearest := wide.nearest(t.rotation.set, &t.products, t.bytes, sum, 0, c.count())
+		nearest := c.nearest(t.rotation.set, &t.products, t.bytes, sum, 0, c.count())
 		members[nearest] = append(members[nearest], row)
 	}
 	return members
@@ -156,18 +155,13 @@ func expand(dst []int8, code []uint8) (sum int32) {
 	return sum
 }
 
-// kernelRows is a multiple of the rows that a kernel takes at once.
-const kernelRows = 8
-
 // nearest returns which of the centroids from..to-1 has the highest cosine with a row
 // of these elements; of equal ones the first.
 func (c *centroids) nearest(set simd.Set, products *[]int32, row []int8, sum int32, from, to int) (best int) {
-	whole := from + (to-from+kernelRows-1)/kernelRows*kernelRows // further ones are cheaper than a part
-	whole = min(whole, 2*len(c.fine)/len(row))
-	*products = slices.Grow((*products)[:0], whole-from)[:whole-from]
-	set.DotInt4(*products, row, c.fine[from*len(row)/2:whole*len(row)/2])
+	*products = slices.Grow((*products)[:0], to-from)[:to-from]
+	set.DotInt4(*products, row, c.fine[from*len(row)/2:to*len(row)/2])
 	best, highest := from, minusInfinity
-	for i, product := range (*products)[:to-from] {
+	for i, product := range *products {
 		if score := float32(2*product-15*sum) * c.scales[from+i]; score > highest {
 			best, highest = from+i, score
 		}

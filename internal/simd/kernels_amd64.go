@@ -82,19 +82,38 @@ func (s Set) dotInt8(dst []int32, q, codes []int8, rows []uint32) int {
 }
 
 func (s Set) dotInt4(dst []int32, q []int8, codes []uint8, rows []uint32) int {
+	if s < AVX2 || len(dst) == 0 {
+		return 0
+	}
+	done := len(dst) &^ (rowsAtOnce - 1)
+	s.dotInt4Blocks(dst[:done], q, codes, rows)
+	if done == len(dst) {
+		return done
+	}
+	// The last rows, and the very last again: far cheaper than without a kernel.
+	var last [rowsAtOnce]uint32
+	for i := range last {
+		at := min(done+i, len(dst)-1)
+		last[i] = uint32(at)
+		if rows != nil {
+			last[i] = rows[at]
+		}
+	}
+	var products [rowsAtOnce]int32
+	s.dotInt4Blocks(products[:], q, codes, last[:])
+	copy(dst[done:], products[:])
+	return len(dst)
+}
+
+func (s Set) dotInt4Blocks(dst []int32, q []int8, codes []uint8, rows []uint32) {
 	blocks := len(dst) / rowsAtOnce
-	if blocks == 0 {
-		return 0
-	}
-	switch s {
-	case AVX512:
+	switch {
+	case blocks == 0:
+	case s == AVX512:
 		dotInt4AVX512(&dst[0], &q[0], &codes[0], first(rows), blocks, len(q))
-	case AVX2:
-		dotInt4AVX2(&dst[0], &q[0], &codes[0], first(rows), blocks, len(q))
 	default:
-		return 0
+		dotInt4AVX2(&dst[0], &q[0], &codes[0], first(rows), blocks, len(q))
 	}
-	return blocks * rowsAtOnce
 }
 
 func (s Set) score(scores []float32, reached []uint64, counts []uint32, offsets, factors []float32, line *Line, floor float32) int {
