@@ -23,21 +23,21 @@ type rowRange struct {
 }
 
 // addPart adds rows to what is searched.
-func (s *vectorScratch) addPart(part rabitq.Part, source rowSource, first uint32) {
-	end := uint32(part.Codes.Rows())
+func (s *vectorScratch) addPart(part rabitq.Part, source rowSource) {
+	end := uint32(part.Rows())
 	if n := len(s.ranges); n > 0 {
 		end += s.ranges[n-1].end
 	}
-	s.parts, s.ranges = append(s.parts, part), append(s.ranges, rowRange{end, first, source})
+	s.parts, s.ranges = append(s.parts, part), append(s.ranges, rowRange{end, uint32(part.First), source})
 }
 
 // wholeParts has all rows searched.
 func (q *recalling) wholeParts() {
 	v, s := q.view, &q.vector
 	imaged := &v.image.of(v.generation).vectors
-	s.addPart(rabitq.Part{Codes: &imaged.codes, Live: q.liveImaged(imaged)}, imagedRows, 0)
-	s.addPart(rabitq.Part{Codes: &v.recent.vectors.codes, Live: q.liveRecent()}, recentRows, 0)
-	s.addPart(rabitq.Part{Codes: &v.recent.derived.codes.codes, Live: q.liveDerived()}, derivedRows, 0)
+	s.addPart(rabitq.Part{Codes: &imaged.codes, Live: q.liveImaged(imaged)}, imagedRows)
+	s.addPart(rabitq.Part{Codes: &v.recent.vectors.codes, Live: q.liveRecent()}, recentRows)
+	s.addPart(rabitq.Part{Codes: &v.recent.derived.codes.codes, Live: q.liveDerived()}, derivedRows)
 }
 
 // probedParts has the leaves searched that are nearest to the cue, as many as the
@@ -73,12 +73,12 @@ func (q *recalling) probedParts(enough int) {
 	}
 	if !byLeaf {
 		s.keepProbed(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
-		s.addPart(rabitq.Part{Codes: &set.vectors.codes, Live: liveImaged}, imagedRows, 0)
+		s.addPart(rabitq.Part{Codes: &set.vectors.codes, Live: liveImaged}, imagedRows)
 	}
 	s.keepProbed(liveRecent, recent.leavesUnder(p))
 	s.keepProbed(liveDerived, derived.leavesUnder(p))
-	s.addPart(rabitq.Part{Codes: &recent.codes, Live: liveRecent}, recentRows, 0)
-	s.addPart(rabitq.Part{Codes: &derived.codes, Live: liveDerived}, derivedRows, 0)
+	s.addPart(rabitq.Part{Codes: &recent.codes, Live: liveRecent}, recentRows)
+	s.addPart(rabitq.Part{Codes: &derived.codes, Live: liveDerived}, derivedRows)
 }
 
 // countLeaves adds the rows whose bits are set to those of their leaves.
@@ -105,7 +105,7 @@ func (s *vectorScratch) keepProbed(live []uint64, leaves []uint16) {
 // live and satisfy the filter.
 func (q *recalling) addLeaf(x *imageVectors, leaf uint16) (rows int) {
 	from, to := x.rowsOf(leaf)
-	part := rabitq.Part{Codes: x.codes.Slice(int(from), int(to))}
+	part := rabitq.Part{Codes: &x.codes, First: int(from), Count: int(to - from)}
 	if rows = int(to - from); q.chooses() {
 		part.Live = q.liveImagedRows(x, from, to)
 		rows = 0
@@ -114,7 +114,7 @@ func (q *recalling) addLeaf(x *imageVectors, leaf uint16) (rows int) {
 		}
 	}
 	if rows > 0 {
-		q.vector.addPart(part, imagedRows, from)
+		q.vector.addPart(part, imagedRows)
 	}
 	return rows
 }

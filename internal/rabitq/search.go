@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/engramdb/engram/internal/simd"
 )
 
 // Candidate is a row and the estimated cosine of its angle to the query.
@@ -12,10 +14,15 @@ type Candidate struct {
 	Score float32
 }
 
-// blockRows is how many rows are scanned before they are ranked: what is counted
-// stays in the nearest cache. It is a multiple of 64, the rows in a word of a
-// bitmap.
-const blockRows = 1024
+const (
+	// blockRows is how many rows are scanned before they are ranked: what is counted
+	// stays in the nearest cache. It is a multiple of 64, the rows in a word of a
+	// bitmap.
+	blockRows = 1024
+	// headRows of a part are asked for while the part before is scanned. The scan asks
+	// for the others itself.
+	headRows = 32
+)
 
 // minusInfinity is the floor while there is room for any row.
 var minusInfinity = float32(math.Inf(-1))
@@ -33,11 +40,21 @@ type Search struct {
 	products     []int32
 }
 
-// Part is some of the rows that are searched together. Rows whose bit in Live is
-// not set are left out: bit i%64 of word i/64 is that of row i; nil is all rows.
+// Part is some of the rows that are searched together: those of Codes from First on,
+// as many as Count says, 0 for all. Rows whose bit in Live is not set are left out:
+// bit i%64 of word i/64 is that of the i-th of them; nil is all.
 type Part struct {
-	Codes *Codes
-	Live  []uint64
+	Codes        *Codes
+	First, Count int
+	Live         []uint64
+}
+
+// Rows is how many rows the part has.
+func (p *Part) Rows() int {
+	if p.Count > 0 {
+		return p.Count
+	}
+	return p.Codes.Rows() - p.First
 }
 
 // All returns the candidates among the rows of the parts, which count on from
@@ -49,50 +66,54 @@ type Part struct {
 func (s *Search) All(dst []Candidate, parts []Part, q *Query, depth, limit int) []Candidate {
 	s.coarse.reset(depth)
 	floor, base := minusInfinity, 0
-	for _, part := range parts {
-		floor = s.scan(part, q, base, floor)
-		base += part.Codes.Rows()
+	for i := range parts {
+		if i+1 < len(parts) {
+			parts[i+1].prefetch(q)
+		}
+		floor = s.scan(&parts[i], q, base, floor)
+		base += parts[i].Rows()
 	}
-	rows := s.coarseRows(base)
 	s.fine.reset(limit)
-	floor, base = minusInfinity, 0
-	for _, part := range parts {
-		end := base + part.Codes.Rows()
-		n, _ := slices.BinarySearch(rows, uint32(end))
-		floor = s.offerFine(part.Codes, q, rows[:n], uint32(base), floor)
-		rows, base = rows[n:], end
-	}
+	s.rankFine(parts, q, s.coarseRows(base))
 	return s.best(dst)
 }
 
+// prefetch asks for the first rows of the part.
+func (p *Part) prefetch(q *Query) {
+	end, words := p.First+min(p.Rows(), headRows), q.rotation.BinaryWords()
+	simd.Prefetch(p.Codes.Binary[p.First*words : end*words])
+	simd.Prefetch(p.Codes.Ones[p.First:end])
+	simd.Prefetch(p.Codes.BinaryScales[p.First:end])
+}
+
 // scan offers the rows of a part, the first of which has the number base.
-func (s *Search) scan(part Part, q *Query, base int, floor float32) float32 {
-	rows := mustFit(part.Codes, q)
+func (s *Search) scan(part *Part, q *Query, base int, floor float32) float32 {
+	mustFit(part.Codes, q)
+	rows := part.Rows()
 	if part.Live != nil && len(part.Live) < (rows+63)/64 {
 		panic("rabitq: the bitmap of live rows is too short")
 	}
 	words, set, codes := q.rotation.BinaryWords(), q.rotation.set, part.Codes
-	for first := 0; first < rows; first += blockRows {
-		end := min(first+blockRows, rows)
+	for done := 0; done < rows; done += blockRows {
+		first, end := part.First+done, part.First+min(done+blockRows, rows)
 		count := end - first
 		reached := s.reached[:(count+63)/64]
 		set.ScanCodes(s.counts[:count], q.planes, codes.Binary[first*words:end*words], words)
 		set.Score(s.scores[:count], reached, s.counts[:count], codes.Ones[first:end], codes.BinaryScales[first:end], q.line, floor)
 		for i := range reached {
 			if part.Live != nil {
-				reached[i] &= part.Live[first/64+i]
+				reached[i] &= part.Live[done/64+i]
 			}
-			floor = s.offer(i*64, uint32(base+first+i*64), reached[i], floor)
+			floor = s.offer(i*64, uint32(base+done+i*64), reached[i], floor)
 		}
 	}
 	return floor
 }
 
-func mustFit(codes *Codes, q *Query) (rows int) {
+func mustFit(codes *Codes, q *Query) {
 	if !codes.fits(q.rotation) {
 		panic("rabitq: the codes are not of the query's rotation")
 	}
-	return codes.Rows()
 }
 
 // offer gathers the rows of a word of reached, which starts at a score and at the
@@ -124,22 +145,32 @@ func (s *Search) coarseRows(count int) []uint32 {
 	return s.rows
 }
 
-// offerFine offers the rows, less base those of codes, by their fine codes.
-func (s *Search) offerFine(codes *Codes, q *Query, rows []uint32, base uint32, floor float32) float32 {
-	own := rows
-	if base > 0 {
-		s.own = append(s.own[:0], rows...)
-		own = s.own
-		for i := range own {
-			own[i] -= base
+// rankFine offers the rows, which are in order, by their fine codes: those of parts with
+// the same codes at once, so that the next one is asked for in time.
+func (s *Search) rankFine(parts []Part, q *Query, rows []uint32) {
+	floor, base := minusInfinity, 0
+	for from := 0; from < len(parts); {
+		codes, ranked := parts[from].Codes, rows
+		s.own = s.own[:0]
+		for ; from < len(parts) && parts[from].Codes == codes; from++ {
+			end := base + parts[from].Rows()
+			for ; len(rows) > 0 && int(rows[0]) < end; rows = rows[1:] {
+				s.own = append(s.own, rows[0]-uint32(base)+uint32(parts[from].First))
+			}
+			base = end
 		}
+		floor = s.offerFine(codes, q, s.own, ranked, floor)
 	}
-	s.products = slices.Grow(s.products[:0], len(own))[:len(own)]
-	q.rotation.set.DotInt4At(s.products, q.bytes, codes.Fine, own)
-	for i, row := range own {
+}
+
+// offerFine offers rows of codes under their numbers among those of all parts.
+func (s *Search) offerFine(codes *Codes, q *Query, rows, numbers []uint32, floor float32) float32 {
+	s.products = slices.Grow(s.products[:0], len(rows))[:len(rows)]
+	q.rotation.set.DotInt4At(s.products, q.bytes, codes.Fine, rows)
+	for i, row := range rows {
 		score := q.fineScore(s.products[i], codes.FineScales[row])
 		if score >= floor {
-			floor = s.fine.offer(score, base+row, floor)
+			floor = s.fine.offer(score, numbers[i], floor)
 		}
 	}
 	return floor

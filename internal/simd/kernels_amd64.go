@@ -1,6 +1,10 @@
 package simd
 
-import "golang.org/x/sys/cpu"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
 
 func detect() []Set {
 	var sets []Set
@@ -140,6 +144,9 @@ func first(list []uint32) *uint32 {
 	}
 	return &list[0]
 }
+
+//go:noescape
+func prefetch(p unsafe.Pointer, bytes int)
 
 //go:noescape
 func dotRowsAVX2(dst, q, rows *float32, count, dim int)

@@ -1,6 +1,9 @@
 package simd
 
-import "math"
+import (
+	"math"
+	"unsafe"
+)
 
 // detect: every arm64 has NEON.
 func detect() []Set { return []Set{NEON} }
@@ -45,6 +48,8 @@ func (Set) score(_ []float32, _ []uint64, _ []uint32, _, _ []float32, _ *Line, _
 }
 
 func (Set) hadamard(_ []float32, _ float32) bool { return false }
+
+func prefetch(unsafe.Pointer, int) {}
 
 // dotNEON sums the products of blocks*32 elements in 32 lanes.
 //

@@ -2,6 +2,8 @@
 
 package simd
 
+import "unsafe"
+
 func detect() []Set { return nil }
 
 // The kernels: each does what it can of the front of its rows and returns their
@@ -20,3 +22,5 @@ func (Set) score(_ []float32, _ []uint64, _ []uint32, _, _ []float32, _ *Line, _
 }
 
 func (Set) hadamard(_ []float32, _ float32) bool { return false }
+
+func prefetch(unsafe.Pointer, int) {}

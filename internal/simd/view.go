@@ -49,3 +49,11 @@ func CopyFloat32s(dst []float32, b []byte) {
 		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}
 }
+
+// Prefetch asks the memory for elements that are read soon, where that is known to
+// help, and does not wait for them.
+func Prefetch[T uint64 | float32](x []T) {
+	if len(x) > 0 {
+		prefetch(unsafe.Pointer(&x[0]), len(x)*int(unsafe.Sizeof(x[0])))
+	}
+}
