@@ -83,14 +83,6 @@ func BenchmarkScanCodes(b *testing.B) {
 	}
 }
 
-func BenchmarkDotInt8(b *testing.B) {
-	q, codes := make([]int8, benchDim), make([]int8, benchRows*benchDim)
-	fillInt8(q, benchSource())
-	fillInt8(codes, benchSource())
-	products := make([]int32, benchRows)
-	benchmarkSets(b, benchRows, benchDim, func(set simd.Set) { set.DotInt8(products, q, codes) })
-}
-
 // candidates are the rows of a re-ranking: few, far apart, in ascending order.
 func candidates() []uint32 {
 	rows := make([]uint32, 400)
@@ -98,14 +90,6 @@ func candidates() []uint32 {
 		rows[i] = uint32(i * (benchRows / len(rows)))
 	}
 	return rows
-}
-
-func BenchmarkDotInt8At(b *testing.B) {
-	q, codes, rows := make([]int8, benchDim), make([]int8, benchRows*benchDim), candidates()
-	fillInt8(q, benchSource())
-	fillInt8(codes, benchSource())
-	products := make([]int32, len(rows))
-	benchmarkSets(b, len(rows), benchDim, func(set simd.Set) { set.DotInt8At(products, q, codes, rows) })
 }
 
 func BenchmarkDotInt4At(b *testing.B) {

@@ -3,41 +3,11 @@ package simd
 import "fmt"
 
 // maxDim bounds the vectors of the integer kernels, so that no sum leaves 32
-// bits: 255 * 128 * 65,536 is below 2^31.
+// bits: 15 * 128 * 65,536 is below 2^31.
 const maxDim = 1 << 16
 
 // int4Group is the multiple that the length of a query to [Set.DotInt4] must be.
 const int4Group = 64
-
-// DotInt8 sets dst[i] to the exact dot product of q and row i of the codes,
-// which are len(dst) vectors as long as q, one after another. q has at most
-// 65,536 elements.
-func (s Set) DotInt8(dst []int32, q, codes []int8) {
-	mustBeIntegerDim(len(q))
-	mustBeLong("codes", len(codes), len(dst)*len(q))
-	if len(dst) == 0 || len(q) == 0 {
-		clear(dst)
-		return
-	}
-	for i := s.dotInt8(dst, q, codes, nil); i < len(dst); i++ {
-		dst[i] = dotInt8Portable(q, codes[i*len(q):][:len(q)])
-	}
-}
-
-// DotInt8At is [Set.DotInt8] over the rows that are listed: dst[i] is about row
-// rows[i].
-func (s Set) DotInt8At(dst []int32, q, codes []int8, rows []uint32) {
-	mustBeIntegerDim(len(q))
-	mustBeLong("dst", len(dst), len(rows))
-	if len(rows) == 0 || len(q) == 0 {
-		clear(dst)
-		return
-	}
-	mustBeRows(rows, len(codes)/len(q))
-	for i := s.dotInt8(dst, q, codes, rows); i < len(rows); i++ {
-		dst[i] = dotInt8Portable(q, codes[int(rows[i])*len(q):][:len(q)])
-	}
-}
 
 // DotInt4 sets dst[i] to the exact dot product of q and row i of the codes: the
 // rows are len(dst) vectors as long as q, of elements from 0 to 15, two in a
@@ -70,34 +40,14 @@ func (s Set) DotInt4At(dst []int32, q []int8, codes []uint8, rows []uint32) {
 	}
 }
 
-func mustBeIntegerDim(dim int) {
+func int4RowBytes(dim int) int {
 	if dim > maxDim {
 		panic(fmt.Sprintf("simd: a query of %d elements, of %d at most", dim, maxDim))
 	}
-}
-
-func int4RowBytes(dim int) int {
-	mustBeIntegerDim(dim)
 	if dim%int4Group != 0 {
 		panic(fmt.Sprintf("simd: a query of %d elements, not a multiple of %d", dim, int4Group))
 	}
 	return dim / 2
-}
-
-func dotInt8Portable(q, code []int8) int32 {
-	var s0, s1, s2, s3 int32
-	i := 0
-	for ; i+4 <= len(q); i += 4 {
-		x, y := (*[4]int8)(q[i:]), (*[4]int8)(code[i:])
-		s0 += int32(x[0]) * int32(y[0])
-		s1 += int32(x[1]) * int32(y[1])
-		s2 += int32(x[2]) * int32(y[2])
-		s3 += int32(x[3]) * int32(y[3])
-	}
-	for ; i < len(q); i++ {
-		s0 += int32(q[i]) * int32(code[i])
-	}
-	return s0 + s1 + s2 + s3
 }
 
 func dotInt4Portable(q []int8, code []uint8) int32 {

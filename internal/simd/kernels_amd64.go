@@ -57,34 +57,6 @@ func (s Set) scanCodes(dst []uint32, planes, codes []uint64, words int) int {
 	return blocks * rowsAtOnce
 }
 
-func (s Set) dotInt8(dst []int32, q, codes []int8, rows []uint32) int {
-	const step = 64 // elements that the kernels take at once
-	blocks, whole := len(dst)/rowsAtOnce, len(q)&^(step-1)
-	if blocks == 0 || whole == 0 {
-		return 0
-	}
-	switch s {
-	case AVX512:
-		dotInt8AVX512(&dst[0], &q[0], &codes[0], first(rows), blocks, len(q))
-	case AVX2:
-		dotInt8AVX2(&dst[0], &q[0], &codes[0], first(rows), blocks, len(q))
-	default:
-		return 0
-	}
-	done := blocks * rowsAtOnce
-	if whole == len(q) {
-		return done
-	}
-	for i := range dst[:done] {
-		row := i
-		if rows != nil {
-			row = int(rows[i])
-		}
-		dst[i] += dotInt8Portable(q[whole:], codes[row*len(q)+whole:][:len(q)-whole])
-	}
-	return done
-}
-
 func (s Set) dotInt4(dst []int32, q []int8, codes []uint8, rows []uint32) int {
 	if s < AVX2 || len(dst) == 0 {
 		return 0
@@ -165,16 +137,6 @@ func scanFourAVX2(dst *uint32, planes, codes *uint64, blocks, words int)
 
 //go:noescape
 func scanFourAVX512(dst *uint32, planes, codes *uint64, blocks, words int)
-
-// dotInt8AVX2 leaves out what is behind the last 64 elements of q.
-//
-//go:noescape
-func dotInt8AVX2(dst *int32, q, codes *int8, rows *uint32, blocks, dim int)
-
-// dotInt8AVX512 leaves out what is behind the last 64 elements of q.
-//
-//go:noescape
-func dotInt8AVX512(dst *int32, q, codes *int8, rows *uint32, blocks, dim int)
 
 //go:noescape
 func dotInt4AVX2(dst *int32, q *int8, codes *uint8, rows *uint32, blocks, dim int)

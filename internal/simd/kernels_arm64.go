@@ -39,8 +39,6 @@ func (s Set) scanCodes(dst []uint32, planes, codes []uint64, words int) int {
 	return len(dst)
 }
 
-func (Set) dotInt8(_ []int32, _, _ []int8, _ []uint32) int { return 0 }
-
 func (Set) dotInt4(_ []int32, _ []int8, _ []uint8, _ []uint32) int { return 0 }
 
 func (Set) score(_ []float32, _ []uint64, _ []uint32, _, _ []float32, _ *Line, _ float32) int {

@@ -13,8 +13,6 @@ func (Set) dotRows(_, _, _ []float32) int { return 0 }
 
 func (Set) scanCodes(_ []uint32, _, _ []uint64, _ int) int { return 0 }
 
-func (Set) dotInt8(_ []int32, _, _ []int8, _ []uint32) int { return 0 }
-
 func (Set) dotInt4(_ []int32, _ []int8, _ []uint8, _ []uint32) int { return 0 }
 
 func (Set) score(_ []float32, _ []uint64, _ []uint32, _, _ []float32, _ *Line, _ float32) int {

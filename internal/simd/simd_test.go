@@ -226,36 +226,11 @@ func TestScanCodesOfManyWords(t *testing.T) {
 	})
 }
 
-func dotIntegers[T int8 | uint8](q []int8, code []T) (sum int32) {
+func dotIntegers(q []int8, code []uint8) (sum int32) {
 	for i := range q {
 		sum += int32(q[i]) * int32(code[i])
 	}
 	return sum
-}
-
-func TestDotInt8(t *testing.T) {
-	forEachSet(t, func(t *testing.T, set simd.Set) {
-		rapid.Check(t, func(t *rapid.T) {
-			dim, count, source := drawDim(t, 4096), drawRows(t), drawSource(t)
-			q, codes, got := skewed[int8](t, dim), skewed[int8](t, dim*count), skewed[int32](t, count)
-			fillInt8(q, source)
-			fillInt8(codes, source)
-
-			want := make([]int32, count)
-			for i := range want {
-				want[i] = dotIntegers(q, codes[i*dim:][:dim])
-			}
-			set.DotInt8(got, q, codes)
-			require.Equal(t, want, append([]int32{}, got...))
-
-			list := someRows(count, source)
-			listed := make([]int32, len(list))
-			set.DotInt8At(listed, q, codes, list)
-			for i, row := range list {
-				require.Equal(t, want[row], listed[i])
-			}
-		})
-	})
 }
 
 func TestDotInt4(t *testing.T) {
@@ -290,14 +265,11 @@ func TestDotInt4(t *testing.T) {
 // The largest sums, at the longest query there may be, fit in 32 bits.
 func TestIntegerExtremes(t *testing.T) {
 	const dim, count = 1 << 16, 5
-	q, codes, pairs := make([]int8, dim), make([]int8, count*dim), make([]uint8, count*dim/2)
+	q, pairs := make([]int8, dim), make([]uint8, count*dim/2)
 	fill := func(number int8) {
 		for i := range q {
 			q[i] = number
 		}
-	}
-	for i := range codes {
-		codes[i] = -128
 	}
 	for i := range pairs {
 		pairs[i] = 0xff
@@ -306,9 +278,6 @@ func TestIntegerExtremes(t *testing.T) {
 		got := make([]int32, count)
 		for _, number := range []int8{-128, 127} {
 			fill(number)
-			set.DotInt8(got, q, codes)
-			require.Equal(t, int32(number)*-128*dim, got[0])
-			require.Equal(t, got[0], got[count-1])
 			set.DotInt4(got, q, pairs)
 			require.Equal(t, int32(number)*15*dim, got[0])
 			require.Equal(t, got[0], got[count-1])
@@ -409,14 +378,11 @@ func TestMisuse(t *testing.T) {
 			"three planes":               func() { set.ScanCodes(u32[:1], u64[:6], u64[:2], 2) },
 			"too few codes":              func() { set.ScanCodes(u32[:4], u64[:8], u64[:7], 2) },
 			"codes too long":             func() { set.ScanCodes(nil, make([]uint64, 2050), nil, 1025) },
-			"too few int8":               func() { set.DotInt8(make([]int32, 4), i8[:16], i8[:63]) },
-			"an int8 row too far":        func() { set.DotInt8At(make([]int32, 1), i8[:16], i8, []uint32{4}) },
-			"an int8 list too long":      func() { set.DotInt8At(make([]int32, 1), i8[:16], i8, []uint32{1, 2}) },
-			"an int8 query too long":     func() { set.DotInt8(nil, make([]int8, 1<<16+1), nil) },
 			"too few int4":               func() { set.DotInt4(make([]int32, 4), i8, u8[:63]) },
 			"an int4 row too far":        func() { set.DotInt4At(make([]int32, 1), i8, u8, []uint32{2}) },
 			"an int4 list too long":      func() { set.DotInt4At(make([]int32, 1), i8, u8, []uint32{1, 0}) },
 			"an int4 query of 63":        func() { set.DotInt4(nil, i8[:63], nil) },
+			"an int4 query too long":     func() { set.DotInt4(nil, make([]int8, 1<<16+64), nil) },
 			"scores without counts":      func() { set.Score(f[:2], u64[:1], u32[:1], f[:2], f[:2], simd.Line{}, 0) },
 			"scores without offsets":     func() { set.Score(f[:2], u64[:1], u32[:2], f[:1], f[:2], simd.Line{}, 0) },
 			"scores without factors":     func() { set.Score(f[:2], u64[:1], u32[:2], f[:2], f[:3], simd.Line{}, 0) },
