@@ -43,7 +43,7 @@ func (s *Server) handler(rt route) http.Handler {
 		w.Header().Set(requestIDHeader, x.requestID)
 		err := s.admit(x)
 		if err == nil {
-			err = rt.handle(s, x)
+			err = s.survive(zap.String("route", rt.path), func() error { return rt.handle(s, x) })
 		}
 		x.broken = err != nil && x.status != 0
 		switch {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/wire"
@@ -160,4 +162,32 @@ func TestAnswersNeverNameFiles(t *testing.T) {
 		require.NotContains(t, w.Body.String(), "canary")
 		require.NotContains(t, fmt.Sprint(w.Header()), "canary")
 	}
+}
+
+// TestPanicsEndOneRequest: who sent it is told that it failed, or, where a part of the
+// answer is on its way, that this is not whole.
+func TestPanicsEndOneRequest(t *testing.T) {
+	core, logs := observer.New(zap.WarnLevel)
+	s := newFixture(t, Options{Logger: zap.New(core)}).server
+	handler := func(part string) http.Handler {
+		return s.handler(route{path: "/panics", verb: verbPublic, handle: func(_ *Server, x *exchange) error {
+			if part != "" {
+				_, err := x.Write([]byte(part))
+				require.NoError(t, err)
+			}
+			panic("canary")
+		}})
+	}
+	answer := httptest.NewRecorder()
+	handler("").ServeHTTP(answer, httptest.NewRequest("GET", "http://localhost/", nil))
+	require.Equal(t, http.StatusInternalServerError, answer.Code)
+	require.Contains(t, answer.Body.String(), "urn:engram:problem:internal")
+	require.NotContains(t, answer.Body.String(), "canary")
+	logged := logs.FilterMessage("panic in a request").All()
+	require.Len(t, logged, 1)
+	require.Equal(t, zap.ErrorLevel, logged[0].Level)
+	require.Contains(t, logged[0].ContextMap()["stack"], "TestPanicsEndOneRequest")
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		handler("a part").ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "http://localhost/", nil))
+	})
 }
