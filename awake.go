@@ -104,7 +104,7 @@ func (a *awake) admit(w *write, t *taking) (again bool, err error) {
 	if t.closed {
 		return true, nil
 	}
-	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {
+	if err := a.unwritable(); err != nil {
 		return false, err
 	}
 	if again, err := a.admitRequest(w, t); again || err != nil || w.replayed.seq != 0 {
@@ -515,6 +515,14 @@ func (a *awake) damaged() error {
 		return nil
 	}
 	return a.damage
+}
+
+// unwritable is why the space takes no writes until it is opened anew; nil where it does.
+func (a *awake) unwritable() error {
+	if stopped := a.stopped.Load(); a.damage == nil && stopped != nil {
+		return *stopped
+	}
+	return a.damaged()
 }
 
 // state says whether the space is quarantined.

@@ -31,6 +31,9 @@ func TestDamageRefusesMaintenance(t *testing.T) {
 		require.ErrorIs(t, err, ErrCorrupt, name)
 		_, err = bad.Forget(background, []string{"m1"})
 		require.ErrorIs(t, err, ErrCorrupt, name)
+		if state := bad.Stats().Operator; state.State == Quarantined {
+			require.Equal(t, state.Recovery.Damage, state.Stopped, name)
+		}
 		require.NoError(t, r.Close())
 	}
 }

@@ -215,7 +215,7 @@ func (s *Space) withoutVector(
 	r := a.read()
 	defer r.close()
 	t := textsWithoutVector{view: r.view}
-	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {
+	if err := a.unwritable(); err != nil {
 		return t, err
 	}
 	t.generation, t.dimension = r.view.generationOf(e)
@@ -235,13 +235,6 @@ func (s *Space) withoutVector(
 		t.last = d
 	}
 	return t, nil
-}
-
-func errorOf(damage error, stopped *error) error {
-	if damage == nil && stopped != nil {
-		return *stopped
-	}
-	return damage
 }
 
 // adopt says, as one logged operation, that the space's vectors are e's.

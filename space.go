@@ -290,8 +290,8 @@ func (s *Space) Stats() SpaceStats {
 	if v.generation > 0 {
 		stats.Content.Unembedded = v.unembedded()
 	}
-	if stopped := a.stopped.Load(); stopped != nil {
-		stats.Operator.Stopped = (*stopped).Error()
+	if why := a.unwritable(); why != nil {
+		stats.Operator.Stopped = why.Error()
 	}
 	return stats
 }
