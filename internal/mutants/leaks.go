@@ -111,7 +111,7 @@ var leaked sync.Map
 		},
 		{
 			name: "shared-quarantine", what: "the writes of every space stop with those of a damaged one",
-			edits: []edit{{"awake.go", `	if err := errorOf(a.damaged(), a.stopped.Load()); err != nil {`, `	a.registry.mu.Lock()
+			edits: []edit{{"awake.go", `	if err := a.unwritable(); err != nil {`, `	a.registry.mu.Lock()
 	for _, other := range a.registry.awake {
 		if other.damage != nil {
 			a.registry.mu.Unlock()
@@ -119,7 +119,7 @@ var leaked sync.Map
 		}
 	}
 	a.registry.mu.Unlock()
-	if err := errorOf(nil, a.stopped.Load()); err != nil {`}},
+	if err := a.unwritable(); err != nil {`}},
 		},
 		{
 			name: "delete-by-prefix", what: "a deletion takes the spaces whose ids begin alike",
