@@ -354,6 +354,17 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
+// thirds is the bitmap of those of the rows from..to-1 that three divides.
+func thirds(from, to int) []uint64 {
+	bits := make([]uint64, (to-from+63)/64)
+	for row := from; row < to; row++ {
+		if row%3 == 0 {
+			bits[(row-from)/64] |= 1 << ((row - from) % 64)
+		}
+	}
+	return bits
+}
+
 // How rows are divided into parts does not show.
 func TestPartsAreOne(t *testing.T) {
 	rotation := rabitq.NewRotation(96, 5)
@@ -383,6 +394,18 @@ func TestPartsAreOne(t *testing.T) {
 		want := search.All(nil, []rabitq.Part{{Codes: &whole}}, query, 100, 30)
 		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &first}, {Codes: &second}}, query, 100, 30))
 		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &whole}, {Codes: &rabitq.Codes{}}}, query, 100, 30))
+		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &whole, Count: 1703}, {Codes: &whole, First: 1703}}, query, 100, 30))
+
+		// Every third row lives, and the later rows come first.
+		want = search.All(nil, []rabitq.Part{{Codes: &whole, Live: thirds(0, 3000)}}, query, 100, 30)
+		turned := search.All(nil, []rabitq.Part{
+			{Codes: &whole, First: 1703, Count: 1297, Live: thirds(1703, 3000)},
+			{Codes: &whole, Count: 1703, Live: thirds(0, 1703)},
+		}, query, 100, 30)
+		for i := range turned {
+			turned[i].Row = (turned[i].Row + 1703) % 3000
+		}
+		require.Equal(t, want, turned)
 	}
 }
 
