@@ -15,10 +15,9 @@ const (
 	derivedRows
 )
 
-// rowRange are the rows of one part of a search, and whose they are.
+// rowRange says which rows those of one part of a search are, and whose.
 type rowRange struct {
 	end    uint32 // behind the last one, among the rows of all parts
-	first  uint32 // in its source
 	source rowSource
 }
 
@@ -28,7 +27,7 @@ func (s *vectorScratch) addPart(part rabitq.Part, source rowSource) {
 	if n := len(s.ranges); n > 0 {
 		end += s.ranges[n-1].end
 	}
-	s.parts, s.ranges = append(s.parts, part), append(s.ranges, rowRange{end, uint32(part.First), source})
+	s.parts, s.ranges = append(s.parts, part), append(s.ranges, rowRange{end, source})
 }
 
 // wholeParts has all rows searched.

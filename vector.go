@@ -326,7 +326,7 @@ func (q *recalling) documentAt(row uint32) uint32 {
 	if i > 0 {
 		row -= s.ranges[i-1].end
 	}
-	row += s.ranges[i].first
+	row += uint32(s.parts[i].First)
 	switch s.ranges[i].source {
 	case imagedRows:
 		return v.image.of(v.generation).vectors.documents.at(row)
