@@ -545,16 +545,22 @@ func anotherEmbedder(t *testing.T, dir string) engram.Options {
 	require.NoError(t, err)
 	space, err := registry.Create(t.Context(), "alpha", engram.SpaceConfig{})
 	require.NoError(t, err)
-	_, err = space.Remember(t.Context(), engram.Memory{Content: "tea"})
+	rememberEmbedded(t, space)
+	require.NoError(t, registry.Close())
+	return engram.Options{Embedder: namedEmbedder("two")}
+}
+
+// rememberEmbedded stores a memory and waits until its embedder has answered.
+func rememberEmbedded(t *testing.T, space *engram.Space) {
+	t.Helper()
+	_, err := space.Remember(t.Context(), engram.Memory{Content: "tea"})
 	require.NoError(t, err)
-	for e, err := range space.Subscribe(t.Context(), 0) {
+	for event, err := range space.Subscribe(t.Context(), 0) {
 		require.NoError(t, err)
-		if e.Kind == engram.Embedded {
+		if event.Kind == engram.Embedded {
 			break
 		}
 	}
-	require.NoError(t, registry.Close())
-	return engram.Options{Embedder: namedEmbedder("two")}
 }
 
 // faultCases are the errors that no request brings about.

@@ -45,14 +45,7 @@ func TestDegradedRecallsAreCounted(t *testing.T) {
 	recallAll() // of nothing, which is not worse
 	require.NotContains(t, w.admin("localhost", "/metrics", false).body, "engram_recalls_degraded_total{")
 
-	_, err = space.Remember(t.Context(), engram.Memory{Content: "tea"})
-	require.NoError(t, err)
-	for event, err := range space.Subscribe(t.Context(), 0) {
-		require.NoError(t, err)
-		if event.Kind == engram.Embedded {
-			break
-		}
-	}
+	rememberEmbedded(t, space)
 	recallAll()
 	w.requireCounted(
 		`engram_recalls_degraded_total{reason="embedder_failed",transport="http"} 1`,
