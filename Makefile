@@ -183,7 +183,7 @@ build-off: ## build each module without the workspace
 
 # vet compiles the tests too, which build leaves out. The benchmarks are for Linux.
 .PHONY: cross
-cross: ## build and vet for macOS and Windows
+cross: ## build and vet for macOS and Windows, and look for fused products on arm64
 	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
 	GOOS=darwin GOARCH=arm64 go vet ./... ./server/...
 	ENGRAM_CROSS=1 go test -count=1 -run='^TestPolicyNoFusedProducts$$' .
