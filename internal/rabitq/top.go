@@ -54,30 +54,31 @@ func (t *top) offer(score float32, row uint32, floor float32) float32 {
 	if len(t.keys) < t.room {
 		return floor
 	}
-	t.cut()
+	floor = t.cut()
 	t.room = max(t.room, 2*len(t.keys))
-	if t.limit == 0 {
-		return float32(math.Inf(1))
-	}
-	return keyScore(slices.Min(t.keys))
+	return floor
 }
 
-// cut leaves the best, in no order.
-func (t *top) cut() {
+// cut leaves the best, in no order, and returns the score of the last of them: no
+// score if there was room for all, more than any if there is none for one.
+func (t *top) cut() (floor float32) {
 	if len(t.keys) <= t.limit {
-		return
+		return minusInfinity
 	}
 	selectGreatest(t.keys, t.limit)
 	kept := t.keys[:t.limit]
-	if t.limit > 0 {
-		last := slices.Min(kept) >> 32
-		for _, key := range t.keys[t.limit:] {
-			if key>>32 == last {
-				kept = append(kept, key)
-			}
+	if t.limit == 0 {
+		t.keys = kept
+		return float32(math.Inf(1))
+	}
+	last := slices.Min(kept)
+	for _, key := range t.keys[t.limit:] {
+		if key>>32 == last>>32 {
+			kept = append(kept, key)
 		}
 	}
 	t.keys = kept
+	return keyScore(last)
 }
 
 // sorted leaves the best, the best first.
