@@ -111,17 +111,6 @@ func removeChildren(dir vfs.Dir, name string, keep bool) error {
 	return nil
 }
 
-// makeDir makes a directory that may exist and makes its name durable.
-func makeDir(dir vfs.Dir, name string) error {
-	switch err := dir.Mkdir(name); {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case err != nil:
-		return diskFull(fmt.Errorf("make %s: %w", name, err))
-	}
-	return dir.Sync(".")
-}
-
 // diskFull makes an error that says the device or a quota is full match ErrDiskFull.
 func diskFull(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

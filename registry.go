@@ -148,12 +148,12 @@ func (r *Registry) open() error {
 // what a crash left of spaces that were being created or deleted.
 func (r *Registry) prepareDirectory() error {
 	for _, name := range []string{journalDir, tmpDir, trashDir} {
-		if err := makeDir(r.root, name); err != nil {
-			return err
+		if err := r.root.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return diskFull(fmt.Errorf("make %s: %w", name, err))
 		}
 	}
-	// The names that a killed process left may never have reached the disk, and
-	// from here on spaces are served, or removed, on their word.
+	// Those of a killed process, too, may never have reached the disk, and from here
+	// on spaces are served, or removed, on the word of names.
 	for _, name := range []string{".", trashDir} {
 		if err := r.root.Sync(name); err != nil {
 			return fmt.Errorf("flush %s: %w", name, err)
