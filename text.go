@@ -284,6 +284,11 @@ func (s *wordScanner) next() bool {
 	s.cut, s.joint = false, 0
 	for s.at < len(s.text) {
 		r, size := rune(s.text[s.at]), 1
+		if 'a' <= r && r <= 'z' && !s.letter && !s.cut && len(s.word) < maxTermBytes {
+			s.word = append(s.word, byte(r)) // as most runes do: it goes on the word as it is
+			s.at++
+			continue
+		}
 		if r >= utf8.RuneSelf {
 			r, size = utf8.DecodeRuneInString(s.text[s.at:])
 		}
