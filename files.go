@@ -14,6 +14,10 @@ import (
 // errLength says that a file is longer than its format allows.
 var errLength = errors.New("file is too long")
 
+// zeros are what is written where there must be some. Nothing writes to them, so they
+// take no memory but of the address space.
+var zeros [1 << 20]byte
+
 // readFile returns the file's content, which must not exceed limit bytes.
 func readFile(dir vfs.Dir, name string, limit int64) (_ []byte, err error) {
 	file, err := dir.Open(name, false)

@@ -269,7 +269,6 @@ func (j *journal) extendLocked(f *journalFile, end int64) {
 
 // writeZeros overwrites the range.
 func writeZeros(f vfs.File, from, to int64) error {
-	zeros := make([]byte, min(to-from, 1<<20))
 	for from < to {
 		n, err := f.WriteAt(zeros[:min(to-from, int64(len(zeros)))], from)
 		if err != nil {

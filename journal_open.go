@@ -171,7 +171,7 @@ func (j *journal) readHead(spacesExist bool) error {
 func (j *journal) createHead() error {
 	err := removeIfExists(j.dir, headName)
 	if err == nil {
-		err = writeNewFile(j.dir, headName, make([]byte, headBytes))
+		err = writeNewFile(j.dir, headName, zeros[:headBytes])
 	}
 	if err == nil {
 		err = j.dir.Sync(".")

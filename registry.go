@@ -202,7 +202,7 @@ func (r *Registry) makeReserve() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("open %s: %w", reserveFile, err)
 	}
-	err = writeNewFile(r.root, reserveFile, make([]byte, reserveBytes))
+	err = writeNewFile(r.root, reserveFile, zeros[:reserveBytes])
 	if errors.Is(err, ErrDiskFull) {
 		return removeIfExists(r.root, reserveFile) // what there is, is in use already
 	}
