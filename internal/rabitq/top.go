@@ -90,10 +90,11 @@ func (t *top) sorted() []uint64 {
 }
 
 // selectGreatest moves the count greatest keys, of which no two are equal, to the
-// front: Hoare's quickselect with the median of three. Keys that resist are sorted.
+// front: Hoare's quickselect with the median of three. Keys that take more passes than
+// halves would, as some orders do, are sorted.
 func selectGreatest(keys []uint64, count int) {
 	low, high := 0, len(keys) // where the boundary lies
-	for patience := 64; low < count && count < high; patience-- {
+	for patience := bits.Len(uint(len(keys))); low < count && count < high; patience-- {
 		if patience == 0 || high-low <= 16 {
 			slices.Sort(keys[low:high])
 			slices.Reverse(keys[low:high])
