@@ -149,17 +149,17 @@ func (s *Search) coarseRows(count int) []uint32 {
 // the same codes at once, so that the next one is asked for in time.
 func (s *Search) rankFine(parts []Part, q *Query, rows []uint32) {
 	floor, base := minusInfinity, 0
-	for from := 0; from < len(parts); {
-		codes, ranked := parts[from].Codes, rows
-		s.own = s.own[:0]
-		for ; from < len(parts) && parts[from].Codes == codes; from++ {
-			end := base + parts[from].Rows()
+	for len(parts) > 0 {
+		codes, numbers := parts[0].Codes, rows
+		s.own = s.own[:0] // the numbers in codes
+		for ; len(parts) > 0 && parts[0].Codes == codes; parts = parts[1:] {
+			first, end := parts[0].First, base+parts[0].Rows()
 			for ; len(rows) > 0 && int(rows[0]) < end; rows = rows[1:] {
-				s.own = append(s.own, rows[0]-uint32(base)+uint32(parts[from].First))
+				s.own = append(s.own, uint32(first)+rows[0]-uint32(base))
 			}
 			base = end
 		}
-		floor = s.offerFine(codes, q, s.own, ranked, floor)
+		floor = s.offerFine(codes, q, s.own, numbers[:len(s.own)], floor)
 	}
 }
 
