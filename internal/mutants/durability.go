@@ -68,7 +68,7 @@ func commits() []mutant {
 		},
 		{
 			name: "batch-split", what: "a batch is written as two frames",
-			edits: []edit{{"space.go", `	w := &write{operations: operations`, `	if half := len(operations) / 2; half > 0 {
+			edits: []edit{{"write.go", `	w := &write{operations: operations`, `	if half := len(operations) / 2; half > 0 {
 		first, err := s.write(ctx, operations[:half], hash, o)
 		if err != nil {
 			return nil, err

@@ -156,7 +156,7 @@ func leakingTexts() []mutant {
 		},
 		{
 			name: "existence-by-class", what: "whether another space exists decides which error a probe gets",
-			edits: []edit{{"space.go", `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
+			edits: []edit{{"write.go", `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
 `, `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
 	if errors.Is(err, ErrWrongSpace) {
 		for i := range ms {
@@ -176,7 +176,7 @@ func leakingTexts() []mutant {
 		},
 		{
 			name: "content-logged", what: "the log shows what is remembered",
-			edits: []edit{{"space.go", `	a.linkSimilar(operations)
+			edits: []edit{{"write.go", `	a.linkSimilar(operations)
 	w, err`, `	s.registry.logger.Debug("remember " + ms[0].Content)
 	a.linkSimilar(operations)
 	w, err`}},
@@ -209,7 +209,7 @@ func leakingIndexes() []mutant {
 			name: "shared-terms", what: "the terms of a memory are cached by its id",
 			edits: []edit{
 				{"space.go", "// Space is one tenant's memory.", "var leaked sync.Map\n\n// Space is one tenant's memory."},
-				{"space.go", `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
+				{"write.go", `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
 `, `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
 		if op.memory.ID != "" {
 			known, _ := leaked.LoadOrStore(op.memory.ID, op.analysis)
