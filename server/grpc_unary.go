@@ -32,24 +32,29 @@ func (r registrar) RegisterService(service *grpc.ServiceDesc, implementation any
 func (s *Server) unary(method string, handle grpc.MethodHandler) grpc.MethodHandler {
 	return func(
 		service any, ctx context.Context, receive func(any) error, interceptor grpc.UnaryServerInterceptor,
-	) (answer any, err error) {
-		err = s.answerCall(ctx, method, false, func(ctx context.Context, c *call) error {
+	) (any, error) {
+		var answer any
+		if err := s.answerCall(ctx, method, false, func(ctx context.Context, c *call) error {
 			ctx, cancel := c.admittedContext(ctx)
 			defer cancel()
-			answer, err = handle(service, ctx, func(request any) error {
-				if err := receive(request); err != nil {
-					c.unread = true
-					return err
-				}
-				return s.admitUnary(ctx, c, request)
-			}, interceptor)
+			admit := func(request any) error { return s.receiveUnary(ctx, c, receive, request) }
+			var err error
+			answer, err = handle(service, ctx, admit, interceptor)
 			return c.wordEnd(err)
-		})
-		if err != nil {
+		}); err != nil {
 			return nil, err
 		}
 		return answer, nil
 	}
+}
+
+// receiveUnary receives the one request of a call and admits it.
+func (s *Server) receiveUnary(ctx context.Context, c *call, receive func(any) error, request any) error {
+	if err := receive(request); err != nil {
+		c.unread = true
+		return err
+	}
+	return s.admitUnary(ctx, c, request)
 }
 
 // admitUnary admits the one request of a call.
