@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
-	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/limit"
 )
 
@@ -101,10 +100,8 @@ func (c *meteredConn) waited() {
 }
 
 // admitStream is asked for each stream before anything else is done for it.
-func (s *Server) admitStream(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if info.FullMethodName == engramv1.SpaceService_Import_FullMethodName {
-		ctx = newArriving(ctx, s.bodyTimeout)
-	}
+func (s *Server) admitStream(ctx context.Context, _ *tap.Info) (context.Context, error) {
+	ctx = newArriving(ctx)
 	conn := meteredOf(ctx)
 	if conn == nil {
 		return ctx, nil

@@ -6,35 +6,33 @@ import (
 	"time"
 )
 
-// arriving is the context of an import over gRPC. It ends the import where its first
-// message takes longer than a part of a body may: nothing else ends that receive but
-// its client. Of the messages behind it a chunkReader sees to that.
+// arriving is the context of an RPC, which can be ended while a message of it is
+// received: nothing else ends that receive but its client.
 type arriving struct {
 	context.Context //nolint:containedctx // which it is
 
 	cancel context.CancelFunc
-	timer  *time.Timer
 	late   atomic.Bool
 }
 
 type arrivingKey struct{}
 
-func newArriving(ctx context.Context, timeout time.Duration) *arriving {
+func newArriving(ctx context.Context) *arriving {
 	a := &arriving{}
 	a.Context, a.cancel = context.WithCancel(ctx)
-	a.timer = time.AfterFunc(timeout, func() {
-		a.late.Store(true)
-		a.cancel()
-	})
 	return a
 }
 
-// arrived ends the wait for the first message of the stream that the context is of.
-func arrived(ctx context.Context) {
-	// Others have no such context.
-	if a, ok := ctx.Value(arrivingKey{}).(*arriving); ok {
-		a.timer.Stop()
-	}
+// receiveWithin receives a message, and ends the RPC that the context is of where that
+// takes longer than the timeout.
+func receiveWithin(ctx context.Context, timeout time.Duration, receive func() error) error {
+	a := ctx.Value(arrivingKey{}).(*arriving)
+	timer := time.AfterFunc(timeout, func() {
+		a.late.Store(true)
+		a.cancel()
+	})
+	defer timer.Stop()
+	return receive()
 }
 
 // Err says of a message that is late what gRPC tells the client: that the time was up.

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -55,23 +58,44 @@ func TestMessagesThatDoNotArrive(t *testing.T) {
 	require.Equal(t, "x", event.GetEvent().GetMemory().GetId())
 }
 
+// TestCallsWhoseRequestDoesNotCome end, and keep no place of their caller; but not those
+// of a RememberStream, whose client writes when it has something to write.
+func TestCallsWhoseRequestDoesNotCome(t *testing.T) {
+	log, logged := observer.New(zap.ErrorLevel)
+	w := newWired(t, Options{MaxCallerRequests: 1, Logger: zap.New(log)})
+	w.server.bodyTimeout = 20 * time.Millisecond
+	for method, rule := range rules() {
+		if rule.about == aboutEach {
+			continue
+		}
+		stream, err := w.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		require.NoError(t, err)
+		err = stream.RecvMsg(&engramv1.LookupResponse{})
+		require.Equal(t, codes.DeadlineExceeded, status.Code(err), "%s: %v", method, err)
+		require.Eventually(t, func() bool { return w.server.underWay.requests.Taken() == 0 }, time.Minute, time.Millisecond, method)
+	}
+	require.Empty(t, logged.All(), "no fault of the server")
+}
+
 // TestArriving: a message that came in time does not end the stream, and one that did
 // not, does.
 func TestArriving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.WithValue(newArriving(t.Context(), time.Second), callKey{}, 1)
-		time.Sleep(time.Second - 1)
-		arrived(ctx)
+		ctx := context.WithValue(newArriving(t.Context()), callKey{}, 1)
+		require.NoError(t, receiveWithin(ctx, time.Second, func() error {
+			time.Sleep(time.Second - 1)
+			return nil
+		}))
 		time.Sleep(time.Hour)
 		require.NoError(t, ctx.Err())
 
-		late := newArriving(t.Context(), time.Second)
-		time.Sleep(time.Second)
-		<-late.Done()
-		require.ErrorIs(t, late.Err(), context.DeadlineExceeded)
+		late := newArriving(t.Context())
+		require.ErrorIs(t, receiveWithin(late, time.Second, func() error {
+			<-late.Done()
+			return late.Err()
+		}), context.DeadlineExceeded)
 		left, leave := context.WithCancel(t.Context())
 		leave()
-		require.ErrorIs(t, newArriving(left, time.Second).Err(), context.Canceled)
-		arrived(t.Context()) // as of another method
+		require.ErrorIs(t, newArriving(left).Err(), context.Canceled)
 	})
 }

@@ -276,7 +276,7 @@ func (a *admittedStream) Context() context.Context {
 
 // RecvMsg receives a message and admits it.
 func (a *admittedStream) RecvMsg(message any) error {
-	if err := a.ServerStream.RecvMsg(message); err != nil {
+	if err := a.receive(message); err != nil {
 		return err
 	}
 	switch {
@@ -291,7 +291,6 @@ func (a *admittedStream) RecvMsg(message any) error {
 	case a.received:
 		return a.sameSpace(message)
 	default:
-		arrived(a.ctx)
 		err := a.server.admitMessage(a.ServerStream.Context(), a.call, message)
 		if err == nil {
 			err = a.server.holdMessage(a.call, message)
@@ -304,6 +303,16 @@ func (a *admittedStream) RecvMsg(message any) error {
 	a.received = true
 	a.announceFallback(a.latest)
 	return nil
+}
+
+// receive receives a message. The first has to come in time, but not of a stream whose
+// client writes when it has something to write. Of those behind it, which only an import
+// has, a chunkReader sees to that.
+func (a *admittedStream) receive(message any) error {
+	if a.received || a.call.rule.about == aboutEach {
+		return a.ServerStream.RecvMsg(message)
+	}
+	return receiveWithin(a.ctx, a.server.bodyTimeout, func() error { return a.ServerStream.RecvMsg(message) })
 }
 
 // admitEach admits a message that names its own space. For the first, the stream has

@@ -50,7 +50,7 @@ func (s *Server) unary(method string, handle grpc.MethodHandler) grpc.MethodHand
 
 // receiveUnary receives the one request of a call and admits it.
 func (s *Server) receiveUnary(ctx context.Context, c *call, receive func(any) error, request any) error {
-	if err := receive(request); err != nil {
+	if err := receiveWithin(ctx, s.bodyTimeout, func() error { return receive(request) }); err != nil {
 		c.unread = true
 		return err
 	}
