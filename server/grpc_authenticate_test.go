@@ -142,11 +142,13 @@ func TestRPCIsRefusedBeforeItsRequestIsRead(t *testing.T) {
 func TestUnreadRequestIsNoFault(t *testing.T) {
 	core, logs := observer.New(zap.ErrorLevel)
 	w := newWired(t, Options{Logger: zap.New(core)})
-	stream, err := w.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, engramv1.MemoryService_Lookup_FullMethodName)
-	require.NoError(t, err)
-	require.NoError(t, stream.CloseSend())
-	require.Equal(t, codes.Internal, status.Code(stream.RecvMsg(&engramv1.LookupResponse{})))
-	require.Empty(t, logs.All())
+	for _, method := range []string{engramv1.MemoryService_Lookup_FullMethodName, engramv1.MemoryService_Subscribe_FullMethodName} {
+		stream, err := w.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, method)
+		require.NoError(t, err)
+		require.NoError(t, stream.CloseSend())
+		require.Equal(t, codes.Internal, status.Code(stream.RecvMsg(&engramv1.LookupResponse{})))
+		require.Empty(t, logs.All(), method)
+	}
 }
 
 // hiddenCode is the code of an error about the caller or the space: that a memory

@@ -312,7 +312,9 @@ func (a *admittedStream) receive(message any) error {
 	if a.received || a.call.rule.about == aboutEach {
 		return a.ServerStream.RecvMsg(message)
 	}
-	return receiveWithin(a.ctx, a.server.bodyTimeout, func() error { return a.ServerStream.RecvMsg(message) })
+	err := receiveWithin(a.ctx, a.server.bodyTimeout, func() error { return a.ServerStream.RecvMsg(message) })
+	a.call.unread = err != nil
+	return err
 }
 
 // admitEach admits a message that names its own space. For the first, the stream has
