@@ -89,27 +89,17 @@ func resetRapidly(_, rpc string) ([]net.Conn, error) {
 		return nil, err
 	}
 	all := []net.Conn{connection}
-	var header, out bytes.Buffer
-	names := hpack.NewEncoder(&header)
-	for _, field := range []hpack.HeaderField{
-		{Name: ":method", Value: "POST"},
-		{Name: ":scheme", Value: "http"},
-		{Name: ":authority", Value: "localhost"},
-		{Name: ":path", Value: engramv1.MemoryService_Remember_FullMethodName},
-		{Name: "content-type", Value: "application/grpc"},
-		{Name: "te", Value: "trailers"},
-	} {
-		field.Sensitive = true // in no table: one block serves every stream
-		if err := names.WriteField(field); err != nil {
-			return all, err
-		}
+	header, err := headerOf(engramv1.MemoryService_Remember_FullMethodName)
+	if err != nil {
+		return all, err
 	}
+	var out bytes.Buffer
 	out.WriteString(http2.ClientPreface)
 	framer := http2.NewFramer(&out, nil)
 	err = framer.WriteSettings()
 	for i := range uint32(streams) {
 		err = errors.Join(err,
-			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: header.Bytes(), EndHeaders: true}),
+			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: header, EndHeaders: true}),
 			framer.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
 	}
 	if err != nil {
@@ -119,6 +109,26 @@ func resetRapidly(_, rpc string) ([]net.Conn, error) {
 		return all, err
 	}
 	return all, nil
+}
+
+// headerOf returns the header of a call, which serves every stream of a connection.
+func headerOf(method string) ([]byte, error) {
+	var header bytes.Buffer
+	names := hpack.NewEncoder(&header)
+	for _, field := range []hpack.HeaderField{
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":authority", Value: "localhost"},
+		{Name: ":path", Value: method},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
+	} {
+		field.Sensitive = true // in no table
+		if err := names.WriteField(field); err != nil {
+			return nil, err
+		}
+	}
+	return header.Bytes(), nil
 }
 
 // politely writes and reads in the space beta, over both transports, and returns

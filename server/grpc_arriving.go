@@ -35,6 +35,19 @@ func receiveWithin(ctx context.Context, timeout time.Duration, receive func() er
 	return receive()
 }
 
+// receive receives a message of the call, which has to come in time. single: the call
+// has no other.
+func (s *Server) receive(ctx context.Context, c *call, message any, single bool, receive func(any) error) error {
+	err := receiveWithin(ctx, s.bodyTimeout, func() error {
+		if c.rule.verb == verbPublic {
+			return receivePublic(ctx, message, single, receive)
+		}
+		return receive(message)
+	})
+	c.unread = err != nil
+	return err
+}
+
 // Err says of a message that is late what gRPC tells the client: that the time was up.
 func (a *arriving) Err() error {
 	err := a.Context.Err()

@@ -221,7 +221,9 @@ func (s *Server) interceptStream(
 	return s.answerCall(stream.Context(), info.FullMethod, true, func(ctx context.Context, c *call) error {
 		ctx, cancel := c.admittedContext(ctx)
 		defer cancel()
-		return c.wordEnd(handle(service, &admittedStream{ServerStream: stream, ctx: ctx, server: s, call: c, latest: c}))
+		return c.wordEnd(handle(service, &admittedStream{
+			ServerStream: stream, ctx: ctx, server: s, call: c, latest: c, several: info.IsClientStream,
+		}))
 	})
 }
 
@@ -264,7 +266,8 @@ type admittedStream struct {
 	server   *Server
 	call     *call
 	latest   *call // what the message received last is, where each names its space; else the same
-	received bool  // a message has been
+	several  bool  // messages may come
+	received bool  // one has
 
 	announced bool // that a message named no space
 }
@@ -305,16 +308,14 @@ func (a *admittedStream) RecvMsg(message any) error {
 	return nil
 }
 
-// receive receives a message. The first has to come in time, but not of a stream whose
-// client writes when it has something to write. Of those behind it, which only an import
-// has, a chunkReader sees to that.
+// receive receives a message. Of a stream whose client writes when it has something to
+// write it may take as long as it likes; of an import a chunkReader sees to all but the
+// first.
 func (a *admittedStream) receive(message any) error {
-	if a.received || a.call.rule.about == aboutEach {
+	if a.call.rule.verb != verbPublic && (a.received || a.call.rule.about == aboutEach) {
 		return a.ServerStream.RecvMsg(message)
 	}
-	err := receiveWithin(a.ctx, a.server.bodyTimeout, func() error { return a.ServerStream.RecvMsg(message) })
-	a.call.unread = err != nil
-	return err
+	return a.server.receive(a.ctx, a.call, message, !a.several, a.ServerStream.RecvMsg)
 }
 
 // admitEach admits a message that names its own space. For the first, the stream has

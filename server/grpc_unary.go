@@ -50,8 +50,7 @@ func (s *Server) unary(method string, handle grpc.MethodHandler) grpc.MethodHand
 
 // receiveUnary receives the one request of a call and admits it.
 func (s *Server) receiveUnary(ctx context.Context, c *call, receive func(any) error, request any) error {
-	if err := receiveWithin(ctx, s.bodyTimeout, func() error { return receive(request) }); err != nil {
-		c.unread = true
+	if err := s.receive(ctx, c, request, true, receive); err != nil {
 		return err
 	}
 	return s.admitUnary(ctx, c, request)
