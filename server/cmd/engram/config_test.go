@@ -120,8 +120,22 @@ func TestConfigCheckRedacts(t *testing.T) {
 		"http://user:pa/ss@secret@127.0.0.1:1/jwks",
 		"http://user:secret@engram.example/jwks",
 		"https://user:secret@127.0.0.1:port/jwks",
+		"http://secret@127.0.0.1:1/jwks",
 	} {
 		r := sh.run("config", "check", "--jwt-jwks", source, "--jwt-issuer", "i", "--jwt-audience", "a").failed()
 		require.NotContains(t, r.out+r.err, "secret", source)
+	}
+	// What stands before a character that should be escaped would be host and port.
+	for _, source := range []string{
+		"http://user:12/secret@127.0.0.1:1/jwks",
+		"http://user:12?secret@127.0.0.1:1/jwks",
+		"https://user:12#secret@127.0.0.1:1/jwks",
+		"https://localhost:12/secret@127.0.0.1:1/jwks",
+		"https://localhost:12?secret@127.0.0.1:1/jwks",
+		"https://localhost:12#secret@127.0.0.1:1/jwks",
+	} {
+		r := sh.run("config", "check", "--jwt-jwks", source, "--jwt-issuer", "i", "--jwt-audience", "a").failed("malformed")
+		require.NotContains(t, r.out+r.err, "secret", source)
+		require.NotContains(t, r.out+r.err, ":12", source)
 	}
 }

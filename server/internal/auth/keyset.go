@@ -66,16 +66,17 @@ func openKeySet(ctx context.Context, source string) (*keySet, error) {
 func isURL(source string) bool { return strings.Contains(source, "://") }
 
 // validateKeySetURL: whoever can change what is fetched can let anybody in, so
-// it comes by https or from the same machine. No error shows a password in it.
+// it comes by https or from the same machine. No error shows more of it than its host.
+// An @ elsewhere is the end of a password with a character that should be escaped.
 func validateKeySetURL(source string) error {
 	parsed, err := url.Parse(source)
-	if err != nil {
+	if err != nil || strings.Contains(parsed.RequestURI()+parsed.EscapedFragment(), "@") {
 		return fmt.Errorf("%w: its URL is malformed", errKeySet)
 	}
 	ip := net.ParseIP(parsed.Hostname())
 	local := parsed.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 	if parsed.Scheme != "https" && (parsed.Scheme != "http" || !local) {
-		return fmt.Errorf("%w: %s: want https", errKeySet, parsed.Redacted())
+		return fmt.Errorf("%w: %s: want https", errKeySet, parsed.Host)
 	}
 	return nil
 }
@@ -164,12 +165,16 @@ func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 		return validateKeySetURL(r.URL.String())
 	}}
 	response, err := client.Do(request)
+	var whole *url.Error // which has the URL
+	if errors.As(err, &whole) {
+		err = whole.Err
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", request.URL.Host, err)
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", request.URL.Redacted(), response.Status)
+		return nil, fmt.Errorf("%s: %s", request.URL.Host, response.Status)
 	}
 	return io.ReadAll(io.LimitReader(response.Body, maxKeySetBytes))
 }
