@@ -75,7 +75,7 @@ func (s *Server) selectWritten(x *exchange, inBody *string) (*engram.Space, []en
 // forgetWhereBody says which memories are forgotten, or would be.
 type forgetWhereBody struct {
 	Filter        filterBody `json:"filter"`
-	DryRun        bool       `json:"dry_run"`
+	DryRun        bool       `json:"dry_run" strictjson:"given"`
 	MemorySpaceID *string    `json:"memory_space_id"`
 }
 
@@ -95,10 +95,7 @@ func (s *Server) forgetWhere(x *exchange) error {
 	if err := s.decode(x, &body, maxSpaceBody+maxForgetBody); err != nil {
 		return err
 	}
-	filter, err := body.Filter.filter(inBodyFilter)
-	if err != nil {
-		return err
-	}
+	filter := engram.Filter(body.Filter)
 	space, options, err := s.selectWritten(x, body.MemorySpaceID)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -95,26 +96,39 @@ func TestTheZeroTimeIsNoCondition(t *testing.T) {
 	require.Contains(t, w.call("GET", "/v1/spaces/alpha/memories", "").body, "kept")
 }
 
-// TestEmptyTextIsNoCondition: nor is a text of a filter that is empty, where it can be
-// told from one that is absent.
-func TestEmptyTextIsNoCondition(t *testing.T) {
+// TestNothingIsNoCondition: nor is a null, or an empty text, of a variable that is not
+// set. Both are told from what is absent.
+func TestNothingIsNoCondition(t *testing.T) {
 	f := newFixture(t, Options{})
 	remember(t, f.create("alpha"), "kept")
 	agent := f.connect(f.live(), "?space=alpha")
-	for _, name := range []string{"episode", "kind"} {
-		filter := fmt.Sprintf(`"filter":{"after":"2020-01-01T00:00:00Z",%q:""}`, name)
+	for _, c := range []struct {
+		field string
+		value any
+	}{
+		{"episode", ""},
+		{"kind", ""},
+		{"episode", nil},
+		{"kind", nil},
+		{"before", nil},
+		{"attributes", nil},
+	} {
+		said, err := json.Marshal(c.value)
+		require.NoError(t, err)
+		filter := fmt.Sprintf(`"filter":{"after":"2020-01-01T00:00:00Z",%q:%s}`, c.field, said)
 		for path, body := range map[string]string{
 			"forget-where": `{` + filter + `}`, "forget-where?space=alpha": `{` + filter + `,"dry_run":true}`,
 			"recall": `{"text":"kept",` + filter + `}`,
 		} {
-			p := f.call("POST", "/v1/spaces/alpha/"+path, body).problem(400, "malformed-request")
-			require.Contains(t, p.Detail, "filter."+name, path)
+			p := f.call("POST", "/v1/spaces/alpha/"+path, body).problem(400, "malformed-body")
+			require.Contains(t, p.Detail, "filter."+c.field, path)
 		}
 		for _, tool := range []string{"recall", "list"} {
-			agent.refused("malformed-request", tool, arguments{name: ""})
+			agent.refused("malformed-body", tool, arguments{c.field: c.value})
 		}
-		f.call("POST", "/v1/spaces/alpha/recall", fmt.Sprintf(`{"filter":{%q:null}}`, name)).into(200, new(engram.Recall))
 	}
+	f.call("POST", "/v1/spaces/alpha/forget-where", `{"filter":{"after":null,"kind":"episodic"}}`).problem(400, "malformed-body")
+	f.call("POST", "/v1/spaces/alpha/forget-where", `{"filter":{"kind":"episodic"},"dry_run":null}`).problem(400, "malformed-body")
 	require.Contains(t, f.call("GET", "/v1/spaces/alpha/memories", "").body, "kept")
 }
 

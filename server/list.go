@@ -114,36 +114,15 @@ func filterOf(query url.Values) (f engram.Filter, err error) {
 	return f, nil
 }
 
-// filterBody is a filter in a body, or among the arguments of a tool. An empty text, as
-// of a variable that is not set, is not taken for one that is absent, which does not narrow.
+// filterBody is a filter in a body, or among the arguments of a tool. A null or an empty
+// text, as of a variable that is not set, is not taken for what is absent, which does not
+// narrow.
 type filterBody struct {
-	After      time.Time         `json:"after,omitzero" jsonschema:"only memories at this time or later, RFC 3339"`
-	Before     time.Time         `json:"before,omitzero" jsonschema:"only memories before this time, RFC 3339"`
-	Episode    *string           `json:"episode,omitempty" jsonschema:"only memories of this episode; not empty"`
-	Attributes map[string]string `json:"attributes,omitempty" jsonschema:"only memories with all of these attributes"`
-	Kind       *engram.Kind      `json:"kind,omitempty" jsonschema:"only memories of this kind: episodic or semantic"`
-}
-
-// Where a filterBody stands, as what is refused in it is named.
-const (
-	inBodyFilter = "the field filter."
-	inArguments  = "the argument "
-)
-
-// filter returns the filter that stands there.
-func (b *filterBody) filter(where string) (engram.Filter, error) {
-	f := engram.Filter{After: b.After, Before: b.Before, Attributes: b.Attributes}
-	if b.Episode != nil {
-		if f.Episode = *b.Episode; f.Episode == "" {
-			return f, refuse(kindMalformedRequest, where+"episode is empty")
-		}
-	}
-	if b.Kind != nil {
-		if f.Kind = *b.Kind; f.Kind == "" {
-			return f, refuse(kindMalformedRequest, where+"kind is empty")
-		}
-	}
-	return f, nil
+	After      time.Time         `json:"after,omitzero" strictjson:"given" jsonschema:"only memories at this time or later, RFC 3339"`
+	Before     time.Time         `json:"before,omitzero" strictjson:"given" jsonschema:"only memories before this time, RFC 3339"`
+	Episode    string            `json:"episode,omitempty" strictjson:"given" jsonschema:"only memories of this episode; not empty"`
+	Attributes map[string]string `json:"attributes,omitempty" strictjson:"given" jsonschema:"only memories with all of these attributes"`
+	Kind       engram.Kind       `json:"kind,omitempty" strictjson:"given" jsonschema:"only memories of this kind: episodic or semantic"`
 }
 
 func timeOf(query url.Values, name string) (time.Time, error) {

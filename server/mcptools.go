@@ -209,16 +209,12 @@ func toolRecall(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err := decodeArguments(raw, &arguments); err != nil {
 		return nil, err
 	}
-	filter, err := arguments.filter(inArguments)
-	if err != nil {
-		return nil, err
-	}
 	space, err := s.selectHandle(x, arguments.Space)
 	if err != nil {
 		return nil, err
 	}
 	recall, err := s.recallFor(x.r.Context(), &x.request, space, engram.Cue{
-		Text: arguments.Text, IDs: arguments.IDs, Filter: filter,
+		Text: arguments.Text, IDs: arguments.IDs, Filter: engram.Filter(arguments.filterBody),
 		Limit: arguments.Limit, MinActivation: arguments.MinActivation,
 	})
 	if err != nil {
@@ -258,10 +254,6 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err := decodeArguments(raw, &arguments); err != nil {
 		return nil, err
 	}
-	filter, err := arguments.filter(inArguments)
-	if err != nil {
-		return nil, err
-	}
 	limit := arguments.Limit
 	switch {
 	case limit == 0:
@@ -275,7 +267,7 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := listPage(x.r.Context(), space, filter, arguments.Cursor, arguments.Cursor != "", limit)
+	page, err := listPage(x.r.Context(), space, engram.Filter(arguments.filterBody), arguments.Cursor, arguments.Cursor != "", limit)
 	if err != nil {
 		return nil, err
 	}

@@ -167,10 +167,7 @@ func (s *Server) recall(x *exchange) error {
 		return err
 	}
 	cue := body.Cue
-	var err error
-	if cue.Filter, err = body.Filter.filter(inBodyFilter); err != nil {
-		return err
-	}
+	cue.Filter = engram.Filter(body.Filter)
 	space, err := s.selectHandle(x, body.MemorySpaceID)
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func (e *Error) Error() string {
 // Unmarshal stores data in v, a pointer to a struct of structs, slices, maps
 // with string keys, strings, booleans and numbers, none of which holds its own
 // type. A type that unmarshals itself must be a string in JSON. A null leaves a
-// field as it is. On an error, always an [Error], what v holds is undefined.
+// field as it is; one with the tag strictjson:"given" refuses it, and an empty text. On an error, always an [Error], what v holds is undefined.
 func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return &Error{Reason: "is not valid UTF-8"}
@@ -104,6 +104,9 @@ type walker struct {
 func (w *walker) value(s *shape) error {
 	w.skipSpace()
 	if w.atNull() {
+		if s.given {
+			return w.errorf("is null")
+		}
 		w.pos += len("null")
 		return nil
 	}
@@ -208,6 +211,9 @@ func (w *walker) text(s *shape) error {
 	start := w.pos
 	if err := w.skipString(); err != nil {
 		return err
+	}
+	if s.given && w.pos-start == len(`""`) {
+		return w.errorf("is empty")
 	}
 	if s.itself == nil {
 		return nil

@@ -26,6 +26,9 @@ type outer struct {
 	Flag   bool    `json:"flag"`
 	Hidden string  `json:"-"`
 	Plain  uint8
+
+	Given string    `json:"given,omitempty" strictjson:"given"`
+	When  time.Time `json:"when,omitzero" strictjson:"given"`
 }
 
 // Inner is exported so that encoding/json may set it through the embedding.
@@ -45,6 +48,7 @@ func TestUnmarshalAccepts(t *testing.T) {
 		"null fields":      {`{"id":null,"items":null,"count":null,"flag":null}`, outer{}},
 		"pointer":          {`{"id":"x"}`, outer{ID: &id}},
 		"scalars":          {"{\"count\" : -3 ,\n\"flag\":true,\t\"Plain\":255}", outer{Count: -3, Flag: true, Plain: 255}},
+		"given":            {`{"given":" ","when":"2026-01-02T03:04:05Z"}`, outer{Given: " ", When: moment}},
 		"embedded":         {`{"depth":1.5e2}`, outer{Inner: Inner{Depth: 150}}},
 		"nested":           {`{"items":[{"text":"a"},{"text":"b","vec":[1,-2.5]}]}`, outer{Items: []inner{{Text: "a"}, {Text: "b", Vec: []float32{1, -2.5}}}}},
 		"empty containers": {`{"items":[ ]}`, outer{Items: []inner{}}},
@@ -78,6 +82,9 @@ func TestUnmarshalRefuses(t *testing.T) {
 		"array":                   {`[]`, ""},
 		"number":                  {`1`, ""},
 		"invalid UTF-8":           {"{\"id\":\"\xff\"}", ""},
+		"null for a given text":   {`{"given":null}`, "given"},
+		"null for a given time":   {`{"when": null}`, "when"},
+		"empty given text":        {`{"given":""}`, "given"},
 		"unknown field":           {`{"nope":1}`, "nope"},
 		"unknown nested field":    {`{"items":[{},{"txet":"a"}]}`, "items[1].txet"},
 		"other case":              {`{"Count":1}`, "Count"},

@@ -41,6 +41,7 @@ type shape struct {
 	itself reflect.Type      // the type, if it unmarshals itself
 	elem   *shape            // of a list or a map
 	fields map[string]*shape // of a struct, by their names in JSON
+	given  bool              // neither a null nor an empty text
 }
 
 // shapes keeps what shapeOf has found, which never changes: looking for it costs more
@@ -66,7 +67,9 @@ func shapeOf(t reflect.Type) *shape {
 		s.fields = map[string]*shape{}
 		for _, f := range reflect.VisibleFields(t) {
 			if name := nameInJSON(f); name != "" {
-				s.fields[name] = shapeOf(f.Type)
+				field := *shapeOf(f.Type)
+				field.given = f.Tag.Get("strictjson") == "given"
+				s.fields[name] = &field
 			}
 		}
 	}
