@@ -313,7 +313,7 @@ func (j *journal) zeroLaterLocked() {
 		case j.groups != groups:
 			j.zeroLaterLocked()
 		default:
-			if err := j.zeroLocked(); err != nil {
+			if err := j.zeroLocked(context.Background()); err != nil {
 				j.logger.Warn("journal file could not be zeroed", zap.Error(err))
 			}
 		}
@@ -321,20 +321,24 @@ func (j *journal) zeroLaterLocked() {
 }
 
 // zeroLocked overwrites what generations that ended left in the files that are not
-// in use, and behind the last group of the current one.
-func (j *journal) zeroLocked() error {
-	if err := j.zeroFreeLocked(); err != nil {
+// in use, and behind the last group of the current one. When ctx is done, and changed
+// is broadcast where it waits, it ends and returns ctx's error.
+func (j *journal) zeroLocked(ctx context.Context) error {
+	if err := j.zeroFreeLocked(ctx); err != nil {
 		return err
 	}
-	return j.zeroCurrentLocked()
+	return j.zeroCurrentLocked(ctx)
 }
 
 // zeroFreeLocked zeroes the files that are free now. It gives up mu meanwhile: no
 // writer has a use for them, and one that comes to need the next file waits.
-func (j *journal) zeroFreeLocked() error {
+func (j *journal) zeroFreeLocked(ctx context.Context) error {
 	for _, f := range slices.Clone(j.free) {
-		for f.zeroing {
+		for f.zeroing && ctx.Err() == nil {
 			j.changed.Wait()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if !slices.Contains(j.free, f) {
 			continue
@@ -355,8 +359,8 @@ func (j *journal) zeroFreeLocked() error {
 // zeroCurrentLocked zeroes the rest of the current file, behind its last group. It is
 // flushed with mu held, as a group is, so it goes backwards in steps, between which
 // groups have their turn.
-func (j *journal) zeroCurrentLocked() error {
-	for j.failed == nil {
+func (j *journal) zeroCurrentLocked(ctx context.Context) error {
+	for j.failed == nil && ctx.Err() == nil {
 		f, end := j.current.file, j.current.end
 		switch {
 		case f.growing:
@@ -372,8 +376,11 @@ func (j *journal) zeroCurrentLocked() error {
 		case err != nil:
 			return j.failLocked(err) // its flush may have been told of a group's loss
 		}
-		j.mu.Unlock()
+		j.mu.Unlock() // who waits for it has a turn
 		j.mu.Lock()
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 }
@@ -409,7 +416,7 @@ func (j *journal) settle(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrStopped, j.failed)
 	}
 	// So that the next file is not zeroed in use. What fails does so again below.
-	_ = j.zeroFreeLocked()
+	_ = j.zeroFreeLocked(ctx)
 	if j.current.end > 0 {
 		if err := j.switchLocked(ctx); err != nil {
 			return err
@@ -417,17 +424,17 @@ func (j *journal) settle(ctx context.Context) error {
 	}
 	j.stuck = nil
 	j.startSettlerLocked()
-	for (j.settling || j.current.file.growing) && ctx.Err() == nil {
+	for j.settling && ctx.Err() == nil {
 		j.changed.Wait()
 	}
-	errs := []error{ctx.Err(), j.stuck}
+	errs := []error{j.stuck}
 	for _, err := range j.carried {
 		errs = append(errs, err)
 	}
 	if j.failed != nil {
-		errs = append(errs, j.failed)
+		errs = append(errs, ctx.Err(), j.failed)
 	} else {
-		errs = append(errs, j.zeroLocked())
+		errs = append(errs, j.zeroLocked(ctx))
 	}
 	return errors.Join(errs...)
 }

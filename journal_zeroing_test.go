@@ -2,6 +2,7 @@ package engram
 
 import (
 	"bytes"
+	"context"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -61,6 +62,30 @@ func TestSettleZeroesAFileThatGrows(t *testing.T) {
 		b, err := readRange(f.file, 0, 8192)
 		require.NoError(t, err)
 		require.Empty(t, bytes.Trim(b, "\x00"))
+		require.NoError(t, r.Close())
+	})
+}
+
+// Settle ends with its context, also while the file in use is being extended.
+func TestSettleOfAFileThatGrowsEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := openMemory(t, newMemoryFS(), Options{Durability: None})
+		j := r.journal
+		f := j.current.file
+		f.growing = true // slowly
+		ctx, cancel := context.WithCancel(background)
+		settled := make(chan error, 1)
+		go func() { settled <- r.Settle(ctx) }()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		returned := len(settled)
+		j.mu.Lock()
+		f.growing = false
+		j.changed.Broadcast()
+		j.mu.Unlock()
+		require.ErrorIs(t, <-settled, context.Canceled)
+		require.Equal(t, 1, returned)
 		require.NoError(t, r.Close())
 	})
 }
