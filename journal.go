@@ -91,7 +91,11 @@ type journalFile struct {
 	extent  int64
 	used    int64 // bytes up to here may not be zero
 	growing bool  // a goroutine zeroes from extent on
-	zeroing bool  // mu was given up for that: it is free, and nobody may begin with it
+
+	// zeroing says that somebody has given up mu to zero the file, which is free.
+	// Until that has ended nobody begins a generation in it, and nobody else zeroes
+	// it; who waited for the end looks again whether the file is free.
+	zeroing bool
 }
 
 // frameRef is where a frame stands in the journal.

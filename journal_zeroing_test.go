@@ -3,6 +3,7 @@ package engram
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -122,6 +123,95 @@ func TestWritesWhileAFreeFileIsZeroed(t *testing.T) {
 	f.SetHook(nil)
 	require.Len(t, list(t, s, Filter{}), 2)
 	require.NoError(t, r.Close())
+}
+
+// Nobody begins with a free file while it is being zeroed.
+func TestFileThatIsZeroedIsNotNext(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{Content: "goes to the first file"})
+	j, seen := r.journal, false
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(1)) {
+			seen = true
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			if len(j.free) != 1 || j.nextFileLocked() != nil {
+				t.Error("a writer may begin with the file")
+			}
+		}
+		return nil
+	})
+	require.NoError(t, r.Settle(background))
+	require.True(t, seen)
+	f.SetHook(nil)
+	require.NoError(t, r.Close())
+}
+
+// Who finds a file that another zeroes waits for that, and leaves it alone afterwards.
+func TestFileIsZeroedByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "aaa")
+		remember(t, s, Memory{Content: "goes to the first file"})
+		var writes atomic.Int32
+		slow := make(chan struct{})
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(1)) {
+				writes.Add(1)
+				<-slow
+			}
+			return nil
+		})
+		settled := make(chan error, 2)
+		for range 2 {
+			go func() { settled <- r.Settle(background) }()
+			synctest.Wait()
+		}
+		require.Empty(t, settled)
+		close(slow)
+		require.NoError(t, errors.Join(<-settled, <-settled))
+		require.EqualValues(t, 1, writes.Load())
+		f.SetHook(nil)
+		require.NoError(t, r.Close())
+	})
+}
+
+// A file that was zeroed may be in use before who waited for that goes on.
+func TestFileBegunWithIsNotZeroedUnlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "aaa")
+		remember(t, s, Memory{Content: "goes to the first file"})
+		require.NoError(t, r.Settle(background))
+		j := r.journal
+		file := j.free[0]
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(file.number)) && j.mu.TryLock() {
+				j.mu.Unlock()
+				t.Error("the journal is not locked")
+			}
+			return nil
+		})
+		file.used, file.zeroing = pageBytes, true
+		settled := make(chan error, 1)
+		go func() { settled <- r.Settle(background) }()
+		synctest.Wait()
+		j.mu.Lock()
+		file.zeroing = false
+		j.changed.Broadcast()
+		err := j.switchLocked(background)
+		current := j.current.file
+		j.mu.Unlock()
+		require.NoError(t, err)
+		require.Same(t, file, current)
+		require.NoError(t, <-settled)
+		f.SetHook(nil)
+		require.NoError(t, r.Close())
+	})
 }
 
 // The rest of the file in use is zeroed in steps: none takes longer than a large

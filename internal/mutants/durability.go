@@ -124,6 +124,21 @@ func journals() []mutant {
 			tests: "TestZeroingAheadFlushesNothing",
 		},
 		{
+			name: "zeroed-and-next", what: "a generation begins in a file that is being zeroed",
+			edits: []edit{{"journal.go", `		if !f.zeroing {`, `		if true {`}},
+			tests: "TestFileThatIsZeroedIsNotNext",
+		},
+		{
+			name: "zeroed-by-two", what: "a file is zeroed by two at a time",
+			edits: []edit{{"journal_settle.go", `for f.zeroing && ctx`, `for false && ctx`}},
+			tests: "TestFileIsZeroedByOne",
+		},
+		{
+			name: "zeroed-in-use", what: "who waited while a file was zeroed zeroes it again, though a generation may have begun in it",
+			edits: []edit{{"journal_settle.go", `		if !slices.Contains(j.free, f) {`, `		if false {`}},
+			tests: "TestFileBegunWithIsNotZeroedUnlocked",
+		},
+		{
 			name: "promise-too-far", what: "a group promises bytes that were not flushed",
 			edits: []edit{{"journal.go", `offset: g.flushed}
 	if g.groups`, `offset: g.end}
