@@ -364,7 +364,8 @@ func (r *Registry) Stats() RegistryStats {
 // moves their marks and empties the journal, whose files then are zeros on disk. It
 // wakes spaces that a crash has left unsettled. It costs two flushes for each space
 // that has written since it was settled last. Writes go on meanwhile. Where forgetting
-// on a full disk has used the reserve, it makes another, if there is room again.
+// on a full disk has used the reserve, it makes another, if there is room again: also
+// where a space could not be settled, unless for want of room.
 //
 // An error names what could not be settled, which stays in the journal: nothing is
 // lost by it. When ctx is done Settle returns its error, and settling goes on.
@@ -373,13 +374,14 @@ func (r *Registry) Settle(ctx context.Context) error {
 		return err
 	}
 	defer r.work.Done()
-	if err := errors.Join(r.journal.settle(ctx), r.sweepTombstones()); err != nil {
-		return err
+	err := errors.Join(r.journal.settle(ctx), r.sweepTombstones())
+	if errors.Is(err, ErrDiskFull) || r.journal.failure() != nil || ctx.Err() != nil {
+		return err // who waits for room has it first, and a failed journal forgets nothing
 	}
 	if err := r.makeReserve(); err != nil {
 		r.logger.Warn("reserve could not be made", zap.Error(err))
 	}
-	return nil
+	return err
 }
 
 // Close finishes the writes that are under way, settles every space, joins

@@ -130,6 +130,28 @@ func TestSettleMakesTheReserveAgain(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// A space that cannot be settled denies the others no reserve, unless it lacks room.
+func TestReserveBesideASpaceThatDoesNotSettle(t *testing.T) {
+	for failure, made := range map[syscall.Errno]bool{syscall.EIO: true, syscall.ENOSPC: false} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		create(t, r, "aaa")
+		require.NoError(t, r.Close())
+		r = openMemory(t, f, Options{})
+		require.True(t, r.giveUpReserve())
+		remember(t, get(t, r, "aaa"), Memory{Content: "content"})
+		f.SetHook(func(c crashfs.Call) error {
+			if strings.HasPrefix(c.Name, "aaa/") && c.Op == crashfs.OpWrite {
+				return failure
+			}
+			return nil
+		})
+		require.ErrorIs(t, r.Settle(background), failure)
+		require.Equal(t, made, r.giveUpReserve(), failure)
+		require.ErrorIs(t, r.Close(), failure)
+	}
+}
+
 // A reserve that cannot be opened says why.
 func TestReserveThatDoesNotOpen(t *testing.T) {
 	f := crashfs.New()
