@@ -444,13 +444,18 @@ func TestMemoriesBehind(t *testing.T) {
 			t.Fatal("there is something behind the last one", m, err)
 		}
 	}
+	yielded := 0
 	for m, err := range s.MemoriesBehind(background, Filter{}, moment, math.MaxUint64) {
 		require.NoError(t, err)
 		require.Equal(t, moment.Add(1), m.Time)
+		yielded++
 	}
+	require.Equal(t, 1, yielded)
 	for _, err := range s.MemoriesBehind(background, Filter{}, latestTime.Add(1), 0) {
 		require.ErrorIs(t, err, ErrInvalid)
+		yielded++
 	}
+	require.Equal(t, 2, yielded)
 	require.NoError(t, r.Close())
 }
 
