@@ -283,13 +283,17 @@ func (a *awake) number(w *write, t *taking) {
 
 // stamp has w stored later, first by a millisecond, until the ids that its memories
 // are to be given are nobody's: callers may have chosen any, and so many that all
-// spaces would wait for the next free one. By how much later nobody foresees.
+// spaces would wait for the next free one. By how much later nobody foresees. Where
+// no memory can have such a time, it is earlier.
 func (a *awake) stamp(w *write, t *taking) {
 	for most := int64(1); a.clashes(w, t); most *= 2 {
-		later := (1 + rand.Int64N(most)) * int64(time.Millisecond)
+		step := (1 + rand.Int64N(most)) * int64(time.Millisecond)
+		if w.operations[0].storedAt > latestTime.UnixNano()-step { // all of w have one time
+			step = -step
+		}
 		for i := range w.operations {
 			op := &w.operations[i]
-			op.storedAt = max(op.storedAt, 0) + later
+			op.storedAt = max(op.storedAt, 0) + step
 			w.records[i] = encodeOperation(op) // as long as before
 		}
 	}

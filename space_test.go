@@ -149,6 +149,7 @@ func TestGeneratedIDsReplaceNothing(t *testing.T) {
 		require.ElementsMatch(t, ids, idsOf(list(t, s, Filter{})))
 		for _, got := range list(t, s, Filter{}) {
 			require.True(t, got.Time.Equal(now))
+			require.False(t, got.StoredAt.After(latestTime))
 		}
 		killed := openMemory(t, m.clone(), Options{Clock: fixedClock(now)})
 		again, err := get(t, killed, "alpha").RememberBatch(background, batch, RequestID("batch"))
