@@ -45,12 +45,13 @@
 // Every exported method may be called from many goroutines. Writes of all
 // spaces share one group commit, in which no space waits for another's files.
 // Reads work on immutable snapshots and hold no lock that a commit waits for.
-// Where several locks are taken, it is in this order:
+// Where several locks are taken, it is in this order, one of those between commas:
 //
 //	Registry.training > Space.mu > awake.commits > maintenance.running > log.files > log.pins > store.mu > log.mu
+//	> journal.mu, Registry.reserve, embedding.mu
+//	> Registry.mu, committer.mu, feed.mu
 //
-// journal.mu, committer.mu, Registry.reserve and Registry.mu are taken last, with
-// nothing locked behind them but feed.mu. Where descriptors run out, idle spaces fall asleep with
-// whatever is locked: nobody who holds a lock of theirs waits for another. No
-// goroutine runs for an idle space, and Close joins those that run.
+// Where descriptors run out, idle spaces fall asleep with whatever is locked: nobody
+// who holds a lock of theirs waits for another. No goroutine runs for an idle space,
+// and Close joins those that run.
 package engram

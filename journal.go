@@ -36,7 +36,8 @@ type journal struct {
 	logger      *zap.Logger
 
 	// mu serialises groups, changes of file and releases; it is held over a
-	// group's write and flush. Nothing but a feed is locked while it is held.
+	// group's write and flush. Nothing but a feed is locked while it is held and,
+	// where descriptors run out, Registry.mu.
 	mu        sync.Mutex
 	changed   *sync.Cond // a file was freed, an extent was zeroed, a generation ended, a space has settled or not, or the journal failed
 	head      head
