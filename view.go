@@ -422,17 +422,17 @@ func (m *image) scan(match *matcher, time int64, seq uint64, backward bool) imag
 			s.from, s.to = m.episodeRange(match.episode)
 		}
 	}
-	s.from += s.until(m, time, seq)
+	s.from = s.place(m, time, seq)
 	if match.upper < math.MaxInt64 {
-		s.to = s.from + s.until(m, match.upper+1, 0)
+		s.to = s.place(m, match.upper+1, 0)
 	}
 	return s
 }
 
-// until is how many of the documents that are left are before that time or, at it,
-// of a lower seq.
-func (s *imageScan) until(m *image, time int64, seq uint64) uint32 {
-	return uint32(sort.Search(int(s.to-s.from), func(i int) bool {
+// place returns the place of the first document that is left and neither before that
+// time nor, at it, of a lower seq, and the end where there is none.
+func (s *imageScan) place(m *image, time int64, seq uint64) uint32 {
+	return s.from + uint32(sort.Search(int(s.to-s.from), func(i int) bool {
 		d := s.at(s.from + uint32(i))
 		t := int64(m.times.at(d))
 		return t > time || t == time && m.seqs.at(d) >= seq
