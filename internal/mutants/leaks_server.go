@@ -457,16 +457,10 @@ func leakingRecords() []mutant {
 		}, "grpc"),
 		at(mutant{
 			name: "arguments-logged", what: "the log has the arguments of a tool",
-			edits: []edit{
-				{"server/mcp.go", `	one := *x
+			edits: []edit{{"server/mcp.go", `	one := *x
 `, `	one := *x
 	s.options.Logger.Info("tool", zap.ByteString("arguments", params.Arguments))
-`},
-				{"server/mcp.go", `	"github.com/modelcontextprotocol/go-sdk/mcp"
-`, `	"github.com/modelcontextprotocol/go-sdk/mcp"
-	"go.uber.org/zap"
-`},
-			},
+`}},
 		}, "mcp"),
 		at(mutant{
 			name: "address-traced", what: "a span has the address as it was sent",
