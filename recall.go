@@ -266,10 +266,10 @@ func (q *recalling) complete(text *textRecall, places []int) error {
 	return nil
 }
 
-// rank returns the candidates that are activated and satisfy the filter, the most
-// activated first.
+// rank returns the best of the candidates that are activated and satisfy the filter,
+// the most activated first: as many as the cue asks for, and two if there are.
 func (q *recalling) rank(kinds float64) []candidate {
-	list := q.ranked[:0]
+	list, best := q.ranked[:0], make(lowestFirst, 0, max(q.cue.limit(), 2))
 	for _, c := range q.candidates {
 		n := kinds
 		if q.asked && !q.view.embedded(c.document) {
@@ -279,10 +279,13 @@ func (q *recalling) rank(kinds float64) []candidate {
 			*share /= n
 			c.sum += *share
 		}
-		if c.sum = min(c.sum, 1); c.sum > 0 && q.matcher.matches(q.view, c.document) {
+		if c.sum = min(c.sum, 1); c.sum > 0 && c.sum >= best.floor() && q.matcher.matches(q.view, c.document) {
+			best.offer(c.sum)
 			list = append(list, c)
 		}
 	}
+	floor := best.floor()
+	list = slices.DeleteFunc(list, func(c candidate) bool { return c.sum < floor })
 	slices.SortFunc(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.sum, a.sum), cmp.Compare(b.seq, a.seq))
 	})
