@@ -242,10 +242,14 @@ func (q *recalling) admitted(from int) []int {
 	return q.chosen
 }
 
-// complete gives the candidates at these places what the kinds of cue that did not
-// find them give them.
+// complete gives the candidates at these places, which it sorts, what the kinds of cue
+// that did not find them give them. Those of an episode follow each other: it is
+// matched once for all of them, however many members it has.
 func (q *recalling) complete(text *textRecall, places []int) error {
 	bound := text.bound()
+	slices.SortFunc(places, func(i, j int) int {
+		return cmp.Compare(q.view.episodeOf(q.candidates[i].document), q.view.episodeOf(q.candidates[j].document))
+	})
 	for _, i := range places {
 		q.wantVector(&q.candidates[i])
 	}

@@ -548,6 +548,37 @@ func TestRecallPlanCountsWhatIsCompared(t *testing.T) {
 	require.Equal(t, scanned("0")+1, scanned("399"))
 }
 
+// Memories that another kind of cue has found are matched by the text with their
+// episodes, each of which is gone through once, however many of its members they are.
+func TestEpisodesAreMatchedOnce(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	var ms []Memory
+	for i := range 300 {
+		ms = append(ms, Memory{Content: "tea" + strings.Repeat(" river", i/9), Episode: fmt.Sprint("e", i%3)})
+	}
+	remember(t, s, ms...)
+	r := s.awake.Load().read()
+	defer r.close()
+	q := &recalling{reader: r, scratch: new(scratch), cue: &Cue{Text: "tea"}, matcher: r.view.matcher(new(Filter))}
+	q.fit(r.view)
+	text := q.recallText(2)
+	found := len(text.candidates)
+	require.Less(t, found, 100)
+	for d := range r.view.documents() {
+		q.of(d)
+	}
+	require.NoError(t, q.complete(text, q.admitted(0)))
+	var episodes []uint32
+	for _, c := range text.candidates[found:] {
+		episodes = append(episodes, r.view.episodeOf(c.document))
+	}
+	require.Len(t, episodes, 300-found)
+	require.IsNonDecreasing(t, episodes)
+	text.own[0] = -1
+	text.matchMembers(text.atHand)
+	require.Negative(t, text.own[0])
+}
+
 func TestRecallPlanNamesItsTerms(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
 	receipt := remember(t, s, Memory{Content: "she was running"})[0]

@@ -89,6 +89,7 @@ type textRecall struct {
 	extras float64 // what label and time can add
 
 	averageEpisode float64
+	atHand         *episodeMatch // whose members are; nil: none's
 }
 
 // textScratch is what a textRecall computes in.
@@ -493,9 +494,13 @@ func (t *textRecall) partsAt(j int, m *episodeMatch) textParts {
 	return textParts{text: t.own[j], contiguity: max(t.text[j]-t.own[j], 0), episode: episodeWeight * m.match}
 }
 
-// matchMembers makes the episode the one at hand, and adds what the terms find in
-// it and each of its members.
+// matchMembers makes the episode the one at hand, unless it is, and adds what the
+// terms find in it and each of its members.
 func (t *textRecall) matchMembers(m *episodeMatch) {
+	if t.atHand == m {
+		return
+	}
+	t.atHand = m
 	t.members = t.view.members(t.members[:0], m.number)
 	n := len(t.members)
 	for _, column := range []*[]float64{&t.frequency, &t.passed, &t.text, &t.own} {
