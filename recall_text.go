@@ -584,7 +584,7 @@ func (t *textRecall) complete(d uint32) *textCandidate {
 	if t.found[d] == 0 {
 		if m := t.metAt(d); m == nil && t.lone[d] > 0 {
 			t.weigh(d, textParts{text: t.lone[d]})
-		} else if m != nil && t.matcher.matches(t.view, d) {
+		} else if m != nil {
 			t.matchMembers(m)
 			t.weigh(d, t.partsAt(int(t.places[d]), m))
 		}

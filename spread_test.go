@@ -412,6 +412,22 @@ func TestSpreadFromWhatTheFilterLets(t *testing.T) {
 	require.Empty(t, recall(t, s, cue))
 }
 
+// A memory that the cue names passes on what all kinds of cue give it, whether or not
+// it satisfies the filter and has an episode.
+func TestNamedSpreadWhateverTheFilter(t *testing.T) {
+	for _, episode := range []string{"", "talk"} {
+		s, _ := newTestSpace(t, Options{})
+		remember(t, s, Memory{ID: "named", Content: "tea", Episode: episode}, Memory{ID: "linked", Content: "stone", Kind: Semantic})
+		associate(t, s, "named", "linked", "", 1)
+		cue := Cue{IDs: []string{"named"}, Text: "tea"}
+		all := recall(t, s, cue)
+		require.Equal(t, []string{"named", "linked"}, recalledIDs(all))
+		require.Positive(t, all[0].Why.Text)
+		cue.Filter.Kind = Semantic
+		require.Equal(t, all[1].Why, recall(t, s, cue)[0].Why, "episode %q", episode)
+	}
+}
+
 func TestSpreadValidates(t *testing.T) {
 	s := newAssociated(t)
 	for _, spread := range []Spread{{Hops: -1}, {Nodes: -1}, {Edges: -1}, {MinActivation: -1}, {MinActivation: math.NaN()}, {MinActivation: 2}} {
