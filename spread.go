@@ -43,9 +43,9 @@ const (
 // where fan is how many memories those are: the more a memory brings to mind,
 // the less it brings any of them (the fan effect: Anderson 1974; ACT-R's
 // logarithmic form: Anderson 1983). Of several associations to one memory the
-// heaviest counts. A memory that an association has reached passes on to its two
-// neighbours on either side in its episode, too, as they stand in time:
-// activation x 0.7 x 0.45, and 0.3 for the farther ones. What reaches a memory
+// heaviest counts. A memory that was reached, and is not one of those that it began
+// at, passes on to its two neighbours on either side in its episode, too, as they stand
+// in time: activation x 0.7 x 0.45, and 0.3 for the farther ones. What reaches a memory
 // from several adds up as 1 - (1-a)(1-b), so that it stays below 1. The best match
 // begins with 1, the others in proportion. Ties are broken by Seq, the newer
 // first: the same state and cue give the same answer.
@@ -175,7 +175,7 @@ func (s *spreading) settle(place int32) {
 	if n != nil && passing >= s.bounds.MinActivation {
 		s.passAlong(place, n, passing)
 	}
-	// What stands beside a seed has its share of it: spreadContiguity.
+	// What stands beside a match by words, or a named memory, has its share of that.
 	if seed == 0 && passing*nearShare >= s.bounds.MinActivation {
 		s.passBeside(place, document, passing)
 	}
