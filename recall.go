@@ -127,7 +127,10 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if q.spreads() {
 		matches = max(want, spreadSeeds)
 	}
-	text := q.recallText(matches)
+	text, err := q.recallText(ctx, matches)
+	if err != nil {
+		return Recall{}, err
+	}
 	for _, c := range text.best(matches) {
 		q.addText(text, &c)
 	}

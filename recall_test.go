@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -561,7 +562,8 @@ func TestEpisodesAreMatchedOnce(t *testing.T) {
 	defer r.close()
 	q := &recalling{reader: r, scratch: new(scratch), cue: &Cue{Text: "tea"}, matcher: r.view.matcher(new(Filter))}
 	q.fit(r.view)
-	text := q.recallText(2)
+	text, err := q.recallText(background, 2)
+	require.NoError(t, err)
 	found := len(text.candidates)
 	require.Less(t, found, 100)
 	for d := range r.view.documents() {
@@ -577,6 +579,40 @@ func TestEpisodesAreMatchedOnce(t *testing.T) {
 	text.own[0] = -1
 	text.matchMembers(text.atHand)
 	require.Negative(t, text.own[0])
+}
+
+// endingContext ends when it has been asked so many times.
+type endingContext struct {
+	context.Context
+	left int
+}
+
+func (c *endingContext) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A long text is looked up term by term, and who gives up does not wait for the rest.
+// What was begun is no part of the next answer.
+func TestRecallByTextEndsWithItsContext(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	remember(t, s, Memory{Content: "green tea"}, Memory{Content: "tea by the river", Episode: "talk"})
+	cue := Cue{Text: "who drinks green tea by that river"}
+	want, err := s.Recall(background, cue)
+	require.NoError(t, err)
+	asked := 0
+	for ; ; asked++ {
+		got, err := s.Recall(&endingContext{background, asked}, cue)
+		if err == nil {
+			require.Equal(t, want, got)
+			break
+		}
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, want.Recollections, recall(t, s, cue))
+	}
+	require.Greater(t, asked, 2*len(want.Plan.Terms))
 }
 
 func TestRecallPlanNamesItsTerms(t *testing.T) {

@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"slices"
 )
@@ -204,12 +205,12 @@ func (s *textScratch) reset() {
 }
 
 // recallText finds the limit best by text. Afterwards every memory that could be
-// among them is a candidate.
-func (q *recalling) recallText(limit int) *textRecall {
+// among them is a candidate. ctx ends it with its error.
+func (q *recalling) recallText(ctx context.Context, limit int) (*textRecall, error) {
 	t := &textRecall{recalling: q, textScratch: &q.text}
 	terms, _ := q.view.config.Analyzer.analyze(q.cue.Text)
 	if len(terms) == 0 {
-		return t
+		return t, nil
 	}
 	if q.view.config.Analyzer.isEnglish() {
 		words := cueWords(q.cue.Text)
@@ -218,13 +219,17 @@ func (q *recalling) recallText(limit int) *textRecall {
 	k1, b := q.view.config.textParameters()
 	t.curve.bend(k1, b, ratio(q.view.tokens, q.view.live))
 	t.averageEpisode = ratio(q.view.episodeTokens, q.view.episodes)
-	t.collect(terms)
+	if err := t.collect(ctx, terms); err != nil {
+		return nil, err
+	}
 	t.matchLabels()
-	t.matchEpisodes()
+	if err := t.matchEpisodes(ctx); err != nil {
+		return nil, err
+	}
 	t.weighBest(feedbackMemories)
 	t.feedBack()
 	t.weighBest(limit)
-	return t
+	return t, nil
 }
 
 // frequencyOf is a posting's count, normalised by the document's length.
@@ -233,9 +238,12 @@ func (t *textRecall) frequencyOf(d, count uint32) float64 {
 }
 
 // collect gathers the postings of the terms.
-func (t *textRecall) collect(terms []termCount) {
+func (t *textRecall) collect(ctx context.Context, terms []termCount) error {
 	ends := make([]int, 0, len(terms))
 	for _, term := range terms {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		t.collectTerm(term.term)
 		t.names, ends = append(t.names, term.term), append(ends, len(t.matches))
 	}
@@ -246,6 +254,7 @@ func (t *textRecall) collect(terms []termCount) {
 		t.reach += idf
 		from = end
 	}
+	return nil
 }
 
 // collectTerm appends a term's postings to the matches.
@@ -290,9 +299,12 @@ func (t *textRecall) bound() float64 {
 
 // matchEpisodes adds what the terms find in each episode, and in each document
 // without one.
-func (t *textRecall) matchEpisodes() {
+func (t *textRecall) matchEpisodes(ctx context.Context) error {
 	v, s, curve := t.view, t.textScratch, &t.curve
 	for i := range s.terms {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		list, idf := s.terms[i].list, s.terms[i].idf
 		for from := 0; from < len(list); {
 			p := list[from]
@@ -322,6 +334,7 @@ func (t *textRecall) matchEpisodes() {
 	for i := range s.episodes {
 		s.episodes[i].left += t.extras
 	}
+	return nil
 }
 
 // mostWithNeighbours is what a member's frequency, with its neighbours' shares,
