@@ -102,19 +102,23 @@ func labelsEnd(terms *texts) uint32 {
 }
 
 // appendUses appends the terms of the document.
+func (f *forward) appendUses(list []termUse, d uint32) []termUse {
+	from := 0
+	if d > 0 {
+		from = f.ends[d-1]
+	}
+	use := posting{ordinal: math.MaxUint32}
+	for b := f.uses[from:f.ends[d]]; len(b) > 0; {
+		use, b = nextPosting(b, use.ordinal)
+		list = append(list, termUse{use.ordinal, use.count})
+	}
+	return list
+}
+
+// appendUses appends the terms of the document.
 func (v *view) appendUses(list []termUse, d uint32) []termUse {
 	if v.imaged(d) {
-		f := v.image.byDocument()
-		from := 0
-		if d > 0 {
-			from = f.ends[d-1]
-		}
-		use := posting{ordinal: math.MaxUint32}
-		for b := f.uses[from:f.ends[d]]; len(b) > 0; {
-			use, b = nextPosting(b, use.ordinal)
-			list = append(list, termUse{use.ordinal, use.count})
-		}
-		return list
+		return v.image.byDocument().appendUses(list, d)
 	}
 	v.recent.terms.each(d-v.image.documents(), func(p *postings, count uint32) {
 		i, found := v.image.byTerm.lookup(&v.image.terms, p.term)
@@ -159,53 +163,6 @@ func (v *view) appendList(list []posting, term uint32) []posting {
 		list = v.image.appendListAt(list, term, v.seq)
 	}
 	return v.appendRecent(list, v.recentOf(term))
-}
-
-// documentsOf returns how many documents have the term of that number.
-func (v *view) documentsOf(term uint32) int {
-	n := v.recentDocumentsOf(v.recentOf(term))
-	if term < v.image.terms.len() {
-		n += v.image.documentsOf(term, v.seq)
-	}
-	return n
-}
-
-// containing returns how many documents have the term.
-func (v *view) containing(term string) int {
-	n := v.recentDocumentsOf(v.recent.terms.find(term))
-	if i, found := v.image.byTerm.lookup(&v.image.terms, term); found {
-		n += v.image.documentsOf(i, v.seq)
-	}
-	return n
-}
-
-// recentDocumentsOf returns how many of p, which may be nil, are visible.
-func (v *view) recentDocumentsOf(p *postings) (n int) {
-	list := p.below(v.recentDocuments())
-	if v.recent.byID.Len() == v.recentDocuments() {
-		return len(list) // all of them live
-	}
-	for _, p := range list {
-		if v.recent.documents[p.ordinal].visibleAt(v.seq) {
-			n++
-		}
-	}
-	return n
-}
-
-// documentsOf returns how many documents that live at seq have the term.
-func (m *image) documentsOf(term uint32, seq uint64) int {
-	if !m.deaths.any.Load() {
-		return int(m.termDocuments.at(term))
-	}
-	n := 0
-	p := posting{ordinal: math.MaxUint32}
-	for b := m.postings.at(term); len(b) > 0; {
-		if p, b = nextPosting(b, p.ordinal); m.visibleAt(p.ordinal, seq) {
-			n++
-		}
-	}
-	return n
 }
 
 // sortedTerms returns the terms of the image and the recent ones, each once.

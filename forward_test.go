@@ -65,9 +65,55 @@ func requireTerms(t *rapid.T, s *Space) {
 		}
 		require.Equal(t, want, got, m.Content)
 	}
+	census := v.census()
+	defer census.close()
 	for name, n := range containing {
-		require.Equal(t, n, v.documentsOf(numbers[name]), "%q", name)
+		require.Equal(t, n, census.documentsOf(numbers[name]), "%q", name)
+		require.Equal(t, n, census.containing(name), "%q", name)
 		require.Equal(t, v.list(nil, name), v.appendList(nil, numbers[name]), "%q", name)
+	}
+}
+
+// Views of any age have a census of their own, whoever has asked before.
+func TestCensus(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := openMemory(t, newMemoryFS(), Options{Durability: None})
+		s := create(t, r, "alpha")
+		var readers []*reader
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			switch rapid.IntRange(0, 3).Draw(t, "step") {
+			case 0:
+				remember(t, s, drawMemories(t, 20)...)
+			case 1:
+				require.NoError(t, s.Checkpoint(background))
+			default:
+				forget(t, s, fmt.Sprint("m", rapid.IntRange(0, 20).Draw(t, "forgotten")))
+			}
+			a, err := s.use(background)
+			require.NoError(t, err)
+			readers = append(readers, a.read())
+			a.uses.Add(-1)
+			for _, reader := range readers {
+				if rapid.Bool().Draw(t, "asked") {
+					requireCensus(t, reader.view)
+				}
+			}
+		}
+		for _, reader := range readers {
+			reader.close()
+		}
+		require.NoError(t, r.Close())
+	})
+}
+
+func requireCensus(t *rapid.T, v *view) {
+	v.image.byDocument() // by which the dead are counted
+	census := v.census()
+	defer census.close()
+	for term := range v.image.terms.len() + uint32(len(v.recent.terms.list)) {
+		name := string(v.termName(term))
+		require.Equal(t, len(v.appendList(nil, term)), census.documentsOf(term), "%q", name)
+		require.Equal(t, len(v.list(nil, name)), census.containing(name), "%q", name)
 	}
 }
 

@@ -107,8 +107,9 @@ type image struct {
 
 	labels uint32 // how many of the terms, the first ones, are those of labels
 
-	counts counts // of all documents
-	deaths deaths
+	counts   counts // of all documents
+	deaths   deaths
+	departed departed
 
 	forwarding sync.Mutex // held while forward is made
 	forward    atomic.Pointer[forward]
@@ -128,9 +129,26 @@ type counts struct {
 // deaths says which documents of an image have died, and when. One writer adds;
 // readers of an older seq see that a death is later than they are.
 type deaths struct {
-	any  atomic.Bool     // set after bits
-	bits []atomic.Uint64 // by ordinal; made with the first death
-	at   sync.Map        // ordinal -> seq
+	any   atomic.Bool     // set after bits
+	bits  []atomic.Uint64 // by ordinal; made with the first death
+	at    sync.Map        // ordinal -> seq
+	order atomic.Pointer[[]death]
+}
+
+// death is that of one document. Those that came over from an image before stand first,
+// in any order: they are of no later seq than any view of this one.
+type death struct {
+	ordinal uint32
+	seq     uint64
+}
+
+// next returns the i-th death, if it is not later than seq.
+func (x *deaths) next(i int, seq uint64) (_ death, found bool) {
+	order := x.order.Load()
+	if order == nil || i >= len(*order) || (*order)[i].seq > seq {
+		return death{}, false
+	}
+	return (*order)[i], true
 }
 
 func (m *image) documents() uint32 { return m.ids.len() }
@@ -151,6 +169,12 @@ func (m *image) kill(ordinal uint32, seq uint64) {
 	}
 	m.deaths.at.Store(ordinal, seq)
 	m.deaths.bits[ordinal/64].Or(1 << (ordinal % 64))
+	var order []death
+	if before := m.deaths.order.Load(); before != nil {
+		order = *before
+	}
+	order = append(order, death{ordinal, seq})
+	m.deaths.order.Store(&order)
 	m.deaths.any.Store(true)
 }
 

@@ -78,22 +78,29 @@ func benchSpace(b *testing.B, m *benchMemory, n int) *Space {
 }
 
 // BenchmarkRecallSize asks cues of larger and larger spaces, whose memories are in
-// the image of a checkpoint: three words, an embedding of 768 dimensions, or both.
+// the image of a checkpoint: three words, the same after a memory was forgotten, an
+// embedding of 768 dimensions, or both.
 func BenchmarkRecallSize(b *testing.B) {
 	for _, kind := range []struct {
 		name      string
 		sizes     []int
 		dimension int
 		text      bool
+		forgotten []string
 	}{
-		{"text", []int{1000, 10_000, 100_000}, 0, true},
-		{"embedding", []int{1000, 10_000}, 768, false},
-		{"both", []int{10_000}, 768, true},
+		{"text", []int{1000, 10_000, 100_000}, 0, true, nil},
+		{"forgotten", []int{1000, 10_000, 100_000}, 0, true, []string{"7"}},
+		{"embedding", []int{1000, 10_000}, 768, false, nil},
+		{"both", []int{10_000}, 768, true, nil},
 	} {
 		for _, n := range kind.sizes {
 			b.Run(fmt.Sprintf("%s/memories=%d", kind.name, n), func(b *testing.B) {
 				m := newBenchMemory(kind.dimension)
 				s := benchSpace(b, m, n)
+				if kind.forgotten != nil {
+					_, err := s.Forget(b.Context(), kind.forgotten)
+					require.NoError(b, err)
+				}
 				var l latencies
 				var own []time.Duration
 				cues := benchCues(m, kind.text)

@@ -44,8 +44,7 @@ func (t *textRecall) feedBack() {
 		left[i] = t.uses[from:ends[i]]
 		from = ends[i]
 	}
-	for t.weighNext(best, &left) {
-	}
+	t.weighUses(best, &left)
 	postings := 0
 	for i := range t.heavy {
 		if postings += t.heavy[i].documents; postings > feedbackPostings {
@@ -83,10 +82,18 @@ func (t *textRecall) mark(d uint32) {
 	t.uses = t.uses[:from+len(uses)]
 }
 
+// weighUses keeps the heaviest of the terms that the best have.
+func (t *textRecall) weighUses(best []textCandidate, left *[feedbackMemories][]termUse) {
+	census := t.view.census()
+	defer census.close()
+	for t.weighNext(best, left, &census) {
+	}
+}
+
 // weighNext takes the term of the lowest number from the terms that are left of
 // the best, and keeps it if it is one of the heaviest so far. It returns false
 // when none is left.
-func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]termUse) bool {
+func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]termUse, census *census) bool {
 	m := feedbackTerm{term: math.MaxUint32}
 	for i := range best {
 		if len(left[i]) > 0 {
@@ -96,7 +103,7 @@ func (t *textRecall) weighNext(best []textCandidate, left *[feedbackMemories][]t
 	if m.term == math.MaxUint32 {
 		return false
 	}
-	m.documents = t.view.documentsOf(m.term)
+	m.documents = census.documentsOf(m.term)
 	leads := m.documents >= 2 && float64(m.documents) <= feedbackCommon*float64(t.view.live)
 	if leads {
 		m.idf = t.rarity.of(int(t.view.live), m.documents)

@@ -87,8 +87,10 @@ type sharedTerm struct {
 // its terms weigh.
 func (f *similarFinder) shared(op *operation) (terms []sharedTerm, total float64) {
 	documents := int(f.view.live) + len(f.mates)
+	census := f.view.census()
+	defer census.close()
 	for _, t := range op.terms {
-		s := sharedTerm{term: t.term, known: f.view.containing(t.term) + len(f.terms[t.term])}
+		s := sharedTerm{term: t.term, known: census.containing(t.term) + len(f.terms[t.term])}
 		s.idf = inverseDocumentFrequency(documents, s.known)
 		if total += s.idf; s.known > 0 {
 			terms = append(terms, s)
