@@ -249,8 +249,13 @@ func contents() []mutant {
 		},
 		{
 			name: "likeness-of-the-dead", what: "what was forgotten counts for likeness until the next checkpoint",
-			edits: []edit{{"forward.go", `n := v.recentDocumentsOf(v.recent.terms.find(term))`, `n := len(v.recent.terms.find(term).below(v.recentDocuments()))`}},
+			edits: []edit{{"census.go", `n := c.view.recentDocumentsOf(c.view.recent.terms.find(term))`, `n := len(c.view.recent.terms.find(term).below(c.view.recentDocuments()))`}},
 			tests: "TestAutoAssociateCountsTheLiving",
+		},
+		{
+			name: "later-deaths-counted", what: "a recall takes for dead what was forgotten after it began",
+			edits: []edit{{"census.go", `d.seq > seq || d.terms == nil`, `d.terms == nil`}},
+			tests: "TestCensus",
 		},
 		{
 			name: "requests-not-replayed", what: "request ids are forgotten at a restart",
