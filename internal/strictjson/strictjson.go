@@ -2,7 +2,8 @@
 // encoding/json lets pass silently is refused here with the place where it
 // stands: unknown fields, fields in another case, fields given twice, text that
 // is not valid Unicode, nulls inside lists and maps, the zero time, and anything
-// that follows the value.
+// that follows the value. So are lists of more than 65,536 elements: decoded, each may
+// take a hundred times its length.
 package strictjson
 
 import (
@@ -16,6 +17,9 @@ import (
 	"time"
 	"unicode/utf8"
 )
+
+// maxElements bounds a list.
+const maxElements = 1 << 16
 
 // maxQuotedBytes bounds how much of an unknown key an error repeats.
 const maxQuotedBytes = 64
@@ -42,8 +46,14 @@ func Unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return &Error{Reason: "is not valid UTF-8"}
 	}
-	decoded := json.Unmarshal(data, v) // before anything else it looks whether data is valid
-	if decoded != nil {
+	// What is short has no list that is too long. Decoding it finds whether it is valid,
+	// which is not looked at twice then.
+	short := len(data) <= maxElements*len(`0,`)
+	var decoded error
+	if short {
+		decoded = json.Unmarshal(data, v)
+	}
+	if !short || decoded != nil {
 		if err := syntax(data); err != nil {
 			return err
 		}
@@ -51,6 +61,9 @@ func Unmarshal(data []byte, v any) error {
 	w := walker{data: data}
 	if err := w.value(shapeOf(reflect.TypeOf(v).Elem())); err != nil {
 		return err
+	}
+	if !short {
+		decoded = json.Unmarshal(data, v)
 	}
 	if decoded != nil {
 		return unmarshalError(decoded)
@@ -168,6 +181,10 @@ func (w *walker) array(elem *shape) error {
 	w.path = append(w.path, step{isIndex: true})
 	last := len(w.path) - 1
 	for ; !w.closes(']'); w.path[last].index++ {
+		if w.path[last].index == maxElements {
+			w.path = w.path[:last]
+			return w.errorf("has more than %d elements", maxElements)
+		}
 		w.skipSpace()
 		if w.atNull() {
 			// encoding/json would leave a zero, and what JavaScript writes for

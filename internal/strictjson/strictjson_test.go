@@ -126,6 +126,19 @@ func TestUnmarshalRefuses(t *testing.T) {
 	}
 }
 
+// TestListsAreBounded: one that is too long is refused before it takes memory.
+func TestListsAreBounded(t *testing.T) {
+	list := func(n int) []byte { return []byte(`{"items":[{}` + strings.Repeat(",{}", n-1) + `]}`) }
+	var got outer
+	require.NoError(t, Unmarshal(list(maxElements), &got))
+	require.Len(t, got.Items, maxElements)
+	got = outer{}
+	var refusal *Error
+	require.ErrorAs(t, Unmarshal(list(maxElements+1), &got), &refusal)
+	require.Equal(t, "items", refusal.Path)
+	require.Nil(t, got.Items, "nothing of it is decoded")
+}
+
 // FuzzUnmarshal: what is accepted is accepted by encoding/json with the same
 // result, survives a round trip, and nothing panics.
 func FuzzUnmarshal(f *testing.F) {
