@@ -73,6 +73,7 @@ func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options .
 // connectionOptions returns what holds of a connection, whatever is called.
 func connectionOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newBoundedCodec()),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxSendMsgSize(maxAnswerBytes),

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // arriving is the context of an RPC, which can be ended while a message of it is
@@ -42,7 +44,11 @@ func (s *Server) receive(ctx context.Context, c *call, message any, single bool,
 		if c.rule.verb == verbPublic {
 			return receivePublic(ctx, message, single, receive)
 		}
-		return receive(message)
+		bounded := &boundedMessage{Message: message.(proto.Message)}
+		if err := receive(bounded); err != nil {
+			return err
+		}
+		return bounded.refused
 	})
 	c.unread = err != nil
 	return err
