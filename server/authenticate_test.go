@@ -474,17 +474,12 @@ func TestRateLimits(t *testing.T) {
 	require.Equal(t, 200, f.call("GET", "/readyz", "").status)
 }
 
-// TestRateLimitsCountWhatOneRequestAsksFor: a stream of writes, or a batch of calls of
-// tools, is not one request.
+// TestRateLimitsCountWhatOneRequestAsksFor: a stream of writes is not one request.
 func TestRateLimitsCountWhatOneRequestAsksFor(t *testing.T) {
 	const burst = 3
-	limited := func(ring *auth.Keyring) *fixture {
-		f := newFixture(t, Options{Auth: &auth.Gate{Keys: ring}, CallerRate: limit.Rate{PerSecond: 1e-6, Burst: burst}})
-		f.create("alpha")
-		return f
-	}
 	ring, token, _ := revocable(t, "alpha:read,write")
-	w := wireTo(t, limited(ring))
+	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}, CallerRate: limit.Rate{PerSecond: 1e-6, Burst: burst}})
+	w.create("alpha")
 	stream, err := w.memories.RememberStream(withToken(t.Context(), token))
 	require.NoError(t, err)
 	reasons := map[string]int{}
@@ -499,18 +494,4 @@ func TestRateLimitsCountWhatOneRequestAsksFor(t *testing.T) {
 		reasons[codes.Code(answer.GetFailure().GetCode()).String()]++
 	}
 	require.Equal(t, map[string]int{"InvalidArgument": 1, "OK": burst - 1, "ResourceExhausted": 2}, reasons)
-
-	ring, token, _ = revocable(t, "alpha:read,write")
-	f := limited(ring)
-	var calls []string
-	for i := range burst + 2 {
-		calls = append(calls, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call",`+
-			`"params":{"name":"remember","arguments":{"space":"alpha","content":"x"}}}`, i))
-	}
-	batch := f.call("POST", mcpPath, "["+strings.Join(calls, ",")+"]", keyHeader, token,
-		"Content-Type", "application/json",
-		"Accept", "application/json, text/event-stream", "MCP-Protocol-Version", "2025-03-26")
-	require.Equal(t, 200, batch.status, batch.body)
-	require.Equal(t, 2, strings.Count(batch.body, `"isError":true`), batch.body)
-	require.Equal(t, 2, strings.Count(batch.body, "caller-requests is exceeded"), batch.body)
 }

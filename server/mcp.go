@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -29,13 +28,8 @@ const mcpInstructions = `Engram remembers for you, durably. Each tenant has a sp
 is in one space is not seen from any other. Give the argument "space" with every
 call, unless the address of this server names it already.`
 
-// mcpMessage is what a call of a tool is part of: one request of the protocol.
-type mcpMessage struct {
-	x     *exchange
-	calls atomic.Int32 // so far
-}
-
-type mcpMessageKey struct{}
+// mcpExchangeKey is where a call of a tool finds the exchange that it is for.
+type mcpExchangeKey struct{}
 
 // newMCPServer returns what knows the tools. It serves all clients, so a call finds
 // the exchange that it is for in its context, and nowhere else.
@@ -71,11 +65,40 @@ func (s *Server) serveMCP(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, &mcpMessage{x: x}))
+	if err := checkMessage(text); err != nil {
+		return err
+	}
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpExchangeKey{}, x))
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	answer := &mcpAnswer{x: x}
 	s.mcp.ServeHTTP(answer, r)
 	return answer.refusal()
+}
+
+// checkMessage refuses several messages at once, which later versions of the protocol
+// have not: all of their answers would be in memory together. It refuses what has more
+// values than any message needs: decoded, each may take a hundred times its length.
+func checkMessage(text []byte) error {
+	if bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("[")) {
+		return refuse(kindMessage, "the body is a batch: send its messages one by one")
+	}
+	values, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			quoted = !quoted
+		case '\\':
+			i++ // malformed but in a text
+		case ',', '[', '{':
+			if !quoted {
+				values++
+			}
+		}
+	}
+	if values > maxElements {
+		return refuse(kindMessage, fmt.Sprintf("the message has more than %d values", maxElements))
+	}
+	return nil
 }
 
 // mcpAnswer sends through the exchange what a handler of another package answers. A
@@ -130,12 +153,10 @@ func (a *mcpAnswer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// callTool carries out one call. It is an exchange of its own: a message may have
-// several calls, and each names its space. For the first, its message has counted
-// as a request of the caller.
+// callTool carries out one call. It is an exchange of its own: it has a verb and names
+// its space. Its message has counted as a request of the caller.
 func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
-	message := ctx.Value(mcpMessageKey{}).(*mcpMessage)
-	first, x := message.calls.Add(1) == 1, message.x
+	x := ctx.Value(mcpExchangeKey{}).(*exchange)
 	one := *x
 	one.request = request{began: time.Now(), principal: x.principal}
 	ctx, one.span = s.traceTool(ctx, x, tool, params.Meta)
@@ -145,19 +166,12 @@ func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToo
 	one.route = route{method: x.route.method, path: x.route.path + "#" + one.tool, verb: tool.verb}
 	one.status = http.StatusOK
 	defer s.finish(&one)
-	var err error
-	if !first {
-		if err = s.limitCaller(one.principal); err == nil {
-			err = s.take(&one.request, addressOf(x.r.RemoteAddr))
-		}
-	}
 	var answer any
-	if err == nil { // on a goroutine of the protocol's server, where a panic would end the process
-		err = s.survive(zap.String("tool", one.tool), func() (err error) {
-			answer, err = tool.call(s, &one, params.Arguments)
-			return err
-		})
-	}
+	// On a goroutine of the protocol's server, where a panic would end the process.
+	err := s.survive(zap.String("tool", one.tool), func() (err error) {
+		answer, err = tool.call(s, &one, params.Arguments)
+		return err
+	})
 	var result *mcp.CallToolResult
 	if err == nil {
 		result, err = toolResult(answer)

@@ -375,12 +375,16 @@ func TestMCPRefusals(t *testing.T) {
 		{"{", both, 400, "malformed payload"},
 		{`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", 1000) + `"}`, both, 400, "xxx"},
 		{ping, append(both, "Mcp-Protocol-Version", "1999-01-01"), 400, "version"},
+		{"\n [" + ping + "]", both, 400, "batch"},
+		{`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"\"":[[]` + strings.Repeat(",[]", maxElements/2) + "]}}}", both, 400, "values"},
 	} {
 		p := f.call(http.MethodPost, mcpPath, c.body, c.headers...).problem(c.status, "malformed-message")
 		require.Contains(t, p.Detail, c.detail)
 		require.LessOrEqual(t, len(p.Detail), maxRefusalBytes)
 	}
-	f.requireCounted(`engram_problems_total{problem="malformed-message",transport="http"} 6`)
+	f.requireCounted(`engram_problems_total{problem="malformed-message",transport="http"} 8`)
+	const texts = `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"x":"`
+	require.Equal(t, 200, f.call(http.MethodPost, mcpPath, texts+strings.Repeat(`,[{\"`, maxElements)+`"}}}`, both...).status)
 	answer := f.call(http.MethodPost, mcpPath, ping, both...)
 	require.Equal(t, 200, answer.status, answer.body)
 	require.Equal(t, "application/json", answer.header.Get("Content-Type"))

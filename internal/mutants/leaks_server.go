@@ -415,9 +415,9 @@ func leakingSessions() []mutant {
 		name: "session-reuse", what: "whoever names a session gets the one that was made for its first client",
 		edits: []edit{
 			{"server/mcp.go", "// serveMCP answers one", "var leaked sync.Map\n\n// serveMCP answers one"},
-			{"server/mcp.go", `	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, &mcpMessage{x: x}))
-`, `	session, _ := leaked.LoadOrStore(x.r.Host+x.r.Header.Get("Mcp-Session-Id"), &mcpMessage{x: x})
-	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpMessageKey{}, session))
+			{"server/mcp.go", `	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpExchangeKey{}, x))
+`, `	session, _ := leaked.LoadOrStore(x.r.Host+x.r.Header.Get("Mcp-Session-Id"), x)
+	r := x.r.WithContext(context.WithValue(x.r.Context(), mcpExchangeKey{}, session))
 `},
 			{"server/mcp.go", `	"net/http"
 `, `	"net/http"
