@@ -27,7 +27,7 @@ const (
 	maxKeySetBytes   = 1 << 20
 	keySetTimeout    = 10 * time.Second
 	keySetMaxAge     = 10 * time.Minute // then it is loaded again: a key that was withdrawn must go
-	keySetMinAge     = 30 * time.Second // not earlier, whatever key ids senders make up
+	keySetMinAge     = 30 * time.Second // between two tries, whatever key ids senders make up
 	minModulusBits   = 2048
 	maxRSAExponent   = 1<<31 - 1
 	ecCoordinateSize = 32
@@ -36,7 +36,7 @@ const (
 var errKeySet = errors.New("key set")
 
 // keySet is a JSON Web Key Set that is loaded again from time to time. While it
-// cannot be, the last one counts.
+// cannot be, the last one counts, and it is tried again.
 type keySet struct {
 	source string
 
@@ -44,7 +44,8 @@ type keySet struct {
 
 	mu     sync.Mutex // guards the fields below; taken last
 	keys   []publicKey
-	loaded time.Time // or tried to
+	loaded time.Time
+	tried  time.Time // to load it, the last time
 }
 
 type publicKey struct {
@@ -115,8 +116,8 @@ func (s *keySet) lookup(id, algorithm string) (key crypto.PublicKey, due bool, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key, err = s.findLocked(id, algorithm)
-	age := time.Since(s.loaded)
-	return key, age > keySetMaxAge || err != nil && age > keySetMinAge, err
+	old := err != nil || time.Since(s.loaded) > keySetMaxAge
+	return key, old && time.Since(s.tried) > keySetMinAge, err
 }
 
 func (s *keySet) findLocked(id, algorithm string) (crypto.PublicKey, error) {
@@ -136,9 +137,9 @@ func (s *keySet) load(ctx context.Context) error {
 	keys, err := s.read(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loaded = time.Now()
+	s.tried = time.Now()
 	if err == nil {
-		s.keys = keys
+		s.keys, s.loaded = keys, s.tried
 	}
 	return err
 }

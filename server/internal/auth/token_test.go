@@ -181,16 +181,32 @@ func TestKeySetFollowsItsURL(t *testing.T) {
 	}
 	require.EqualValues(t, 1, fetched.Load(), "made-up ids must not make the server fetch")
 
-	tokens.keys.loaded = time.Now().Add(-2 * keySetMaxAge)
+	tokens.keys.ageBy(2 * keySetMaxAge)
 	_, err = tokens.authenticate(t.Context(), old)
 	require.ErrorIs(t, err, ErrUnknown, "the key was withdrawn")
 	_, err = tokens.authenticate(t.Context(), fresh)
 	require.NoError(t, err)
 
 	served.Store([]byte("{"))
-	tokens.keys.loaded = time.Now().Add(-2 * keySetMaxAge)
+	tokens.keys.ageBy(2 * keySetMaxAge)
 	_, err = tokens.authenticate(t.Context(), fresh)
 	require.NoError(t, err, "the last set counts while there is no other")
+
+	served.Store(i.keySet())
+	before := fetched.Load()
+	_, err = tokens.authenticate(t.Context(), fresh)
+	require.NoError(t, err)
+	require.Equal(t, before, fetched.Load(), "not tried again at once")
+	tokens.keys.ageBy(2 * keySetMinAge)
+	_, err = tokens.authenticate(t.Context(), fresh)
+	require.ErrorIs(t, err, ErrUnknown, "one failure does not keep a key that was withdrawn")
+}
+
+// ageBy makes the set as if it had been loaded, and tried to, so much earlier.
+func (s *keySet) ageBy(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loaded, s.tried = s.loaded.Add(-d), s.tried.Add(-d)
 }
 
 // TestKeySetThatHangs: who shows a key that is known does not wait for the source.
@@ -210,7 +226,7 @@ func TestKeySetThatHangs(t *testing.T) {
 	answer <- struct{}{}
 	tokens := openTokens(t, provider.URL)
 	<-asked
-	tokens.keys.loaded = time.Now().Add(-2 * keySetMaxAge)
+	tokens.keys.ageBy(2 * keySetMaxAge)
 	refused := make(chan error)
 	madeUp := i.sign(jwt.SigningMethodES256, "made-up", i.ec, claims())
 	go func() {
