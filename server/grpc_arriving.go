@@ -2,10 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/engramdb/engram"
 )
 
 // arriving is the context of an RPC, which can be ended while a message of it is
@@ -38,8 +42,13 @@ func receiveWithin(ctx context.Context, timeout time.Duration, receive func() er
 }
 
 // receive receives a message of the call, which has to come in time. single: the call
-// has no other.
+// has no other. A stream of those that anybody may open waits for none once the server
+// drains.
 func (s *Server) receive(ctx context.Context, c *call, message any, single bool, receive func(any) error) error {
+	waits := c.rule.verb == verbPublic && !single
+	if waits {
+		defer context.AfterFunc(s.drained, ctx.Value(arrivingKey{}).(*arriving).cancel)()
+	}
 	err := receiveWithin(ctx, s.bodyTimeout, func() error {
 		if c.rule.verb == verbPublic {
 			return receivePublic(ctx, message, single, receive)
@@ -51,6 +60,9 @@ func (s *Server) receive(ctx context.Context, c *call, message any, single bool,
 		return bounded.refused
 	})
 	c.unread = err != nil
+	if waits && err != nil && !errors.Is(err, io.EOF) && s.draining.Load() {
+		return engram.ErrClosed
+	}
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -299,6 +300,13 @@ func TestDraining(t *testing.T) {
 	answer, err := writes.Recv()
 	require.NoError(t, err)
 	require.EqualValues(t, 7, answer.GetTag())
+	reflected, err := grpc_reflection_v1.NewServerReflectionClient(w.conn).ServerReflectionInfo(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, reflected.Send(&grpc_reflection_v1.ServerReflectionRequest{
+		MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
+	}))
+	_, err = reflected.Recv()
+	require.NoError(t, err)
 
 	w.stop()
 	now, err = watched.Recv()
@@ -309,6 +317,8 @@ func TestDraining(t *testing.T) {
 	}
 	refused(t, err, codes.Unavailable, "SHUTTING_DOWN")
 	_, err = writes.Recv()
+	refused(t, err, codes.Unavailable, "SHUTTING_DOWN")
+	_, err = reflected.Recv()
 	refused(t, err, codes.Unavailable, "SHUTTING_DOWN")
 }
 
