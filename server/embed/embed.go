@@ -38,7 +38,7 @@ const (
 )
 
 // ErrService is what every failure of the service matches: it could not be
-// reached, it refused, or it answered what it should not.
+// reached, it refused, or it answered what it should not. None has a text that was sent.
 var ErrService = errors.New("embedding service")
 
 // Config of a client.
@@ -195,6 +195,10 @@ func (x *client) post(ctx context.Context, body []byte, n int) (answer []byte, e
 		r.Header.Set("Authorization", "Bearer "+x.Key)
 	}
 	response, err := x.Client.Do(r)
+	var whole *url.Error // which has the URL, and what may be secret in its query
+	if errors.As(err, &whole) {
+		err = fmt.Errorf("%s: %w", r.URL.Host, whole.Err)
+	}
 	if err != nil {
 		return nil, &retryable{error: err}
 	}
@@ -213,20 +217,30 @@ func (x *client) post(ctx context.Context, body []byte, n int) (answer []byte, e
 	return answer, nil
 }
 
-// refused says what the service answered instead of vectors.
+// refused says what the service answered instead of vectors. Errors are logged, and
+// services repeat in their answers what they were sent: only what one says of the caller
+// or of the model is told.
 func (x *client) refused(response *http.Response) error {
+	err := fmt.Errorf("status %d", response.StatusCode)
+	switch response.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests:
+		err = fmt.Errorf("%w: %q", err, x.said(response))
+	}
+	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode < http.StatusInternalServerError {
+		return err
+	}
+	return &retryable{error: err, after: retryAfter(response.Header.Get("Retry-After"))}
+}
+
+// said returns the beginning of an answer, without the key.
+func (x *client) said(response *http.Response) string {
 	// As much more as a key that begins in the last byte shown is long: the status says enough.
 	said, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBytes+int64(len(x.Key))))
 	text, more := string(said), max(len(said)-maxErrorBytes, 0)
 	if x.Key != "" {
 		text = strings.ReplaceAll(text, x.Key, "[key]")
 	}
-	text = strings.ToValidUTF8(text[:max(len(text)-more, 0)], "?")
-	err := fmt.Errorf("status %d: %q", response.StatusCode, text)
-	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode < http.StatusInternalServerError {
-		return err
-	}
-	return &retryable{error: err, after: retryAfter(response.Header.Get("Retry-After"))}
+	return strings.ToValidUTF8(text[:max(len(text)-more, 0)], "?")
 }
 
 // retryAfter reads the header's seconds, or its date.

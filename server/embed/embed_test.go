@@ -156,6 +156,14 @@ func TestRefusals(t *testing.T) {
 			key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 			http.Error(w, key+strings.Repeat("-", maxErrorBytes-len(key)-3)+key+"-", http.StatusUnauthorized)
 		}, 1},
+		"the texts, which are not told": {func(w http.ResponseWriter, _ *http.Request, c call) {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			write(w, c)
+		}, 1},
+		"the texts, as a server's error": {func(w http.ResponseWriter, _ *http.Request, c call) {
+			w.WriteHeader(http.StatusInternalServerError)
+			write(w, c)
+		}, 3},
 		"a server error is, and ends": {func(w http.ResponseWriter, _ *http.Request, _ call) {
 			w.WriteHeader(http.StatusBadGateway)
 		}, 3},
@@ -185,11 +193,29 @@ func TestRefusals(t *testing.T) {
 			e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: 2, Key: "secret", Retries: 2})
 			require.NoError(t, err)
 			paused(e)
-			_, err = e.EmbedQuery(context.Background(), "x")
+			_, err = e.EmbedQuery(context.Background(), "canary")
 			require.ErrorIs(t, err, ErrService)
 			require.NotContains(t, fmt.Sprint(err), "sec")
+			require.NotContains(t, fmt.Sprint(err), "canary")
 			require.Equal(t, x.tries, n.Load())
 		})
+	}
+}
+
+// What a service says of the model helps, and what stands in its URL is for it alone.
+func TestErrors(t *testing.T) {
+	unknown := service(t, func(w http.ResponseWriter, _ *http.Request, c call) {
+		http.Error(w, "pull "+c.Model+" first", http.StatusNotFound)
+	})
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for url, says := range map[string]string{unknown: "pull m first", closed.URL: strings.TrimPrefix(closed.URL, "http://")} {
+		e, err := NewOllama(Config{URL: url + "?key=secret", Model: "m", Dimension: 2, Retries: -1})
+		require.NoError(t, err)
+		_, err = e.EmbedQuery(context.Background(), "x")
+		require.ErrorIs(t, err, ErrService)
+		require.Contains(t, fmt.Sprint(err), says)
+		require.NotContains(t, fmt.Sprint(err), "secret")
 	}
 }
 
