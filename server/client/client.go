@@ -259,6 +259,13 @@ func temporary(err error) bool {
 	return errors.As(err, &e) && e.Code == codes.Unavailable
 }
 
+// limited reports that the server refuses a call for now, as one too many: after a
+// restart all of its clients come back at once.
+func limited(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Reason == "RATE_LIMITED" || e.Reason == "TOO_MUCH_UNDER_WAY")
+}
+
 // pause waits before the next attempt, for a random time so that clients which
 // failed together do not come back together. It returns false where ctx ends.
 func pause(ctx context.Context, attempt int, err error) bool {

@@ -12,9 +12,11 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
@@ -27,6 +29,7 @@ type host struct {
 	t        *testing.T
 	registry *engram.Registry
 	address  string
+	options  server.Options
 	stop     func()
 }
 
@@ -49,7 +52,7 @@ func (h *host) start() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	h.t.Cleanup(cancel)
 	served := make(chan error, 1)
-	go func() { served <- server.New(h.registry, server.Options{}).ServeGRPC(ctx, listener) }()
+	go func() { served <- server.New(h.registry, h.options).ServeGRPC(ctx, listener) }()
 	h.stop = func() {
 		h.stop = func() {}
 		cancel()
@@ -161,6 +164,44 @@ func TestSubscriptionGoesOnOverARestart(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"0", "1", "2"}, got)
+}
+
+// TestSubscriptionGoesOnWhereThereIsNoRoom: one that has been open waits for room on a
+// server that was restarted.
+func TestSubscriptionGoesOnWhereThereIsNoRoom(t *testing.T) {
+	h := newHost(t)
+	h.space(h.dial(), "alpha")
+	other, leave := context.WithCancel(t.Context())
+	var opened atomic.Int32
+	c, err := client.Dial(h.address, client.Options{Insecure: true, Dial: []grpc.DialOption{grpc.WithStreamInterceptor(
+		func(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+			if opened.Add(1) == 3 { // the second was refused
+				leave()
+			}
+			return open(ctx, d, conn, method, options...)
+		})}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	var seqs []uint64
+	for event, err := range c.Space("alpha").Subscribe(t.Context(), 0) {
+		require.NoError(t, err)
+		seqs = append(seqs, event.Seq)
+		if len(seqs) == 2 {
+			break
+		}
+		h.stop()
+		h.options.MaxCallerRequests = 1
+		h.start()
+		next, end := iter.Pull2(h.dial().Space("alpha").Subscribe(other, 0))
+		defer end()
+		_, err, _ := next()
+		require.NoError(t, err)
+		local, err := h.registry.Get(t.Context(), "alpha")
+		require.NoError(t, err)
+		_, err = local.Remember(t.Context(), engram.Memory{Content: "x"})
+		require.NoError(t, err)
+	}
+	require.Equal(t, []uint64{1, 2}, seqs)
 }
 
 // TestSubscriptionDoesNotGoOnInAnotherSpace: a space of the same id that was

@@ -19,7 +19,7 @@
 // write with the same [RequestID] finds out.
 //
 // A subscription goes on by itself behind the last event, over restarts of the
-// server.
+// server, and waits where that has too many calls for now.
 //
 // # Connections
 //

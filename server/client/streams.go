@@ -37,7 +37,8 @@ func (s *Space) Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Ev
 				failed = 1
 			}
 			known := sub.incarnation != ""
-			if !temporary(err) || !known && failed >= s.c.attempts || !pause(ctx, failed, err) {
+			again := temporary(err) && (known || failed < s.c.attempts) || known && limited(err)
+			if !again || !pause(ctx, failed, err) {
 				if ctx.Err() != nil {
 					err = ctx.Err()
 				}
