@@ -82,17 +82,31 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (seq uint64, err erro
 	r := a.read()
 	defer r.close()
 	if a.damage == nil && s.registry.Durability != Sync && !s.registry.ReadOnly {
-		if _, err := a.settle(); err != nil {
-			if gone := s.gone(); gone != nil {
-				return 0, gone // its files were closed or removed meanwhile
-			}
-			return 0, fmt.Errorf("export of space %q: %w", string(s.ID()), err)
+		if err := a.settleForExport(); err != nil {
+			return 0, err
 		}
 	}
 	if err := r.export(ctx, dst); err != nil {
 		return 0, err
 	}
 	return r.view.seq, a.damaged()
+}
+
+// settleForExport is settle for who makes no other change: Close waits for it.
+func (a *awake) settleForExport() error {
+	r, s := a.registry, a.space
+	if err := r.admit(); err != nil {
+		return err
+	}
+	defer r.work.Done()
+	_, err := a.settle()
+	if err == nil {
+		return nil
+	}
+	if gone := s.gone(); gone != nil {
+		return gone // its files were closed or removed meanwhile
+	}
+	return fmt.Errorf("export of space %q: %w", string(s.ID()), err)
 }
 
 func (r *reader) export(ctx context.Context, dst io.Writer) error {

@@ -704,6 +704,41 @@ func TestSleepMeetsClose(t *testing.T) {
 	<-slept
 }
 
+// Who settles a space to export it is waited for, too: the directory may be another
+// process's when Close returns.
+func TestExportMeetsClose(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	create(t, r, "aaa")
+	require.NoError(t, r.Close())
+	r = openMemory(t, f, Options{Durability: None})
+	s := get(t, r, "aaa")
+	writing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && c.Name == "aaa/"+spaceFile })
+	exported, closed := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := s.Export(background, io.Discard)
+		exported <- err
+	}()
+	<-writing
+	go func() { closed <- r.Close() }()
+	for s.gone() == nil {
+		runtime.Gosched()
+	}
+	select {
+	case err := <-closed:
+		t.Errorf("the directory may be another process's when the mark is written (%v)", err)
+	case <-time.After(50 * time.Millisecond):
+		defer func() {
+			require.NoError(t, <-closed)
+			require.Empty(t, f.Handles())
+		}()
+	}
+	release()
+	require.NoError(t, <-exported, "there was no memory to read")
+	_, err := s.Export(background, io.Discard)
+	require.ErrorIs(t, err, ErrClosed)
+}
+
 // Close waits for who has begun to wake a space, which takes no writes then.
 func TestWakeMeetsClose(t *testing.T) {
 	f := crashfs.New()
