@@ -273,8 +273,12 @@ func (j *journal) carryFramesLocked(frames []groupFrame) error {
 		return err
 	}
 	for space, refs := range moved {
+		fresh := make(map[uint64]bool, len(refs)) // by first seq; there may be as many as a file holds
+		for _, r := range refs {
+			fresh[r.entry.firstSeq] = true
+		}
 		kept := slices.DeleteFunc(slices.Clone(j.frames[space]), func(r frameRef) bool {
-			return slices.ContainsFunc(refs, func(n frameRef) bool { return n.entry.firstSeq == r.entry.firstSeq && !r.damaged })
+			return fresh[r.entry.firstSeq] && !r.damaged
 		})
 		j.frames[space] = append(kept, refs...)
 	}

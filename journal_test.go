@@ -445,3 +445,41 @@ func TestSettleGivesUpWaitingForAFile(t *testing.T) {
 		require.NoError(t, r.Close())
 	})
 }
+
+// Frames that nobody takes are carried from file to file, however many they are. Each
+// stands in the index once, where it was carried last, in the order of its space.
+func TestCarriedFramesAreIndexedOnce(t *testing.T) {
+	const spaces, frames = 3, 1000
+	m := newMemoryFS()
+	root, err := m.OpenDir("", true)
+	require.NoError(t, err)
+	require.NoError(t, root.Mkdir(journalDir))
+	j, err := openJournal(root, damageOptions(m, false).withDefaults(), homelessSpaces{}, false)
+	require.NoError(t, err)
+	for seq := range uint64(frames) {
+		var group []groupFrame
+		for space := range byte(spaces) {
+			group = append(group, groupFrame{
+				space: incarnation{space}, id: exampleID, firstSeq: seq + 1, count: 1,
+				bytes: fmt.Appendf(nil, "frame %04d of %d", seq+1, space),
+			})
+		}
+		require.NoError(t, j.append(group))
+	}
+	for range 3 {
+		require.ErrorIs(t, j.settle(background), ErrCorrupt, "they are of no space")
+		require.Empty(t, j.old)
+		for space := range byte(spaces) {
+			refs := j.framesOf(incarnation{space})
+			require.Len(t, refs, frames)
+			for i, ref := range refs {
+				require.Same(t, j.current, ref.generation)
+				require.Equal(t, uint64(i+1), ref.entry.firstSeq)
+				b, err := j.read(ref)
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprintf("frame %04d of %d", i+1, space), string(b))
+			}
+		}
+	}
+	require.NoError(t, j.close())
+}
