@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"runtime"
@@ -563,4 +564,38 @@ func (x *crashRun) eventLife(writers map[SpaceID]*eventWriter, readers map[Space
 			return
 		}
 	}
+}
+
+// What a subscriber takes for an event is no more where the log has many segments: who
+// stands in one does not look at the others.
+func TestEventsDoNotCountSegments(t *testing.T) {
+	const segments, events = 500, 400
+	opts := Options{Durability: None}
+	opts.seams.segmentBytes, opts.seams.checkpointBytes = segmentHeaderBytes, 1<<40
+	s, _ := newTestSpace(t, opts)
+	for range segments {
+		remember(t, s, Memory{ID: "m", Content: "in a segment of its own"})
+	}
+	l := s.awake.Load().log
+	l.segmentBytes = 1 << 20 // nobody writes
+	before := infoOf(t, s).Seq
+	for range events {
+		remember(t, s, Memory{ID: "m", Content: "beside others"})
+	}
+	files, _ := l.size()
+	require.Greater(t, files, segments)
+	require.NoError(t, s.registry.Settle(background))
+	next, stop := iter.Pull2(s.Subscribe(background, before))
+	defer stop()
+	var began, ended runtime.MemStats
+	for i := range events {
+		if i == 1 {
+			runtime.ReadMemStats(&began) // it stands in the segment
+		}
+		_, err, ok := next()
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	runtime.ReadMemStats(&ended)
+	require.Less(t, ended.TotalAlloc-began.TotalAlloc, uint64(events*segments*8))
 }

@@ -26,14 +26,30 @@ func (l *log) extents(set *segmentSet) []extent {
 	defer l.mu.Unlock()
 	list := make([]extent, 0, len(set.byNumber))
 	for _, s := range set.byNumber {
-		e := extent{segment: s, end: s.end, last: s.last}
-		if s == l.active {
-			e.end = max(e.end, l.end) // of a damaged log the end is not known, where it should be is
-		}
-		list = append(list, e)
+		list = append(list, l.extentLocked(s))
 	}
 	slices.SortFunc(list, func(a, b extent) int { return cmp.Compare(a.number, b.number) })
 	return list
+}
+
+// extentLocked returns what belongs to the log of the segment.
+func (l *log) extentLocked(s *segment) extent {
+	e := extent{segment: s, end: s.end, last: s.last}
+	if s == l.active {
+		e.end = max(e.end, l.end) // of a damaged log the end is not known, where it should be is
+	}
+	return e
+}
+
+// extentOf is extents for one segment of the set, which the holder of the set has met
+// before. It costs the same however many there are; found says whether it is there.
+func (l *log) extentOf(set *segmentSet, s *segment) (e extent, found bool) {
+	if set.byNumber[s.number] != s {
+		return extent{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.extentLocked(s), true
 }
 
 // readAt fills b from the segment's file or, what the file does not hold yet,
@@ -155,15 +171,14 @@ func (h *historyReader) damage(offset int64, reason string) error {
 // locate puts the reader where it can read on: where it is, or at the beginning
 // of the segment that holds the next operation.
 func (h *historyReader) locate(a *awake, pins *segmentSet) error {
-	extents := a.log.extents(pins)
 	r := &h.reader
-	for _, e := range extents {
-		if r.log == a.log && e.segment == r.at.segment && r.offset < e.end {
+	if r.log == a.log {
+		if e, found := a.log.extentOf(pins, r.at.segment); found && r.offset < e.end {
 			r.at = e
 			return nil
 		}
 	}
-	extents = slices.DeleteFunc(extents, func(e extent) bool { return e.kind != kindLog })
+	extents := slices.DeleteFunc(a.log.extents(pins), func(e extent) bool { return e.kind != kindLog })
 	if len(extents) == 0 { // they are damaged, all of them
 		return cmp.Or(a.damaged(), error(&CorruptionError{
 			Space: h.space.ID(), File: walDir, Offset: -1, Reason: "holds no segment of operations",
