@@ -376,6 +376,31 @@ func TestInfoOvertaken(t *testing.T) {
 	}
 }
 
+// While a deletion waits for the disk, the space that it moves away is not damaged
+// either.
+func TestInfoMeetsDelete(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	asleep(t, create(t, r, "alpha"))
+	moved, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpSyncDir && c.Name == trashDir })
+	deleted, told := make(chan error, 1), make(chan error, 1)
+	go func() { deleted <- r.Delete(background, "alpha") }()
+	<-moved
+	go func() {
+		_, err := r.Info(background, "alpha")
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		told <- err
+	case <-time.After(50 * time.Millisecond): // it waits
+	}
+	release()
+	require.NoError(t, <-deleted)
+	require.ErrorIs(t, <-told, ErrSpaceNotFound)
+	require.NoError(t, r.Close())
+}
+
 // What a deletion of unknown outcome leaves behind, and a space that Close has
 // retired, is not told for one that is not there: who deletes it would take that for
 // done.

@@ -310,6 +310,11 @@ func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 		return SpaceInfo{}, err
 	}
 	info, err := s.info()
+	if errors.Is(err, ErrCorrupt) { // or it is just being deleted
+		s.mu.Lock()
+		info, err = s.info()
+		s.mu.Unlock()
+	}
 	if gone := s.missing(id); gone != nil { // perhaps only while its file was looked for
 		return SpaceInfo{}, gone
 	}
