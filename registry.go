@@ -319,7 +319,9 @@ func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 		return SpaceInfo{}, gone
 	}
 	if err != nil {
-		return SpaceInfo{}, inSpace(id, err)
+		err = inSpace(id, err)
+		s.quarantined(err)
+		return SpaceInfo{}, err
 	}
 	return info, nil
 }

@@ -132,6 +132,7 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	}
 	a, err := s.recover()
 	if err != nil {
+		s.quarantined(err)
 		return nil, fmt.Errorf("wake %q: %w", string(s.ID()), err)
 	}
 	s.registry.mu.Lock()

@@ -66,6 +66,54 @@ func TestRegistryEvents(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// Whoever finds a space damaged has that reported, also who does not load it, or cannot.
+func TestDamageFoundBySomebodyIsReported(t *testing.T) {
+	damages := map[string]func(m *memoryFS){
+		"SPACE is missing": func(m *memoryFS) { m.put("alpha/"+spaceFile, nil) },
+		"all is missing": func(m *memoryFS) {
+			root, err := m.OpenDir("", false)
+			require.NoError(t, err)
+			require.NoError(t, removeTree(root, "alpha"))
+		},
+	}
+	finders := map[string]func(r *Registry, s *Space) error{
+		"info": func(r *Registry, _ *Space) error {
+			_, err := r.Info(background, "alpha")
+			return err
+		},
+		"lookup": func(_ *Registry, s *Space) error {
+			_, err := s.Lookup(background, "m")
+			return err
+		},
+	}
+	for damage, do := range damages {
+		for finder, find := range finders {
+			t.Run(damage+", "+finder, func(t *testing.T) {
+				m := newMemoryFS()
+				r := openMemory(t, m, Options{})
+				s := create(t, r, "alpha")
+				asleep(t, s)
+				do(m)
+				next, stop := iter.Pull2(r.Events(background))
+				defer stop()
+				for range 2 {
+					require.ErrorIs(t, find(r, s), ErrCorrupt)
+				}
+				create(t, r, "beta")
+				e, err, _ := next()
+				require.NoError(t, err)
+				require.Equal(t, SpaceQuarantined, e.Kind)
+				require.Equal(t, SpaceID("alpha"), e.Space)
+				require.NotEmpty(t, e.Reason)
+				e, err, _ = next()
+				require.NoError(t, err)
+				require.Equal(t, SpaceEvent{Kind: SpaceCreated, Space: "beta"}, e)
+				require.NoError(t, r.Close())
+			})
+		}
+	}
+}
+
 // Who lags is told, and holds nobody up; who does not sees everything.
 func TestRegistryEventsLag(t *testing.T) {
 	r := openMemory(t, newMemoryFS(), Options{})
