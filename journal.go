@@ -351,15 +351,16 @@ func (j *journal) beginLocked(old []*generation, first promise) (*generation, er
 	}
 	free := slices.DeleteFunc(slices.Clone(j.free), func(f *journalFile) bool { return f == file })
 	if err := j.writeHeadLocked(append(old, g), free); err != nil {
-		return nil, j.failLocked(err)
+		return nil, err
 	}
 	j.free = free
 	return g, nil
 }
 
 // writeHeadLocked writes HEAD with these generations in use and these files
-// free, in both slots, one after the other. After a failure it writes nothing:
-// the slot that was being written may be torn, and the other one is all there is.
+// free, in both slots, one after the other. ErrDiskFull means that this found no room:
+// HEAD says this or what it said before, which is as good, and can be written again.
+// After any other error nothing more is written.
 func (j *journal) writeHeadLocked(inUse []*generation, free []*journalFile) error {
 	if j.failed != nil {
 		return j.failed
@@ -372,29 +373,37 @@ func (j *journal) writeHeadLocked(inUse []*generation, free []*journalFile) erro
 		j.head.files = append(j.head.files, headFile{number: f.number})
 	}
 	if len(j.head.files) > maxHeadFiles {
-		return fmt.Errorf("%d journal files wait for spaces to settle, at most %d can", len(j.head.files), maxHeadFiles)
+		return j.failLocked(fmt.Errorf("%d journal files wait for spaces to settle, at most %d can", len(j.head.files), maxHeadFiles))
 	}
-	return j.writeHeadSlots(j.head.counter+1, j.head.counter+2)
+	err := j.writeHeadSlots(j.head.counter+1, j.head.counter+2)
+	if err != nil && !errors.Is(err, ErrDiskFull) {
+		return j.failLocked(err)
+	}
+	return err
 }
 
 // writeHeadSlots writes the present head with each of these counters to its
-// slot, one after the other, flushed each.
+// slot, one after the other, flushed each. The slot of a write that failed may be torn:
+// the head keeps the counter of the last one that did not, which is all there is, so
+// that the next write goes to the torn one first.
 func (j *journal) writeHeadSlots(first, last uint64) error {
 	file, err := j.dir.Open(headName, true)
 	if err != nil {
-		return fmt.Errorf("open journal head: %w", err)
+		return diskFull(fmt.Errorf("open journal head: %w", err))
 	}
 	for counter := first; counter <= last; counter++ {
-		j.head.counter = counter
-		if _, err = file.WriteAt(encodeHead(j.head), int64(j.head.counter%2)*pageBytes); err != nil {
+		h := j.head
+		h.counter = counter
+		if _, err = file.WriteAt(encodeHead(h), int64(counter%2)*pageBytes); err != nil {
 			break
 		}
 		if err = file.Sync(); err != nil {
 			break
 		}
+		j.head.counter = counter
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write journal head: %w", err)
+		return diskFull(fmt.Errorf("write journal head: %w", err))
 	}
 	return nil
 }

@@ -238,10 +238,13 @@ func (j *journal) carryLocked(g *generation) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = j.carryFramesLocked(frames)
 	}
-	return j.carryFramesLocked(frames)
+	if err == nil {
+		clear(g.owed) // the current one owes them, also where g cannot be released yet
+	}
+	return err
 }
 
 // carryFramesLocked appends the frames to the current generation, in groups,
@@ -292,7 +295,8 @@ func (j *journal) releaseLocked(g *generation) error {
 	left := slices.Delete(slices.Clone(j.old), i, i+1)
 	free := append(slices.Clone(j.free), g.file)
 	if err := j.writeHeadLocked(append(slices.Clone(left), j.current), free); err != nil {
-		return j.failLocked(err)
+		j.stuck = err // it keeps its file until there is room
+		return err
 	}
 	j.old, j.free, g.ended = left, free, true
 	j.changed.Broadcast()

@@ -376,7 +376,7 @@ func TestSettleOnAFullDisk(t *testing.T) {
 		switch {
 		case c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, walSuffix):
 			flushed.Store(true)
-		case c.Op == crashfs.OpWrite && flushed.Load() && strings.HasPrefix(c.Name, journalDir) && path.Base(c.Name) != headName:
+		case c.Op == crashfs.OpWrite && flushed.Load() && strings.HasPrefix(c.Name, journalDir):
 			return syscall.ENOSPC
 		}
 		return nil
@@ -482,4 +482,57 @@ func TestCarriedFramesAreIndexedOnce(t *testing.T) {
 		}
 	}
 	require.NoError(t, j.close())
+}
+
+// fillHead makes a registry whose Settle finds no room for HEAD from its n-th write or
+// flush on, and returns the error.
+func fillHead(t *testing.T, n int) (f *crashfs.FS, s *Space, err error) {
+	t.Helper()
+	f = crashfs.New()
+	r := openMemory(t, f, Options{})
+	s = create(t, r, "aaa")
+	remember(t, s, Memory{ID: "before", Content: "content"})
+	calls := 0
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Name == journalDir+"/"+headName && (c.Op == crashfs.OpWrite || c.Op == crashfs.OpSync) {
+			if calls++; calls >= n {
+				return syscall.ENOSPC
+			}
+		}
+		return nil
+	})
+	err = r.Settle(background)
+	require.Empty(t, r.Stats().Stopped, n)
+	remember(t, s, Memory{ID: "meanwhile", Content: "content"})
+	return f, s, err
+}
+
+// HEAD may need room to be written where it stands, as on file systems that copy on
+// write. Whichever of its writes and flushes finds none, the registry goes on, and so
+// it does when there is room again; what a power loss leaves has everything.
+func TestHeadOnAFullDisk(t *testing.T) {
+	n := 1
+	for ; ; n++ {
+		f, s, err := fillHead(t, n)
+		f.SetHook(nil)
+		if err == nil {
+			require.NoError(t, s.registry.Close())
+			break
+		}
+		require.ErrorIs(t, err, ErrDiskFull, n)
+		remember(t, s, Memory{ID: "after", Content: "content"})
+		require.NoError(t, s.registry.Settle(background), n)
+		require.Empty(t, s.registry.journal.old, n)
+		require.Equal(t, []string{"before", "meanwhile", "after"}, idsOf(list(t, s, Filter{})))
+		require.NoError(t, s.registry.Close())
+
+		f, s, _ = fillHead(t, n)
+		for seed := range uint64(4) {
+			r := openMemory(t, f.Crash(seed), Options{})
+			require.Equal(t, []string{"before", "meanwhile"}, idsOf(list(t, get(t, r, "aaa"), Filter{})), "%d, %d", n, seed)
+			require.NoError(t, r.Close())
+		}
+		require.Error(t, s.registry.Close())
+	}
+	require.Greater(t, n, 8, "a generation begins, and another ends")
 }
