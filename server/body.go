@@ -26,7 +26,7 @@ func (s *Server) decode(x *exchange, v any, limit int64) error {
 // unmarshal reads strict JSON into v. The zero time is refused as the other times are
 // that no memory has: v would take it for none, and a filter would not narrow.
 func unmarshal(text []byte, v any) error {
-	err := strictjson.Unmarshal(text, v)
+	err := strictjson.UnmarshalBounded(text, v, maxElements)
 	var malformed *strictjson.Error
 	switch {
 	case !errors.As(err, &malformed):

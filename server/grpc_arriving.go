@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/engramdb/engram"
 )
 
@@ -53,11 +51,7 @@ func (s *Server) receive(ctx context.Context, c *call, message any, single bool,
 		if c.rule.verb == verbPublic {
 			return receivePublic(ctx, message, single, receive)
 		}
-		bounded := &boundedMessage{Message: message.(proto.Message)}
-		if err := receive(bounded); err != nil {
-			return err
-		}
-		return bounded.refused
+		return receiveBounded(message, receive)
 	})
 	c.unread = err != nil
 	if waits && err != nil && !errors.Is(err, io.EOF) && s.draining.Load() {

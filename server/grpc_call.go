@@ -313,7 +313,7 @@ func (a *admittedStream) RecvMsg(message any) error {
 // first.
 func (a *admittedStream) receive(message any) error {
 	if a.call.rule.verb != verbPublic && (a.received || a.call.rule.about == aboutEach) {
-		return a.ServerStream.RecvMsg(message)
+		return receiveBounded(message, a.ServerStream.RecvMsg)
 	}
 	return a.server.receive(a.ctx, a.call, message, !a.several, a.ServerStream.RecvMsg)
 }

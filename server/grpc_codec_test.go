@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,7 +36,7 @@ func TestRequestsOfManyElements(t *testing.T) {
 	_, streamed := stream.Recv()
 	for _, err := range []error{remembered, zipped, forgotten, recalled, streamed} {
 		refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
-		require.Equal(t, "elements of lists: 65537, at most 65536", status.Convert(err).Message())
+		require.Equal(t, "elements of lists and maps: 131073, at most 131072", status.Convert(err).Message())
 	}
 	_, err = w.memories.RememberBatch(t.Context(), &engramv1.RememberBatchRequest{MemorySpaceId: "alpha", Memories: memories[1:]})
 	refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
@@ -71,6 +72,13 @@ func TestBoundedCodec(t *testing.T) {
 	var batch engramv1.RememberBatchRequest
 	require.NoError(t, receive(encode(vectors), &batch))
 	require.True(t, proto.Equal(vectors, &batch))
+
+	attributes := make(map[string]string, maxElements)
+	for i := range maxElements {
+		attributes[strconv.Itoa(i)] = ""
+	}
+	many := encode(&engramv1.RememberBatchRequest{Memories: []*engramv1.Memory{{Attributes: attributes}}})
+	require.Error(t, receive(many, &batch), "with the memory, one too many")
 
 	bounded := &boundedMessage{Message: &batch}
 	require.Error(t, codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer{0x12, 5}}, bounded), "malformed")

@@ -2,8 +2,7 @@
 // encoding/json lets pass silently is refused here with the place where it
 // stands: unknown fields, fields in another case, fields given twice, text that
 // is not valid Unicode, nulls inside lists and maps, the zero time, and anything
-// that follows the value. So are lists of more than 65,536 elements: decoded, each may
-// take a hundred times its length.
+// that follows the value.
 package strictjson
 
 import (
@@ -12,14 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"strconv"
 	"time"
 	"unicode/utf8"
 )
-
-// maxElements bounds a list.
-const maxElements = 1 << 16
 
 // maxQuotedBytes bounds how much of an unknown key an error repeats.
 const maxQuotedBytes = 64
@@ -42,13 +39,18 @@ func (e *Error) Error() string {
 // with string keys, strings, booleans and numbers, none of which holds its own
 // type. A type that unmarshals itself must be a string in JSON. A null leaves a
 // field as it is; one with the tag strictjson:"given" refuses it, and an empty text. On an error, always an [Error], what v holds is undefined.
-func Unmarshal(data []byte, v any) error {
+func Unmarshal(data []byte, v any) error { return UnmarshalBounded(data, v, math.MaxInt) }
+
+// UnmarshalBounded is Unmarshal for what strangers send: it decodes nothing of an input
+// whose lists and maps have more elements than that, all together. Numbers are not
+// counted; any other element may take a hundred times its length once it is decoded.
+func UnmarshalBounded(data []byte, v any, elements int) error {
 	if !utf8.Valid(data) {
 		return &Error{Reason: "is not valid UTF-8"}
 	}
-	// What is short has no list that is too long. Decoding it finds whether it is valid,
-	// which is not looked at twice then.
-	short := len(data) <= maxElements*len(`0,`)
+	// What is short has no more. Decoding it finds whether it is valid, which is not
+	// looked at twice then.
+	short := len(data)/len(`{},`) <= elements
 	var decoded error
 	if short {
 		decoded = json.Unmarshal(data, v)
@@ -58,7 +60,7 @@ func Unmarshal(data []byte, v any) error {
 			return err
 		}
 	}
-	w := walker{data: data}
+	w := walker{data: data, elements: elements}
 	if err := w.value(shapeOf(reflect.TypeOf(v).Elem())); err != nil {
 		return err
 	}
@@ -108,9 +110,10 @@ type step struct {
 // walker compares valid JSON with the type it is meant for. It descends only
 // where the type does, so the input cannot make it recurse deeper than the type.
 type walker struct {
-	data []byte
-	pos  int
-	path []step
+	data     []byte
+	pos      int
+	path     []step
+	elements int // that may come
 }
 
 // value checks the value at pos and leaves pos behind it.
@@ -167,6 +170,9 @@ func (w *walker) member(s *shape, key string) error {
 		if w.atNull() {
 			return w.errorf("is null")
 		}
+		if err := w.count(); err != nil {
+			return err
+		}
 		return w.value(s.elem)
 	}
 	field := s.fields[key]
@@ -181,21 +187,31 @@ func (w *walker) array(elem *shape) error {
 	w.path = append(w.path, step{isIndex: true})
 	last := len(w.path) - 1
 	for ; !w.closes(']'); w.path[last].index++ {
-		if w.path[last].index == maxElements {
-			w.path = w.path[:last]
-			return w.errorf("has more than %d elements", maxElements)
-		}
 		w.skipSpace()
 		if w.atNull() {
 			// encoding/json would leave a zero, and what JavaScript writes for
 			// NaN is null.
 			return w.errorf("is null")
 		}
+		if err := w.count(); err != nil {
+			return err
+		}
 		if err := w.value(elem); err != nil {
 			return err
 		}
 	}
 	w.path = w.path[:last]
+	return nil
+}
+
+// count counts the element at pos, but for a number.
+func (w *walker) count() error {
+	if kindOfJSON(w.data[w.pos]) == aNumber {
+		return nil
+	}
+	if w.elements--; w.elements < 0 {
+		return w.errorf("is one element more than lists and maps may have together")
+	}
 	return nil
 }
 

@@ -126,17 +126,31 @@ func TestUnmarshalRefuses(t *testing.T) {
 	}
 }
 
-// TestListsAreBounded: one that is too long is refused before it takes memory.
-func TestListsAreBounded(t *testing.T) {
-	list := func(n int) []byte { return []byte(`{"items":[{}` + strings.Repeat(",{}", n-1) + `]}`) }
-	var got outer
-	require.NoError(t, Unmarshal(list(maxElements), &got))
-	require.Len(t, got.Items, maxElements)
-	got = outer{}
-	var refusal *Error
-	require.ErrorAs(t, Unmarshal(list(maxElements+1), &got), &refusal)
-	require.Equal(t, "items", refusal.Path)
-	require.Nil(t, got.Items, "nothing of it is decoded")
+// TestElementsAreBounded: what has too many is refused before it takes memory.
+func TestElementsAreBounded(t *testing.T) {
+	const most = 10
+	for name, c := range map[string]struct {
+		in       string
+		path     string // of what is one too many
+		elements int
+	}{
+		"objects in a list": {`{"items":[{}` + strings.Repeat(",{}", most) + `]}`, "items[10]", most},
+		"members of a map":  {`{"items":[{"pairs":{"a":"","b":""}},{"pairs":{"a":"","b":""}}]}`, "items[1].pairs.b", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got outer
+			require.NoError(t, UnmarshalBounded([]byte(c.in), &got, c.elements+1))
+			require.NotEmpty(t, got.Items)
+			require.NoError(t, Unmarshal([]byte(c.in), &got))
+			got = outer{}
+			var refusal *Error
+			require.ErrorAs(t, UnmarshalBounded([]byte(c.in), &got, c.elements), &refusal)
+			require.Equal(t, c.path, refusal.Path)
+			require.Nil(t, got.Items, "nothing of it is decoded")
+		})
+	}
+	var numbers outer
+	require.NoError(t, UnmarshalBounded([]byte(`{"items":[{"vec":[1,2,-3,4,5,6,7,8,9]}]}`), &numbers, 1))
 }
 
 // FuzzUnmarshal: what is accepted is accepted by encoding/json with the same
