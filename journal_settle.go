@@ -89,11 +89,17 @@ func (j *journal) settleOldestLocked() bool {
 		}
 	}
 	if err := j.carryLocked(g); err != nil {
-		j.stuck = fmt.Errorf("journal frames could not be carried forward: %w", err)
-		j.logger.Error("journal is stuck", zap.Error(err))
+		j.stickLocked(fmt.Errorf("journal frames could not be carried forward: %w", err))
 		return false
 	}
 	return j.releaseLocked(g) == nil
+}
+
+// stickLocked says why the oldest generation could not end. Who needs its file, or
+// settles, tries again.
+func (j *journal) stickLocked(err error) {
+	j.stuck = err
+	j.logger.Error("journal is stuck", zap.Error(err))
 }
 
 // settlement is what became of settling one space.
@@ -295,7 +301,7 @@ func (j *journal) releaseLocked(g *generation) error {
 	left := slices.Delete(slices.Clone(j.old), i, i+1)
 	free := append(slices.Clone(j.free), g.file)
 	if err := j.writeHeadLocked(append(slices.Clone(left), j.current), free); err != nil {
-		j.stuck = err // it keeps its file until there is room
+		j.stickLocked(err) // it keeps its file until there is room
 		return err
 	}
 	j.old, j.free, g.ended = left, free, true

@@ -536,3 +536,61 @@ func TestHeadOnAFullDisk(t *testing.T) {
 	}
 	require.Greater(t, n, 8, "a generation begins, and another ends")
 }
+
+// Of a HEAD that finds no room again and again one slot is torn, and no other.
+func TestHeadOnADiskThatStaysFull(t *testing.T) {
+	for _, op := range []crashfs.Op{crashfs.OpWrite, crashfs.OpSync} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "aaa")
+		remember(t, s, Memory{ID: "before", Content: "content"})
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Name == path.Join(journalDir, headName) && c.Op == op {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		for range 3 {
+			require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+		}
+		for seed := range uint64(8) {
+			left := openMemory(t, f.Crash(seed), Options{})
+			require.Equal(t, []string{"before"}, idsOf(list(t, get(t, left, "aaa"), Filter{})))
+			require.NoError(t, left.Close())
+		}
+		require.Error(t, r.Close()) // to the first one, the process has ended
+	}
+}
+
+// What was carried out of a file that HEAD has no room to free is not carried again.
+func TestFramesAreCarriedOnceOnAFullDisk(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	create(t, r, "aaa")
+	require.NoError(t, r.Close())
+	r = openMemory(t, f, Options{})
+	s := get(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: strings.Repeat("x", 1000)})
+	heads := 0
+	f.SetHook(func(c crashfs.Call) error {
+		switch {
+		case c.Name == path.Join(journalDir, headName) && c.Op == crashfs.OpWrite:
+			if heads++; heads > 2 { // the next generation begins, and none ends
+				return syscall.ENOSPC
+			}
+		case strings.HasPrefix(c.Name, "aaa/") && c.Op == crashfs.OpWrite:
+			return syscall.ENOSPC // the space does not settle
+		}
+		return nil
+	})
+	require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+	frames := r.Stats().Frames
+	require.EqualValues(t, 2, frames)
+	for range 3 {
+		r.journal.recover()
+		r.journal.work.Wait()
+	}
+	require.Equal(t, frames, r.Stats().Frames)
+	f.SetHook(nil)
+	require.NoError(t, r.Close())
+}

@@ -164,6 +164,18 @@ func journals() []mutant {
 			tests: "TestDamageHeadSlot",
 		},
 		{
+			name: "head-torn-twice", what: "after a slot of HEAD that was not written, the other one is written first",
+			edits: []edit{{"journal.go", `		h.counter = counter
+`, `		j.head.counter, h.counter = counter, counter
+`}},
+			tests: "TestHeadOnADiskThatStaysFull",
+		},
+		{
+			name: "carried-again", what: "frames are carried out of a file each time that it cannot be freed",
+			edits: []edit{{"journal_settle.go", `		clear(g.owed)`, `		_ = g.owed`}},
+			tests: "TestFramesAreCarriedOnceOnAFullDisk",
+		},
+		{
 			name: "head-unflushed", what: "HEAD is written without a flush",
 			edits: []edit{{"journal.go", `		if err = file.Sync(); err != nil {
 			break

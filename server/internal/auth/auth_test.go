@@ -254,6 +254,31 @@ func TestKeyFileRefusals(t *testing.T) {
 	require.ErrorIs(t, err, ErrKeys)
 }
 
+// TestMostKeys: as many as a file may hold can be read again, and no more are written.
+func TestMostKeys(t *testing.T) {
+	scopes, err := ParseScopes([]string{"acme:read"})
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "keys.json")
+	add := func(n int) error {
+		return UpdateKeys(path, func(keys []Key) ([]Key, error) {
+			for range n {
+				name := len(keys)
+				keys = append(keys, Key{
+					ID: fmt.Sprintf("%0*d", keyIDLength, name), Hash: fmt.Sprintf("%064x", name),
+					Scopes: scopes, Created: time.Unix(1e9, 0).UTC(),
+				})
+			}
+			return keys, nil
+		})
+	}
+	const n = 77_000
+	require.NoError(t, add(n))
+	require.ErrorContains(t, add(1000), "would be larger")
+	keys, err := ReadKeys(path)
+	require.NoError(t, err)
+	require.Len(t, keys, n)
+}
+
 func TestUpdateKeysTogether(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keys.json")

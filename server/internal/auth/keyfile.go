@@ -16,7 +16,7 @@ import (
 // keyFileVersion is the version of the key file's format.
 const keyFileVersion = 1
 
-// maxKeyFileBytes bounds what is read: about 40,000 keys.
+// maxKeyFileBytes bounds what is read and written: 40,000 to 77,000 keys.
 const maxKeyFileBytes = 16 << 20
 
 // ErrKeys is wrapped by every error about keys that cannot be loaded or stored.
@@ -113,7 +113,10 @@ func UpdateKeys(path string, change func([]Key) ([]Key, error)) error {
 	if err != nil {
 		return fmt.Errorf("%w: encode: %w", ErrKeys, err)
 	}
-	if err := replaceFile(path, append(data, '\n')); err != nil {
+	if data = append(data, '\n'); len(data) > maxKeyFileBytes {
+		return fmt.Errorf("%w: %s would be larger than %d bytes", ErrKeys, path, maxKeyFileBytes)
+	}
+	if err := replaceFile(path, data); err != nil {
 		return fmt.Errorf("%w: %w", ErrKeys, err)
 	}
 	return nil
