@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -14,11 +15,15 @@ import (
 	"github.com/engramdb/engram/internal/strictjson"
 )
 
-// decode reads the whole body, at most limit bytes, as strict JSON into v.
+// decode reads the whole body, at most limit bytes, as strict JSON into v. A null is
+// refused: clients send it for what they have not set, and it would say all defaults.
 func (s *Server) decode(x *exchange, v any, limit int64) error {
 	text, err := s.readBody(x, limit)
 	if err != nil {
 		return err
+	}
+	if string(bytes.TrimSpace(text)) == "null" {
+		return refuse(kindMalformed, "the body is null")
 	}
 	return unmarshal(text, v)
 }

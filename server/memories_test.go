@@ -140,12 +140,12 @@ func TestMalformedBodiesStoreNothing(t *testing.T) {
 		`{"content":"x","attributes":{"a":"1","a":"2"}}`, `{"content":"x","attributes":{"a":null}}`,
 		`{"content":"x","embedding":[1,null]}`, `{"content":"x","embedding":[1e39]}`, `{"content":1}`,
 		`{"content":"x","time":"yesterday"}`, `{"content":"\ud800"}`, "{\"content\":\"\xff\"}",
-		`{"memories":[{"content":"x","content":"y"}]}`, `{"memories":{"content":"x"}}`,
+		`{"memories":[{"content":"x","content":"y"}]}`, `{"memories":{"content":"x"}}`, " null\n",
 	} {
 		f.call("POST", "/v1/spaces/alpha/memories", body).problem(400, "malformed-body")
 	}
 	for _, body := range []string{
-		`null`, `{}`, `{"content":""}`, `{"content":"x","confidence":2}`, `{"content":"x","confidence":-1}`,
+		`{}`, `{"content":""}`, `{"content":"x","confidence":2}`, `{"content":"x","confidence":-1}`,
 		`{"content":"x","kind":"odd"}`, `{"content":"x","embedding":[0]}`, `{"id":"a\u0000b","content":"x"}`,
 		`{"content":"x","time":"0001-01-02T00:00:00Z"}`,
 	} {

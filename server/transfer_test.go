@@ -167,6 +167,7 @@ func TestSpaceAdministration(t *testing.T) {
 	const target = "/v1/spaces/alpha"
 
 	f.call("PUT", target+"/config", `{"max_memories":1}`).into(200, new(seqAnswer))
+	f.call("PUT", target+"/config", `null`).problem(400, "malformed-body")
 	var config engram.SpaceConfig
 	f.call("GET", target+"/config", "").into(200, &config)
 	require.Equal(t, engram.SpaceConfig{MaxMemories: 1}, config)
