@@ -71,7 +71,7 @@ func (f *accessFlags) open(ctx context.Context, logger *zap.Logger) (gate *auth.
 	}
 	gate = &auth.Gate{}
 	if f.tokens.KeySet != "" {
-		if gate.Tokens, err = auth.OpenTokens(ctx, f.tokens); err != nil {
+		if gate.Tokens, err = auth.OpenTokens(ctx, f.tokens, logger); err != nil {
 			return nil, release, err
 		}
 	}

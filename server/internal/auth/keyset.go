@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // Bounds on the key set.
@@ -39,6 +41,7 @@ var errKeySet = errors.New("key set")
 // cannot be, the last one counts, and it is tried again.
 type keySet struct {
 	source string
+	logger *zap.Logger
 
 	loading sync.Mutex // is held while the set is loaded; who shows a key of it waits for no other
 
@@ -54,13 +57,13 @@ type publicKey struct {
 	key       crypto.PublicKey
 }
 
-func openKeySet(ctx context.Context, source string) (*keySet, error) {
+func openKeySet(ctx context.Context, source string, logger *zap.Logger) (*keySet, error) {
 	if isURL(source) {
 		if err := validateKeySetURL(source); err != nil {
 			return nil, err
 		}
 	}
-	set := &keySet{source: source}
+	set := &keySet{source: source, logger: logger}
 	return set, set.load(ctx)
 }
 
@@ -104,6 +107,7 @@ func (s *keySet) find(ctx context.Context, id, algorithm string) (crypto.PublicK
 		key, _, err = s.lookup(id, algorithm)
 		return key, err
 	}
+	s.logger.Error("key set cannot be loaded, the last one still counts", zap.Error(reload))
 	if err != nil {
 		return nil, errors.Join(err, reload)
 	}

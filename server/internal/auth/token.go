@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/zap"
 )
 
 // DefaultScopeClaim is the claim of a token that holds its scopes.
@@ -43,12 +44,12 @@ type Tokens struct {
 }
 
 // OpenTokens loads the key set. It fails with ErrTokens: a server must not start
-// with tokens that it cannot check.
-func OpenTokens(ctx context.Context, config TokenConfig) (*Tokens, error) {
+// with tokens that it cannot check. That the set cannot be loaded again later is logged.
+func OpenTokens(ctx context.Context, config TokenConfig, logger *zap.Logger) (*Tokens, error) {
 	if config.KeySet == "" || config.Issuer == "" || config.Audience == "" {
 		return nil, fmt.Errorf("%w: key set, issuer and audience are needed together", ErrTokens)
 	}
-	keys, err := openKeySet(ctx, config.KeySet)
+	keys, err := openKeySet(ctx, config.KeySet, logger)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTokens, err)
 	}

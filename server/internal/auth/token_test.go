@@ -21,6 +21,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/engramdb/engram"
 )
@@ -89,7 +91,7 @@ func (i *issuer) signed(token *jwt.Token, key any) string {
 
 func openTokens(t *testing.T, source string) *Tokens {
 	t.Helper()
-	tokens, err := OpenTokens(t.Context(), TokenConfig{KeySet: source, Issuer: "https://issuer.example", Audience: "engram"})
+	tokens, err := OpenTokens(t.Context(), TokenConfig{KeySet: source, Issuer: "https://issuer.example", Audience: "engram"}, zap.NewNop())
 	require.NoError(t, err)
 	return tokens
 }
@@ -169,6 +171,8 @@ func TestKeySetFollowsItsURL(t *testing.T) {
 	}))
 	defer provider.Close()
 	tokens := openTokens(t, provider.URL)
+	log, logged := observer.New(zap.ErrorLevel)
+	tokens.keys.logger = zap.New(log)
 	old := i.sign(jwt.SigningMethodES256, "e", i.ec, claims())
 	_, err := tokens.authenticate(t.Context(), old)
 	require.NoError(t, err)
@@ -191,6 +195,7 @@ func TestKeySetFollowsItsURL(t *testing.T) {
 	tokens.keys.ageBy(2 * keySetMaxAge)
 	_, err = tokens.authenticate(t.Context(), fresh)
 	require.NoError(t, err, "the last set counts while there is no other")
+	require.Equal(t, 1, logged.Len(), "and is told to be old")
 
 	served.Store(i.keySet())
 	before := fetched.Load()
@@ -251,10 +256,10 @@ func TestTokensRefuseToStart(t *testing.T) {
 	secret := filepath.Join(dir, "secret.json")
 	require.NoError(t, os.WriteFile(secret, []byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`), 0o600))
 	for _, source := range []string{"", filepath.Join(dir, "none"), weak, secret, "http://issuer.example/jwks", "ftp://127.0.0.1/x"} {
-		_, err := OpenTokens(t.Context(), TokenConfig{KeySet: source, Issuer: "i", Audience: "a"})
+		_, err := OpenTokens(t.Context(), TokenConfig{KeySet: source, Issuer: "i", Audience: "a"}, zap.NewNop())
 		require.ErrorIs(t, err, ErrTokens, source)
 	}
-	_, err := OpenTokens(t.Context(), TokenConfig{KeySet: weak, Issuer: "i"})
+	_, err := OpenTokens(t.Context(), TokenConfig{KeySet: weak, Issuer: "i"}, zap.NewNop())
 	require.ErrorIs(t, err, ErrTokens)
 	for _, w := range []webKey{{Type: "EC", Curve: "P-256", X: encode(make([]byte, 32)), Y: encode(make([]byte, 32))}, {Type: "OKP", Curve: "Ed25519", X: "AQ"}} {
 		_, decode := w.decoder()
