@@ -695,6 +695,28 @@ func TestCreationMeetsClose(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// closeMeanwhile begins to close the registry, and returns when that has ended the
+// space's handle.
+func closeMeanwhile(r *Registry, s *Space) (closed chan error) {
+	closed = make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	for s.gone() == nil {
+		runtime.Gosched()
+	}
+	return closed
+}
+
+// requireOpen fails the test if Close returns.
+func requireOpen(t *testing.T, closed chan error, otherwise string) {
+	t.Helper()
+	select {
+	case err := <-closed:
+		closed <- err
+		t.Errorf("%s (%v)", otherwise, err)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
 // Close waits for who has begun to put a space to sleep, also after it has ended the
 // space's handle: that may write its mark.
 func TestSleepMeetsClose(t *testing.T) {
@@ -706,11 +728,7 @@ func TestSleepMeetsClose(t *testing.T) {
 	s := get(t, r, "aaa")
 	list(t, s, Filter{})
 	require.NoError(t, r.begin(background)) // a call that Close waits for
-	closed := make(chan error, 1)
-	go func() { closed <- r.Close() }()
-	for s.gone() == nil {
-		runtime.Gosched()
-	}
+	closed := closeMeanwhile(r, s)
 	writing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && c.Name == "aaa/"+spaceFile })
 	slept := make(chan struct{})
 	go func() {
@@ -719,12 +737,8 @@ func TestSleepMeetsClose(t *testing.T) {
 	}()
 	<-writing
 	r.work.Done()
-	select {
-	case err := <-closed:
-		t.Errorf("the directory may be another process's when the mark is written (%v)", err)
-	case <-time.After(50 * time.Millisecond):
-		defer func() { require.NoError(t, <-closed) }()
-	}
+	requireOpen(t, closed, "the directory may be another process's when the mark is written")
+	defer func() { require.NoError(t, <-closed) }()
 	release()
 	<-slept
 }
@@ -739,25 +753,18 @@ func TestExportMeetsClose(t *testing.T) {
 	r = openMemory(t, f, Options{Durability: None})
 	s := get(t, r, "aaa")
 	writing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && c.Name == "aaa/"+spaceFile })
-	exported, closed := make(chan error, 1), make(chan error, 1)
+	exported := make(chan error, 1)
 	go func() {
 		_, err := s.Export(background, io.Discard)
 		exported <- err
 	}()
 	<-writing
-	go func() { closed <- r.Close() }()
-	for s.gone() == nil {
-		runtime.Gosched()
-	}
-	select {
-	case err := <-closed:
-		t.Errorf("the directory may be another process's when the mark is written (%v)", err)
-	case <-time.After(50 * time.Millisecond):
-		defer func() {
-			require.NoError(t, <-closed)
-			require.Empty(t, f.Handles())
-		}()
-	}
+	closed := closeMeanwhile(r, s)
+	requireOpen(t, closed, "the directory may be another process's when the mark is written")
+	defer func() {
+		require.NoError(t, <-closed)
+		require.Empty(t, f.Handles())
+	}()
 	release()
 	require.NoError(t, <-exported, "there was no memory to read")
 	_, err := s.Export(background, io.Discard)
@@ -771,25 +778,18 @@ func TestWakeMeetsClose(t *testing.T) {
 	s := create(t, r, "aaa")
 	asleep(t, s)
 	waking, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpReadDir && c.Name == "aaa/"+walDir })
-	woken, closed := make(chan *awake, 1), make(chan error, 1)
+	woken := make(chan *awake, 1)
 	go func() {
 		a, _ := s.wake(false)
 		woken <- a
 	}()
 	<-waking
-	go func() { closed <- r.Close() }()
-	for s.gone() == nil {
-		runtime.Gosched()
-	}
-	select {
-	case err := <-closed:
-		t.Errorf("the space's files are open when Close returns (%v)", err)
-	case <-time.After(50 * time.Millisecond):
-		defer func() {
-			require.NoError(t, <-closed)
-			require.Empty(t, f.Handles())
-		}()
-	}
+	closed := closeMeanwhile(r, s)
+	requireOpen(t, closed, "the space's files are open when Close returns")
+	defer func() {
+		require.NoError(t, <-closed)
+		require.Empty(t, f.Handles())
+	}()
 	release()
 	a := <-woken
 	require.NotNil(t, a)
