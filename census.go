@@ -51,7 +51,7 @@ func (c *census) containing(term string) int {
 
 func (c *census) imagedDocumentsOf(term uint32) (n int) {
 	m := c.view.image
-	if !m.deaths.any.Load() {
+	if !m.deaths.any() {
 		return int(m.termDocuments.at(term))
 	}
 	if c.departed != nil {
@@ -84,7 +84,7 @@ func (v *view) recentDocumentsOf(p *postings) (n int) {
 // index by document to count them by, and where later ones are counted already.
 func (m *image) lockDeparted(seq uint64) *departed {
 	d, index := &m.departed, m.forward.Load()
-	if index == nil || !m.deaths.any.Load() {
+	if index == nil || !m.deaths.any() {
 		return nil
 	}
 	for {

@@ -129,10 +129,9 @@ type counts struct {
 // deaths says which documents of an image have died, and when. One writer adds;
 // readers of an older seq see that a death is later than they are.
 type deaths struct {
-	any   atomic.Bool     // set after bits
-	bits  []atomic.Uint64 // by ordinal; made with the first death
-	at    sync.Map        // ordinal -> seq
-	order atomic.Pointer[[]death]
+	bits  []atomic.Uint64         // by ordinal; made with the first death
+	at    sync.Map                // ordinal -> seq
+	order atomic.Pointer[[]death] // set after bits; what comes later is behind the end of it
 }
 
 // death is that of one document. Those that came over from an image before stand first,
@@ -142,20 +141,29 @@ type death struct {
 	seq     uint64
 }
 
+func (x *deaths) any() bool { return x.order.Load() != nil }
+
+// all returns the deaths so far, in their order.
+func (x *deaths) all() []death {
+	if order := x.order.Load(); order != nil {
+		return *order
+	}
+	return nil
+}
+
 // next returns the i-th death, if it is not later than seq.
 func (x *deaths) next(i int, seq uint64) (_ death, found bool) {
-	order := x.order.Load()
-	if order == nil || i >= len(*order) || (*order)[i].seq > seq {
-		return death{}, false
+	if all := x.all(); i < len(all) && all[i].seq <= seq {
+		return all[i], true
 	}
-	return (*order)[i], true
+	return death{}, false
 }
 
 func (m *image) documents() uint32 { return m.ids.len() }
 
 // visibleAt reports whether the document lives in a view of that seq.
 func (m *image) visibleAt(ordinal uint32, seq uint64) bool {
-	if !m.deaths.any.Load() || m.deaths.bits[ordinal/64].Load()&(1<<(ordinal%64)) == 0 {
+	if !m.deaths.any() || m.deaths.bits[ordinal/64].Load()&(1<<(ordinal%64)) == 0 {
 		return true
 	}
 	died, _ := m.deaths.at.Load(ordinal)
@@ -169,13 +177,8 @@ func (m *image) kill(ordinal uint32, seq uint64) {
 	}
 	m.deaths.at.Store(ordinal, seq)
 	m.deaths.bits[ordinal/64].Or(1 << (ordinal % 64))
-	var order []death
-	if before := m.deaths.order.Load(); before != nil {
-		order = *before
-	}
-	order = append(order, death{ordinal, seq})
+	order := append(m.deaths.all(), death{ordinal, seq})
 	m.deaths.order.Store(&order)
-	m.deaths.any.Store(true)
 }
 
 func (m *image) locator(ordinal uint32) locator {
@@ -273,7 +276,7 @@ func (m *image) appendList(list []posting, term string, seq uint64) []posting {
 func (m *image) appendListAt(list []posting, i uint32, seq uint64) []posting {
 	from := len(list)
 	list = decodePostings(slices.Grow(list, int(m.termDocuments.at(i))), m.postings.at(i))
-	if !m.deaths.any.Load() {
+	if !m.deaths.any() {
 		return list
 	}
 	living := slices.DeleteFunc(list[from:], func(p posting) bool { return !m.visibleAt(p.ordinal, seq) })

@@ -169,12 +169,11 @@ func (s *store) carryDeaths(next *successor) {
 		}
 	}
 	old := s.image
-	old.deaths.at.Range(func(i, died any) bool {
-		if d := i.(uint32); died.(uint64) > m.seq {
-			kill(string(old.ids.at(d)), old.seqs.at(d), died.(uint64))
+	for _, dead := range old.deaths.all() {
+		if dead.seq > m.seq {
+			kill(string(old.ids.at(dead.ordinal)), old.seqs.at(dead.ordinal), dead.seq)
 		}
-		return true
-	})
+	}
 	for _, d := range s.recent.documents {
 		if died := d.died.Load(); died > m.seq {
 			kill(d.id, d.seq, died)
@@ -194,16 +193,15 @@ func (s *store) carryDrops(fresh map[uint64]*segmentUse) {
 		}
 	}
 	sets := [...]*vectorSet{&m.present, &m.next}
-	m.deaths.at.Range(func(key, _ any) bool {
-		i := key.(uint32)
+	for _, dead := range m.deaths.all() {
+		i := dead.ordinal
 		drop(m.places.at(i), m.sizes.at(i))
 		for _, set := range sets {
 			if row, found := set.derived.find(i); found {
 				drop(set.derived.places.at(row), set.derived.sizes.at(row))
 			}
 		}
-		return true
-	})
+	}
 	for _, set := range sets {
 		if set.generation == s.generation || set.generation == s.next.generation {
 			continue

@@ -350,7 +350,7 @@ func (q *recalling) liveImaged(x *imageVectors) []uint64 {
 // chooses reports whether some of the image's documents may be dead, or not satisfy
 // the filter.
 func (q *recalling) chooses() bool {
-	return !q.matcher.admitsAll() || q.view.image.deaths.any.Load()
+	return !q.matcher.admitsAll() || q.view.image.deaths.any()
 }
 
 // liveImagedRows returns which of the rows from..to-1 live and satisfy the filter,
