@@ -411,8 +411,7 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 // angle to the cue's is less than a right one; of those so nearly right that their
 // codes cannot tell, some may be left out. The same state and cue give the same
 // answer. It holds no lock that a write waits for, and keeps nothing of cue; ctx ends
-// it with its error. Bad
-// input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the memories that
+// it with its error. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the memories that
 // have terms of the text, or to all that have an embedding, and reads the bodies of
 // what it returns. Of a quarantined space the answer is of what precedes the damage,
 // and comes with the [CorruptionError].

@@ -38,7 +38,8 @@ func (e *Error) Error() string {
 // Unmarshal stores data in v, a pointer to a struct of structs, slices, maps
 // with string keys, strings, booleans and numbers, none of which holds its own
 // type. A type that unmarshals itself must be a string in JSON. A null leaves a
-// field as it is; one with the tag strictjson:"given" refuses it, and an empty text. On an error, always an [Error], what v holds is undefined.
+// field as it is; one with the tag strictjson:"given" refuses it, and an empty text.
+// On an error, always an [Error], what v holds is undefined.
 func Unmarshal(data []byte, v any) error { return UnmarshalBounded(data, v, math.MaxInt) }
 
 // UnmarshalBounded is Unmarshal for what strangers send: it decodes nothing of an input
