@@ -275,7 +275,8 @@ func copySalvaged(ctx context.Context, from salvageSource, to *Registry, clock *
 			if association.From != id || !saved[association.To] {
 				continue
 			}
-			if _, err := space.Associate(ctx, association); err != nil {
+			// One that is beyond a limit has come where one that was removed is back.
+			if _, err := space.Associate(ctx, association); err != nil && !errors.Is(err, ErrLimit) {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
@@ -361,6 +362,35 @@ func TestSalvageOfALostConfiguration(t *testing.T) {
 	}
 	require.NoError(t, from.Close())
 	require.NoError(t, to.Close())
+}
+
+// A space that lost the operation which made room for an association has one more
+// than a memory may have: the others are copied, and the spaces behind it.
+func TestSalvageOfTooManyAssociations(t *testing.T) {
+	m := newMemoryFS()
+	r := openMemory(t, m, Options{})
+	s := create(t, r, "alpha")
+	to := func(i int) string { return fmt.Sprint("m", i) }
+	all := []Memory{{ID: "from", Content: "x"}}
+	for i := range MaxAssociations + 1 {
+		all = append(all, Memory{ID: to(i), Content: "x"})
+	}
+	remember(t, s, all...)
+	for i := range MaxAssociations {
+		associate(t, s, "from", to(i), "k", 0.5)
+	}
+	removed := s.awake.Load().log.position()
+	_, err := s.Dissociate(background, Association{From: "from", To: to(0), Kind: "k"})
+	require.NoError(t, err)
+	associate(t, s, "from", to(MaxAssociations), "k", 0.5)
+	create(t, r, "beta")
+	require.NoError(t, r.Close())
+	m.flip(path.Join("alpha", segmentPath(removed.segment)), int(removed.offset)+frameHeaderBytes+12)
+
+	report, held := salvageCopy(t, m)
+	require.Len(t, report.Spaces, 2)
+	require.Equal(t, []SeqRange{{removed.seq + 1, removed.seq + 1}}, report.Spaces[0].Missing)
+	require.Len(t, held["alpha"], len(all))
 }
 
 // The time at which a memory was stored is copied, whichever it is.
