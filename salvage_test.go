@@ -393,6 +393,40 @@ func TestSalvageOfTooManyAssociations(t *testing.T) {
 	require.Len(t, held["alpha"], len(all))
 }
 
+// Before a space has embeddings of another dimension, it has none. Where what had
+// removed one is lost, its memory is copied without it.
+func TestSalvageOfEmbeddingsOfTwoDimensions(t *testing.T) {
+	for _, content := range []string{"content", ""} {
+		m, e := newMemoryFS(), newMeanings()
+		r := openMemory(t, m, Options{})
+		s := create(t, r, "alpha")
+		remember(t, s, Memory{ID: "early", Content: content, Embedding: []float32{1, 2, 3}})
+		removed := s.awake.Load().log.position()
+		forget(t, s, "early")
+		_, err := s.reembed(background, e)
+		require.NoError(t, err)
+		require.NoError(t, s.switchVectors(background, viewOf(t, s)))
+		remember(t, s, Memory{ID: "late", Embedding: e.vector("dog")})
+		late, err := s.Lookup(background, "late")
+		require.NoError(t, err)
+		create(t, r, "beta")
+		require.NoError(t, r.Close())
+		m.flip(path.Join("alpha", segmentPath(removed.segment)), int(removed.offset)+frameHeaderBytes+12)
+
+		report, held := salvageCopy(t, m)
+		require.Len(t, report.Spaces, 2)
+		require.Equal(t, []SeqRange{{removed.seq + 1, removed.seq + 1}}, report.Spaces[0].Missing)
+		require.Contains(t, held["alpha"], withoutPlace(late))
+		if content == "" {
+			require.Equal(t, []string{"early"}, report.Spaces[0].Unreadable)
+			require.Len(t, held["alpha"], 1)
+		} else {
+			require.Empty(t, report.Spaces[0].Unreadable)
+			require.Len(t, held["alpha"], 2)
+		}
+	}
+}
+
 // The time at which a memory was stored is copied, whichever it is.
 func TestSalvageKeepsTimes(t *testing.T) {
 	dir := t.TempDir()

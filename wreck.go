@@ -16,10 +16,11 @@ import (
 // it must not guess; a wreck is what may be guessed from the rest: each record
 // carries its seq in its checksum, so whatever verifies was written, and where.
 type wreck struct {
-	dir      vfs.Dir
-	identity identity
-	records  map[uint64]salvaged // by seq
-	store    *store
+	dir       vfs.Dir
+	identity  identity
+	records   map[uint64]salvaged // by seq
+	store     *store
+	dimension int // of the embeddings that callers gave last
 }
 
 // salvaged is where the record of an operation was found.
@@ -337,6 +338,7 @@ func (w *wreck) replay(end uint64, state *spaceState, s *SpaceSalvage) error {
 		}
 	}
 	slices.Sort(seqs)
+	w.dimension = w.store.dimension
 	configured := uint64(0) // seq of the last operation that did
 	for _, seq := range seqs {
 		op, err := w.operation(seq)
@@ -350,8 +352,11 @@ func (w *wreck) replay(end uint64, state *spaceState, s *SpaceSalvage) error {
 		}
 		w.missing(seq-1, s)
 		w.store.apply(op)
-		if op.kind == opConfigure {
+		switch n := len(op.memory.Embedding); {
+		case op.kind == opConfigure:
 			configured = seq
+		case op.kind == opRemember && n > 0:
+			w.dimension = n
 		}
 	}
 	if state != nil && configured <= state.mark.seq {
@@ -395,7 +400,8 @@ func (w *wreck) operation(seq uint64) (*operation, error) {
 }
 
 // memory returns the document's memory as it can be remembered again, nil where
-// its record is lost.
+// its record is lost. An embedding of another dimension than the last ones is left
+// out: before those came, the space had none like it.
 func (w *wreck) memory(d uint32) (*Memory, error) {
 	v := w.store.view()
 	if _, found := w.records[v.seqOf(d)]; !found {
@@ -408,7 +414,14 @@ func (w *wreck) memory(d uint32) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &op.memory, nil
+	m := &op.memory
+	if n := len(m.Embedding); n > 0 && n != w.dimension {
+		m.Embedding = nil
+		if m.Content == "" {
+			return nil, nil
+		}
+	}
+	return m, nil
 }
 
 func (w *wreck) associations(id string) []Association { return w.store.view().graph.associations(id) }
