@@ -376,6 +376,27 @@ func TestInfoOvertaken(t *testing.T) {
 	}
 }
 
+// A handle describes its space, not the one that has its old id.
+func TestInfoFollowsARename(t *testing.T) {
+	fs := newCountingFS(newMemoryFS())
+	r := openMemory(t, fs, Options{})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{Content: "of the first"})
+	want := s.Info()
+	asleep(t, s)
+	fs.opening = func(name string) {
+		if name == "alpha" {
+			fs.opening = nil
+			require.NoError(t, r.Rename(background, "alpha", "beta"))
+			create(t, r, "alpha")
+		}
+	}
+	got := s.Info()
+	want.ID = "beta"
+	require.Equal(t, want, got)
+	require.NoError(t, r.Close())
+}
+
 // While a deletion waits for the disk, the space that it moves away is not damaged
 // either.
 func TestInfoMeetsDelete(t *testing.T) {

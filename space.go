@@ -232,11 +232,22 @@ func (s *Space) Info() SpaceInfo {
 }
 
 func (s *Space) info() (SpaceInfo, error) {
-	if a := s.awake.Load(); a != nil {
-		return a.info(), nil
+	for {
+		if a := s.awake.Load(); a != nil {
+			return a.info(), nil
+		}
+		id := s.ID()
+		info, err := s.registry.infoAsleep(id)
+		if s.ID() == id {
+			return info, err
+		}
+		// It was renamed meanwhile, and what was read may be another space's.
 	}
-	id := s.ID()
-	file, err := s.registry.readState(id)
+}
+
+// infoAsleep describes the sleeping space of that id by its SPACE.
+func (r *Registry) infoAsleep(id SpaceID) (SpaceInfo, error) {
+	file, err := r.readState(id)
 	if err != nil {
 		return SpaceInfo{}, err
 	}
