@@ -397,6 +397,45 @@ func TestInfoFollowsARename(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// While a space falls asleep, its SPACE does not say yet what was acknowledged.
+func TestInfoMeetsSleep(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "alpha")
+		remember(t, s, Memory{Content: "x"})
+		want := s.Info()
+		flushing, release := make(chan struct{}), make(chan struct{})
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Op != crashfs.OpSync || !strings.HasSuffix(c.Name, walSuffix) {
+				return nil
+			}
+			close(flushing)
+			<-release
+			if fails {
+				return syscall.EIO
+			}
+			return nil
+		})
+		slept := make(chan struct{})
+		go func() {
+			defer close(slept)
+			s.sleep()
+		}()
+		<-flushing
+		require.Equal(t, want, s.Info())
+		close(release)
+		<-slept
+		f.SetHook(nil)
+		want.State = Awake
+		if !fails {
+			want.State = Asleep
+		}
+		require.Equal(t, want, s.Info())
+		require.Equal(t, fails, r.Close() != nil)
+	}
+}
+
 // While a deletion waits for the disk, the space that it moves away is not damaged
 // either.
 func TestInfoMeetsDelete(t *testing.T) {

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Space struct {
 	creating chan struct{}           // closed when its creator has finished; nil if Open found it
 	ended    atomic.Pointer[error]   // why the handle is no longer good
 	awake    atomic.Pointer[awake]   // nil while it sleeps
+	drowsy   atomic.Pointer[awake]   // while it falls asleep: its files do not say yet what it is
 	feed     feed
 	reported atomic.Bool // as quarantined
 
@@ -190,6 +192,8 @@ func (s *Space) sleepLocked() {
 	if a == nil || a.stopped.Load() != nil {
 		return
 	}
+	s.drowsy.Store(a)
+	defer s.drowsy.Store(nil)
 	s.awake.Store(nil)
 	if a.uses.Load() > 0 {
 		s.awake.Store(a)
@@ -233,15 +237,15 @@ func (s *Space) Info() SpaceInfo {
 
 func (s *Space) info() (SpaceInfo, error) {
 	for {
-		if a := s.awake.Load(); a != nil {
+		if a := cmp.Or(s.awake.Load(), s.drowsy.Load()); a != nil {
 			return a.info(), nil
 		}
 		id := s.ID()
 		info, err := s.registry.infoAsleep(id)
-		if s.ID() == id {
+		if s.awake.Load() == nil && s.ID() == id {
 			return info, err
 		}
-		// It was renamed meanwhile, and what was read may be another space's.
+		// It woke meanwhile, maybe to be renamed: what was read may be another space's.
 	}
 }
 
