@@ -56,7 +56,7 @@ func openJournal(root vfs.Dir, opts Options, spaces settler, spacesExist bool) (
 	}
 	j.dir = dir
 	if err := j.open(opts.ReadOnly, spacesExist); err != nil {
-		return nil, errors.Join(err, j.closeFiles())
+		return nil, errors.Join(err, j.close())
 	}
 	return j, nil
 }
@@ -399,7 +399,7 @@ func (j *journal) begin(unsure []groupFrame) error {
 	return nil
 }
 
-// closeFiles is close for a journal that could not be opened.
+// closeFiles closes what was opened, which nobody uses any more.
 func (j *journal) closeFiles() error {
 	var errs []error
 	for _, g := range j.old {

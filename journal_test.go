@@ -594,3 +594,37 @@ func TestFramesAreCarriedOnceOnAFullDisk(t *testing.T) {
 	f.SetHook(nil)
 	require.NoError(t, r.Close())
 }
+
+// An opening that fails joins what it has begun, before it lets go of the directory.
+func TestOpenThatFailsIsJoined(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "alpha"), Memory{Content: strings.Repeat("a", defaultExtentBytes/2+1)})
+	f = f.Kill() // what was written last is written again, and zeros ahead of that
+	synctest.Test(t, func(t *testing.T) {
+		var heads atomic.Int32
+		zeroing := make(chan struct{})
+		f.SetHook(func(c crashfs.Call) error {
+			file, inJournal := strings.CutPrefix(c.Name, journalDir+"/")
+			switch {
+			case !inJournal:
+			case c.Op == crashfs.OpWrite && file == headName:
+				heads.Add(1)
+			case c.Op == crashfs.OpWrite && c.Size == defaultExtentBytes && heads.Load() == 3:
+				<-zeroing
+			case c.Op == crashfs.OpSync && file != headName && heads.Load() == 3:
+				return syscall.EIO
+			}
+			return nil
+		})
+		opened := make(chan error, 1)
+		go func() {
+			_, err := Open("", Options{Durability: Interval(time.Hour), seams: seams{fs: f}})
+			opened <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, opened, "it does not wait for what it has begun")
+		close(zeroing)
+		require.ErrorIs(t, <-opened, syscall.EIO)
+	})
+}
