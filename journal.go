@@ -72,6 +72,7 @@ type generation struct {
 	file    *journalFile
 	end     int64 // of the last group
 	flushed int64 // up to here it is durable
+	carried int64 // bytes of it that were carried here
 	groups  uint64
 	first   promise                // what its first group promises
 	owed    map[incarnation]*owing // spaces that have frames here, and are not settled for them
@@ -117,7 +118,7 @@ func (j *journal) append(frames []groupFrame) error {
 	defer j.mu.Unlock()
 	size := int64(groupLen(frames))
 	for j.failed == nil {
-		if j.current.end > 0 && j.current.end+size > j.fileBytes {
+		if j.fullLocked(size) {
 			if err := j.switchLocked(context.Background()); err != nil {
 				return err
 			}
@@ -126,6 +127,13 @@ func (j *journal) append(frames []groupFrame) error {
 		}
 	}
 	return j.appendLocked(frames, j.durability == Sync)
+}
+
+// fullLocked reports whether a group of that size is due in the next file. What was
+// carried into this one does not count, or it alone could fill one file after another.
+func (j *journal) fullLocked(size int64) bool {
+	g := j.current
+	return g.end > 0 && (g.end-g.carried+size > j.fileBytes || g.end+size > maxJournalFileBytes)
 }
 
 func (j *journal) appendLocked(frames []groupFrame, wait bool) error {

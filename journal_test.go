@@ -595,6 +595,37 @@ func TestFramesAreCarriedOnceOnAFullDisk(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// What a space that cannot be settled has in the journal fills no file: the others would
+// wait for it to be carried on after every few of their writes.
+func TestCarriedFramesFillNoFile(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	tinyJournal(r)
+	sick, well := create(t, r, "sick"), create(t, r, "well")
+	remember(t, sick, Memory{Content: strings.Repeat("x", 7<<10)})
+	sickDirectory := madeIn(sick)
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpSync && strings.Contains(c.Name, sickDirectory) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	j := r.journal
+	before := r.Stats()
+	for range 40 {
+		remember(t, well, Memory{Content: strings.Repeat("y", 500)})
+		j.mu.Lock()
+		for j.settling {
+			j.changed.Wait()
+		}
+		j.mu.Unlock()
+	}
+	after := r.Stats()
+	require.LessOrEqual(t, after.JournalGeneration-before.JournalGeneration, uint64(6), "of 32 KiB in files of 8")
+	require.Equal(t, after.JournalGeneration-before.JournalGeneration, after.Frames-before.Frames-40, "carried once into each")
+	require.Error(t, r.Close())
+}
+
 // An opening that fails joins what it has begun, before it lets go of the directory.
 func TestOpenThatFailsIsJoined(t *testing.T) {
 	f := crashfs.New()
