@@ -34,6 +34,9 @@ type recalling struct {
 	embedding []float32
 	asked     bool
 
+	front  int // how many of each kind activation may spread from, whatever the limit
+	byText int // as many candidates, the first ones, are those by text
+
 	compared  int        // embeddings, in full
 	spreading *spreading // nil if nothing could spread
 }
@@ -120,12 +123,13 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	}
 	q.fit(r.view)
 	want := max(cue.limit(), 2) // whether the first is sure shows beside the second
+	q.front = spreadSeeds
 	if kinds > 1 {
-		want = max(hybridCandidates, 4*cue.limit())
+		q.front, want = hybridCandidates, max(hybridCandidates, 4*cue.limit())
 	}
 	matches := want
 	if q.spreads() {
-		matches = max(want, spreadSeeds)
+		matches = max(want, q.front)
 	}
 	text, err := q.recallText(ctx, matches)
 	if err != nil {
@@ -134,6 +138,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	for _, c := range text.best(matches) {
 		q.addText(text, &c)
 	}
+	q.byText = min(len(q.candidates), q.front)
 	q.recallIDs()
 	if err := q.recallEmbedding(ctx, matches); err != nil {
 		return Recall{}, err

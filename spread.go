@@ -31,8 +31,9 @@ const (
 )
 
 // Spread says how far a recall spreads activation over associations, from the
-// memories that match the cue itself: the 32 that match it best, of those that
-// satisfy its filter, or that it names. What lies between need not satisfy it.
+// memories that match the cue itself: the 32 that match it best, whatever its limit,
+// of those that satisfy its filter, or that it names. What lies between need not
+// satisfy it.
 // The zero value is the default.
 //
 // The most activated memory of those that were reached is taken first, once
@@ -385,14 +386,22 @@ func (q *recalling) spreadAssociations(ctx context.Context) (fresh int, err erro
 }
 
 // seeds returns the candidates that match the cue themselves, the best first,
-// with what all kinds of cue give them: it may be more than 1.
+// with what all kinds of cue give them: it may be more than 1. How many are asked for
+// does not show in them: of each kind only those in front count.
 func (q *recalling) seeds() []seed {
 	stronger := func(a, b seed) int {
 		return cmp.Or(cmp.Compare(b.activation, a.activation), cmp.Compare(q.view.seqOf(b.document), q.view.seqOf(a.document)))
 	}
+	near := make(lowestFirst, 0, q.front)
+	for i := range q.candidates {
+		near.offer(q.candidates[i].why.Vector)
+	}
 	seeds := make([]seed, 0, spreadSeeds+1)
 	for i := range q.candidates {
 		c := &q.candidates[i]
+		if i >= q.byText && c.why.Cued == 0 && (c.why.Vector == 0 || c.why.Vector < near.floor()) {
+			continue
+		}
 		match := seed{document: c.document, activation: c.why.Cued + c.why.Text + c.why.Vector}
 		if match.activation == 0 || len(seeds) == spreadSeeds && stronger(match, seeds[spreadSeeds-1]) > 0 {
 			continue

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -347,6 +348,31 @@ func TestSpreadFromTheBestWhateverTheLimit(t *testing.T) {
 		answer, err := s.Recall(background, Cue{Embedding: cue, Limit: limit})
 		require.NoError(t, err)
 		require.Equal(t, spreadSeeds, answer.Plan.Spread.Seeds, limit)
+	}
+}
+
+// Nor does it spread from others where more are asked for: from what many that match
+// better leave behind, though it has more of the text's words.
+func TestSpreadBeginsAtTheSameWhateverTheLimit(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	may := time.Date(2023, 5, 8, 0, 0, 0, 0, time.UTC)
+	batch := []Memory{{ID: "behind", Content: "ferry", Time: may.AddDate(-3, 0, 0), Embedding: []float32{1, 2}}}
+	for i := range hybridCandidates + 10 {
+		batch = append(batch, Memory{
+			ID: fmt.Sprint("m", i), Content: "a ferry among many other words", Time: may, Embedding: []float32{1, float32(i) / 1000},
+		})
+	}
+	remember(t, s, batch...)
+	associate(t, s, "behind", "m0", "", 1)
+	for _, cue := range []Cue{{Text: "ferry in May 2023"}, {Text: "ferry in May 2023", Embedding: []float32{1, 0}}} {
+		cue.Limit = MaxLimit
+		whole := recall(t, s, cue)
+		require.Len(t, whole, len(batch))
+		require.Equal(t, "behind", whole[len(whole)-1].Memory.ID)
+		for _, limit := range []int{2, 10, 50} {
+			cue.Limit = limit
+			require.Equal(t, whole[:limit], recall(t, s, cue), limit)
+		}
 	}
 }
 
