@@ -90,11 +90,11 @@ func (h *partitioned) partition() *partition {
 }
 
 // divide partitions the space whether it pays or not, and leaves its rows in the image
-// as they stand. As few leaves are probed as can be, so that what is beside them shows.
-func (h *partitioned) divide() {
+// as they stand. The fewer leaves are probed, the more of what is beside them shows.
+func (h *partitioned) divide(probe int) {
 	a := h.awake()
 	v := a.store.view()
-	p := &partition{trained: v.vectors, probe: 1}
+	p := &partition{trained: v.vectors, probe: probe}
 	p.leaves = rabitq.Train(a.store.rotations.of(v.dimension), v.image.present.vectors.codes.Fine, 60, a.going)
 	require.NoError(h.t, h.s.divide(v, p))
 	h.follow()
@@ -246,7 +246,7 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 		for step := range 8 {
 			switch h.random.IntN(5) {
 			case 0:
-				h.divide()
+				h.divide(1)
 			case 1:
 				require.NoError(t, h.awake().runCheckpoint(false))
 			case 2:
@@ -257,7 +257,7 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 				h.reopen()
 			}
 			if step == 1 {
-				h.divide()
+				h.divide(1)
 			}
 			h.write(400)
 			cues := h.cues(10)
@@ -295,6 +295,63 @@ func TestPartitionedRecallsFilter(t *testing.T) {
 		cue := Cue{Embedding: h.embedding(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": fmt.Sprint(i)}}}
 		require.Equal(t, idsOf(h.nearest(cue, 10)), recalledIDs(recall(t, h.s, cue)), "part %d", i)
 	}
+}
+
+// Where vectors lie anywhere, so do the nearest that a filter leaves, however many of
+// others match in the leaves that are probed anyway.
+func TestPartitionedRecallsFilterAnywhere(t *testing.T) {
+	t.Parallel()
+	h := newPartitioned(t, 6)
+	h.scatter()
+	var ms []Memory
+	for i := range 4500 {
+		m := Memory{ID: fmt.Sprint("m", i), Embedding: h.embedding(), Attributes: map[string]string{"part": fmt.Sprint(i % 3)}}
+		h.known[m.ID] = m
+		ms = append(ms, m)
+	}
+	for some := range slices.Chunk(ms, 500) {
+		remember(t, h.s, some...)
+	}
+	require.NoError(t, h.awake().runCheckpoint(false))
+	h.divide(12)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	for range 10 {
+		cue := Cue{Embedding: h.embedding(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": "1"}}}
+		require.Equal(t, idsOf(h.nearest(cue, 10)), recalledIDs(recall(t, h.s, cue)))
+	}
+}
+
+// Where most of what satisfies a filter points away from the cue, there is enough of it
+// near by that does not match: a recall goes on to what does, wherever that stands.
+func TestPartitionedRecallsFindWhatMatches(t *testing.T) {
+	t.Parallel()
+	h := newPartitioned(t, 5)
+	h.scatter()
+	cue := Cue{Embedding: h.gaussian(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": "odd"}}}
+	var ms []Memory
+	for matching := 0; len(ms) < 16_000; {
+		m := Memory{ID: fmt.Sprint("m", len(ms)), Embedding: h.embedding(), Attributes: map[string]string{"part": "even"}}
+		cosine := unitProduct(cue.Embedding, m.Embedding)
+		if matches := cosine > 0.2 && matching < cue.Limit; matches || cosine < -0.05 {
+			m.Attributes["part"] = "odd"
+			if matches {
+				matching++
+			}
+		}
+		h.known[m.ID] = m
+		ms = append(ms, m)
+	}
+	for some := range slices.Chunk(ms, 500) {
+		remember(t, h.s, some...)
+	}
+	want := idsOf(h.nearest(cue, cue.Limit))
+	require.Len(t, want, cue.Limit)
+	require.NoError(t, h.awake().runCheckpoint(false))
+	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)), "scanned whole")
+	h.divide(1)
+	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)))
+	require.NoError(t, h.awake().runCheckpoint(false))
+	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)), "with the rows by leaves")
 }
 
 // Where all vectors are as far from each other as they can be, no part of them holds

@@ -33,6 +33,7 @@ func (s *vectorScratch) addPart(part rabitq.Part, source rowSource) {
 // wholeParts has all rows searched.
 func (q *recalling) wholeParts() {
 	v, s := q.view, &q.vector
+	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
 	imaged := &v.image.of(v.generation).vectors
 	s.addPart(rabitq.Part{Codes: &imaged.codes, Live: q.liveImaged(imaged)}, imagedRows)
 	s.addPart(rabitq.Part{Codes: &v.recent.vectors.codes, Live: q.liveRecent()}, recentRows)
@@ -41,9 +42,10 @@ func (q *recalling) wholeParts() {
 
 // probedParts has the leaves searched that are nearest to the cue, as many as the
 // partition says, and on until so many rows are that live and satisfy the filter:
-// what it leaves over of a partition may not be near.
-func (q *recalling) probedParts(enough int) {
+// what it leaves over of a partition may not be near. It reports whether that is all.
+func (q *recalling) probedParts(enough int) (all bool) {
 	v, s := q.view, &q.vector
+	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
 	p, set := v.partition, v.image.of(v.generation)
 	s.leafRows = append(s.leafRows[:0], make([]uint32, p.leaves.Leaves())...)
 	s.probed = append(s.probed[:0], make([]bool, p.leaves.Leaves())...)
@@ -78,6 +80,7 @@ func (q *recalling) probedParts(enough int) {
 	s.keepProbed(liveDerived, derived.leavesUnder(p))
 	s.addPart(rabitq.Part{Codes: &recent.codes, Live: liveRecent}, recentRows)
 	s.addPart(rabitq.Part{Codes: &derived.codes, Live: liveDerived}, derivedRows)
+	return probed == p.leaves.Leaves()
 }
 
 // countLeaves adds the rows whose bits are set to those of their leaves.

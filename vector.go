@@ -300,16 +300,20 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	}
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
-	depth := scanDepthOf(v.vectors)
-	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
-	if v.partition.pays() {
-		depth = max(probedDepth*depth, 4*n)
-		q.probedParts(depth)
-	} else {
-		depth = max(depth, 4*n)
-		q.wholeParts()
+	depth, pays, all := scanDepthOf(v.vectors), v.partition.pays(), false
+	if pays {
+		depth *= probedDepth
 	}
-	s.found = s.search.All(s.found[:0], s.parts, s.query, depth, n)
+	depth = max(depth, 4*n)
+	if pays {
+		all = q.probedParts(depth)
+		s.find(depth, n)
+	}
+	// Where few of those found match, what does may stand anywhere.
+	if !pays || !all && !s.matching(n) {
+		q.wholeParts()
+		s.find(depth, n)
+	}
 	for _, c := range s.found {
 		s.nearest = append(s.nearest, candidateRow{q.documentAt(c.Row), c.Score})
 	}
@@ -318,6 +322,14 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	})
 	return s.nearest[:min(n, len(s.nearest))]
 }
+
+func (s *vectorScratch) find(depth, n int) {
+	s.found = s.search.All(s.found[:0], s.parts, s.query, depth, n)
+}
+
+// matching reports whether n of the rows found are at less than a right angle to the
+// cue, by their codes.
+func (s *vectorScratch) matching(n int) bool { return len(s.found) >= n && s.found[n-1].Score > 0 }
 
 // documentAt returns the document of a row, by its number among those of all parts.
 func (q *recalling) documentAt(row uint32) uint32 {

@@ -34,13 +34,13 @@ func partitions() []mutant {
 		{
 			name: "filter-ends-probing", what: "no further leaves are probed where a filter leaves few memories in the first ones",
 			edits: []edit{{"probe.go", `probed >= p.probe && rows >= enough`, `probed >= p.probe`}},
-			tests: "TestPartitionedRecallsFilter",
+			tests: "TestPartitionedRecallsFilterAnywhere",
 		},
 		{
 			name: "dead-end-probing", what: "memories that a filter leaves out count as scanned",
 			edits: []edit{{"probe.go", `		rows = 0
 		for _, word`, `		for _, word`}},
-			tests: "TestPartitionedRecallsFilter",
+			tests: "TestPartitionedRecallsFilterAnywhere",
 		},
 		{
 			name: "partition-outlives-vectors", what: "the vectors of another embedder are partitioned as the last ones were",
