@@ -134,14 +134,16 @@ func partitionSeeds(of func(op operation) []any, kindFields func(kind operationK
 	idle.partition = partition{trained: 7}
 	leavesWithout, probeWithout := divide, divide
 	leavesWithout.partition.probe, probeWithout.partition.leaves = 0, nil
-	beyond := divide
-	beyond.partition.probe = 4
+	beyond, shallow, deep := divide, divide, divide
+	beyond.partition.probe, shallow.partition.depth, deep.partition.depth = 4, 0, 8
 	return seeds{
 		"partition":             of(divide),
 		"partition-none":        of(idle),
 		"partition-unprobed":    of(leavesWithout),
 		"partition-no-leaves":   of(probeWithout),
 		"partition-beyond":      of(beyond),
+		"partition-shallow":     of(shallow),
+		"partition-deep":        of(deep),
 		"partition-no-bytes":    kindFields(opPartition, append([]byte{tagDimension, 8, 2, 0, 0, 0, 0, 0, 0, 0, tagLeaves, 8}, make([]byte, 8)...)...),
 		"partition-undescribed": kindFields(opPartition, append([]byte{tagLeaves, 8}, make([]byte, 8)...)...),
 		"trained-negative":      kindFields(opRemember, append([]byte{tagTrained, 8}, bytes.Repeat([]byte{0xff}, 8)...)...),
@@ -236,9 +238,9 @@ func checkpointSeeds() seeds {
 		"next-not-ascending":  {reembeddedWith(sectionNext, 116, 0)},
 		"next-of-present":     {reembeddedWith(sectionNext, 160, 1)},
 		"partition":           {partitionedCheckpoint()},
-		"partition-many":      {changedSection(partitionedCheckpoint(), sectionPartition, 20, 0xff, 0xff, 0xff)},
-		"partition-end":       {changedSection(partitionedCheckpoint(), sectionPartition, 24, 4)},
-		"partition-groups":    {changedSection(partitionedCheckpoint(), sectionPartition, 36, 0xff)},
+		"partition-many":      {changedSection(partitionedCheckpoint(), sectionPartition, 24, 0xff, 0xff, 0xff)},
+		"partition-end":       {changedSection(partitionedCheckpoint(), sectionPartition, 28, 4)},
+		"partition-groups":    {changedSection(partitionedCheckpoint(), sectionPartition, 40, 0xff)},
 		"partition-row":       {changedSection(partitionedCheckpoint(), sectionVectors, 164, 2)},
 
 		// Of the section of associations: see associatedCheckpoint.
@@ -325,12 +327,13 @@ func examplePartition() *partition {
 	if !ok {
 		panic("no partition")
 	}
-	return &partition{number: 9, trained: 7, probe: 1, leaves: leaves}
+	return &partition{number: 9, trained: 7, probe: 1, depth: 5, leaves: leaves}
 }
 
 // partitionedCheckpoint has three memories with vectors in two of three leaves: of
 // section 13, the number is at 0, what it was trained on at 8, what is probed at 16,
-// the number of leaves at 20, their ends at 24, and the groups from 36 on.
+// how deep at 20, the number of leaves at 24, their ends at 28, and the groups from
+// 40 on.
 func partitionedCheckpoint() []byte {
 	s := newStore()
 	for i, op := range []operation{

@@ -68,7 +68,8 @@ const (
 	tagDimension   = 83
 	tagTrained     = 84
 	tagProbe       = 85
-	tagLeaves      = 86
+	tagDepth       = 86
+	tagLeaves      = 87
 	tagOptional    = 128
 )
 
@@ -379,7 +380,7 @@ func (op *operation) decode(record []byte, key, seq uint64) error {
 	if err == nil && op.dimension == 0 && (op.kind == opEmbedder || op.kind == opReembed || op.kind == opPartition) {
 		err = errNotOperation // nothing but a dimension says how long its vectors are
 	}
-	if err == nil && op.kind == opPartition && op.partition.pays() != (op.partition.leaves != nil) {
+	if err == nil && op.kind == opPartition && !op.partition.whole() {
 		err = errNotOperation
 	}
 	op.memory.StoredAt = time.Unix(0, op.storedAt).UTC()
@@ -456,7 +457,7 @@ func (op *operation) decodeField(tag byte, value []byte) error {
 	case tagWeight:
 		n, err = decodeInt64(value)
 		op.association.Weight = math.Float64frombits(uint64(n))
-	case tagVersion, tagGeneration, tagEmbedder, tagDimension, tagTrained, tagProbe, tagLeaves:
+	case tagVersion, tagGeneration, tagEmbedder, tagDimension, tagTrained, tagProbe, tagDepth, tagLeaves:
 		err = op.decodeVectorField(tag, value)
 	default:
 		err = decodeMemoryField(&op.memory, tag, value)
@@ -492,6 +493,11 @@ func (op *operation) decodeVectorField(tag byte, value []byte) error {
 	case tagProbe:
 		op.partition.probe = int(n)
 		if n < 0 || n > rabitq.MaxLeaves {
+			err = errNotOperation
+		}
+	case tagDepth:
+		op.partition.depth = int(n)
+		if n < 0 || n > math.MaxUint32 {
 			err = errNotOperation
 		}
 	}

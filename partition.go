@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -21,11 +22,24 @@ type partition struct {
 	number  uint64            // seq of the operation that made it: no other has it
 	trained int64             // on so many vectors
 	probe   int               // leaves that a recall scans at least; 0: it does not pay
+	depth   int               // of that scan, for so many vectors as it was trained on
 	leaves  *rabitq.Partition // nil where it does not pay
 }
 
 // pays reports whether recalls use the partition, which may be nil.
 func (p *partition) pays() bool { return p != nil && p.probe > 0 }
+
+// whole reports whether the parts of what was stored fit each other.
+func (p *partition) whole() bool {
+	return p.pays() == (p.leaves != nil) && p.pays() == (p.depth > 0) && int64(p.depth) <= p.trained
+}
+
+// depthFor is the depth of a scan of the leaves for the n best by their codes of so
+// many living vectors.
+func (p *partition) depthFor(vectors int64, n int) int {
+	grown := float64(p.depth) * math.Sqrt(float64(vectors)/float64(p.trained))
+	return min(int(grown)*n/exactReads, probedDepth*scanDepthOf(vectors))
+}
 
 // partitions reports whether the operation is about the vectors that the space has.
 func (x *vectorState) partitions(op *operation) bool {
@@ -36,6 +50,7 @@ func (x *vectorState) partitions(op *operation) bool {
 func appendPartition(b []byte, p *partition) []byte {
 	b = appendInt64(b, tagTrained, p.trained)
 	b = appendInt64(b, tagProbe, int64(p.probe))
+	b = appendInt64(b, tagDepth, int64(p.depth))
 	if p.leaves != nil {
 		leaves := p.leaves.Append(nil)
 		b = append(appendTag(b, tagLeaves, len(leaves)), leaves...)
@@ -139,7 +154,8 @@ func (b *imageBuilder) byLeaf(documents []uint32) []uint32 {
 func (b *imageBuilder) appendPartition(file []byte) []byte {
 	p := b.view.partition
 	file = appendU64(appendU64(file, p.number), uint64(p.trained))
-	file = appendU32(appendU32(file, uint32(p.probe)), uint32(len(b.leafEnds)))
+	file = appendU32(appendU32(file, uint32(p.probe)), uint32(p.depth))
+	file = appendU32(file, uint32(len(b.leafEnds)))
 	if !p.pays() {
 		return file
 	}
@@ -151,18 +167,18 @@ func (b *imageBuilder) appendPartition(file []byte) []byte {
 
 // decodePartition takes what appendPartition wrote. The vectors are decoded after it.
 func (m *image) decodePartition(d *sectionReader, dimension int) bool {
-	p := &partition{number: d.u64(), trained: int64(d.u64()), probe: int(d.u32())}
+	p := &partition{number: d.u64(), trained: int64(d.u64()), probe: int(d.u32()), depth: int(d.u32())}
 	ends := d.column32(d.u32())
 	m.present.partition, m.present.vectors.ends = p, ends
 	if d.failed || dimension == 0 || p.number > m.seq || p.trained < 0 || p.probe > ends.len() || p.pays() != (ends.len() > 0) {
 		return false
 	}
 	if !p.pays() {
-		return d.end()
+		return d.end() && p.whole()
 	}
 	var ok bool
 	p.leaves, ok = rabitq.DecodePartition(dimension, d.b)
-	return ok && p.leaves.Leaves() == ends.len()
+	return ok && p.leaves.Leaves() == ends.len() && p.whole()
 }
 
 // checkLeaves checks that the documents that say so have a row each, and that those

@@ -94,7 +94,7 @@ func (h *partitioned) partition() *partition {
 func (h *partitioned) divide(probe int) {
 	a := h.awake()
 	v := a.store.view()
-	p := &partition{trained: v.vectors, probe: probe}
+	p := &partition{trained: v.vectors, probe: probe, depth: 40}
 	p.leaves = rabitq.Train(a.store.rotations.of(v.dimension), v.image.present.vectors.codes.Fine, 60, a.going)
 	require.NoError(h.t, h.s.divide(v, p))
 	h.follow()
@@ -115,7 +115,7 @@ func TestPartition(t *testing.T) {
 	require.NoError(t, h.awake().partition())
 	p := h.partition()
 	require.True(t, p.pays())
-	t.Log(p.leaves.Leaves(), p.probe, p.trained)
+	t.Log(p.leaves.Leaves(), p.probe, p.depth, p.trained)
 	require.True(t, h.awake().store.view().image.present.isBy(p))
 	hits := 0
 	for range 100 {
@@ -131,6 +131,23 @@ func TestPartition(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, hits, 980)
+}
+
+// The depth grows as that of a scan of all rows does, and with how many are wanted.
+func TestPartitionDepth(t *testing.T) {
+	p := &partition{trained: 1 << 18, depth: 500}
+	for _, c := range []struct {
+		vectors int64
+		n, want int
+	}{
+		{p.trained, exactReads, 500},
+		{4 * p.trained, exactReads, 1000},
+		{p.trained, 3 * exactReads, 1500},
+		{p.trained / 4, exactReads, 250},
+		{p.trained, 100 * exactReads, probedDepth * scanDepthOf(p.trained)},
+	} {
+		require.Equal(t, c.want, p.depthFor(c.vectors, c.n), c)
+	}
 }
 
 // nearest returns the n memories nearest to the cue that satisfy its filter.

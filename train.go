@@ -25,11 +25,13 @@ const (
 
 	// Where so many rows' nearest ones lie says how many leaves are probed: those that
 	// hold this share of them, and some more, for a cue is not like a memory. It pays
-	// if those leaves have no more than a share of the rows.
+	// if those leaves have no more than a share of the rows. How many rows are ahead of
+	// the nearest ones by binary codes says how deep the scan is.
 	probeQueries = 200
 	probeNearest = 10
 	probeRecall  = 0.99
 	probeMargin  = 1.1
+	depthMargin  = 2
 	probeShare   = 0.25
 
 	columnRows = 1 << 16 // are given leaves before it is asked whether to go on
@@ -121,7 +123,7 @@ func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
 	}
 	p := &partition{trained: v.vectors, leaves: rabitq.Train(r, sample, leaves, going)}
 	if p.leaves != nil {
-		p.probe = v.measure(r, p, going)
+		p.measure(v, r, going)
 	}
 	if !p.pays() {
 		p.leaves = nil
@@ -132,14 +134,15 @@ func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
 	return p
 }
 
-// measure returns how many leaves a recall has to probe, 0 if the partition does not pay.
-func (v *view) measure(r *rabitq.Rotation, p *partition, going func() bool) int {
+// measure finds out how many leaves of the view's vectors a recall has to probe, and
+// how deep, unless the partition does not pay.
+func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	x := &v.image.of(v.generation).vectors
 	rows := x.documents.len()
 	for end := 0; end < rows; {
 		end = min(end+columnRows, rows)
 		if x.leaves.under(p, x.codes.Slice(0, end)); !going() {
-			return 0
+			return
 		}
 	}
 	leafOf, sizes := x.leaves.under(p, &x.codes), make([]int, p.leaves.Leaves())
@@ -149,14 +152,15 @@ func (v *view) measure(r *rabitq.Rotation, p *partition, going func() bool) int 
 	}
 	query, search := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search)
 	var found []rabitq.Candidate
-	var places []int // in the order of leaves, of those that hold near rows
+	deepest := probedDepth * scanDepthOf(v.vectors)
+	var places, ahead []int // of near rows: their leaves' in order, and how many rows are ahead
 	place := make([]int, len(sizes))
 	shares := make([]float64, len(sizes)) // of the rows, in the leaves up to a place, summed over the queries
 	step := max(rows/probeQueries, 1)
 	queries := 0
 	for row := step / 2; row < rows && going(); row += step {
 		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()])
-		found = search.All(found[:0], []rabitq.Part{{Codes: &x.codes, Live: live}}, query, scanDepthOf(v.vectors), probeNearest+1)
+		found = search.All(found[:0], []rabitq.Part{{Codes: &x.codes, Live: live}}, query, deepest, probeNearest+1)
 		at, scanned := 0, 0
 		for leaf := range p.leaves.Nearest(query, len(sizes)) {
 			place[leaf] = at
@@ -167,17 +171,22 @@ func (v *view) measure(r *rabitq.Rotation, p *partition, going func() bool) int 
 		for _, c := range found[:min(len(found), probeNearest+1)] {
 			if int(c.Row) != row {
 				places = append(places, place[leafOf[c.Row]])
+				ahead = append(ahead, search.Ahead(c.Row))
 			}
 		}
 		queries++
 	}
 	if len(places) == 0 {
-		return 0
+		return
 	}
-	slices.Sort(places)
-	probe := int(math.Ceil(probeMargin * float64(places[int(probeRecall*float64(len(places)-1))]+1)))
-	if probe > len(sizes) || shares[probe-1]/float64(queries) > probeShare {
-		return 0
+	probe := int(math.Ceil(probeMargin * float64(mostOf(places)+1)))
+	if probe <= len(sizes) && shares[probe-1]/float64(queries) <= probeShare {
+		p.probe, p.depth = probe, min(depthMargin*(mostOf(ahead)+1), deepest, int(p.trained))
 	}
-	return probe
+}
+
+// mostOf returns what probeRecall of the numbers, which it sorts, do not exceed.
+func mostOf(list []int) int {
+	slices.Sort(list)
+	return list[int(probeRecall*float64(len(list)-1))]
 }

@@ -36,8 +36,9 @@ const (
 	comparedTogether = 8
 	doubt            = 3
 
-	// probedDepth times as deep it is where a partition leaves fewer rows to scan: all
-	// of them are near, so binary codes mistake more of them.
+	// At most probedDepth times as deep it is where a partition leaves fewer rows to
+	// scan: of some data all of them are near, so binary codes mistake more of them.
+	// The partition says how deep.
 	probedDepth = 2
 )
 
@@ -300,19 +301,9 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	}
 	s.query.Set(q.embedding)
 	s.nearest = s.nearest[:0]
-	depth, pays, all := scanDepthOf(v.vectors), v.partition.pays(), false
-	if pays {
-		depth *= probedDepth
-	}
-	depth = max(depth, 4*n)
-	if pays {
-		all = q.probedParts(depth)
-		s.find(depth, n)
-	}
-	// Where few of those found match, what does may stand anywhere.
-	if !pays || !all && !s.matching(n) {
+	if !v.partition.pays() || !q.searchLeaves(n) {
 		q.wholeParts()
-		s.find(depth, n)
+		s.find(scanDepthOf(v.vectors), n)
 	}
 	for _, c := range s.found {
 		s.nearest = append(s.nearest, candidateRow{q.documentAt(c.Row), c.Score})
@@ -323,8 +314,22 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 	return s.nearest[:min(n, len(s.nearest))]
 }
 
+// searchLeaves finds the n best rows of the leaves that are near. It reports whether
+// that is enough: where few of those rows match, what does may stand anywhere.
+func (q *recalling) searchLeaves(n int) bool {
+	v, s := q.view, &q.vector
+	depth := max(probedDepth*scanDepthOf(v.vectors), 4*n)
+	all := q.probedParts(depth)
+	if q.matcher.admitsAll() { // as where the partition's was measured
+		depth = v.partition.depthFor(v.vectors, n)
+	}
+	s.find(depth, n)
+	return all || s.matching(n)
+}
+
+// find searches the parts.
 func (s *vectorScratch) find(depth, n int) {
-	s.found = s.search.All(s.found[:0], s.parts, s.query, depth, n)
+	s.found = s.search.All(s.found[:0], s.parts, s.query, max(depth, 4*n), n)
 }
 
 // matching reports whether n of the rows found are at less than a right angle to the

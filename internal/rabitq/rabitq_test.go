@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -433,6 +434,34 @@ func TestLengthDoesNotMatter(t *testing.T) {
 				require.Equal(t, column[:1], column[1:])
 			}
 			require.Equal(t, codes.Fine[:rotation.FineBytes()], codes.Fine[rotation.FineBytes():])
+		}
+	}
+}
+
+// What is ahead of a row is what a search of less depth finds before it.
+func TestAhead(t *testing.T) {
+	const rows, dim, depth = 3000, 100, 700
+	rotation := rabitq.NewRotation(dim, 1)
+	codes, query := encodeAll(rotation, gaussianVectors(rows, dim, 1)), rabitq.NewQuery(rotation, rabitq.TwoBits)
+	query.Set(gaussianVectors(1, dim, 2))
+	var search, less rabitq.Search
+	parts := []rabitq.Part{{Codes: codes}}
+	found := search.All(nil, parts, query, depth, rows)
+	require.GreaterOrEqual(t, len(found), depth)
+	ranked := make([]bool, rows)
+	for _, candidate := range found {
+		ranked[candidate.Row] = true
+		ahead := search.Ahead(candidate.Row)
+		require.Less(t, ahead, len(found))
+		has := func(depth int) bool {
+			return slices.ContainsFunc(less.All(nil, parts, query, depth, rows), func(c rabitq.Candidate) bool { return c.Row == candidate.Row })
+		}
+		require.True(t, has(ahead+1))
+		require.False(t, has(ahead))
+	}
+	for row := range rows {
+		if !ranked[row] {
+			require.Equal(t, depth, search.Ahead(uint32(row)))
 		}
 	}
 }

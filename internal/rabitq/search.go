@@ -78,6 +78,21 @@ func (s *Search) All(dst []Candidate, parts []Part, q *Query, depth, limit int) 
 	return s.best(dst)
 }
 
+// Ahead returns how many rows the last search found ahead of the row by their binary
+// codes; its depth, if the row is not among those that were ranked.
+func (s *Search) Ahead(row uint32) (ahead int) {
+	i := slices.IndexFunc(s.coarse.keys, func(key uint64) bool { return keyRow(key) == row })
+	if i < 0 {
+		return s.coarse.limit
+	}
+	for _, key := range s.coarse.keys {
+		if key > s.coarse.keys[i] {
+			ahead++
+		}
+	}
+	return ahead
+}
+
 // prefetch asks for the first rows of the part.
 func (p *Part) prefetch(q *Query) {
 	end, words := p.First+min(p.Rows(), headRows), q.rotation.BinaryWords()
