@@ -425,11 +425,15 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 // the filter and match the cue, that many are returned. An embedding matches if its
 // angle to the cue's is less than a right one; of those so nearly right that their
 // codes cannot tell, some may be left out. The same state and cue give the same
-// answer. It holds no lock that a write waits for, and keeps nothing of cue; ctx ends
-// it with its error. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the memories that
-// have terms of the text, or to all that have an embedding, and reads the bodies of
-// what it returns. Of a quarantined space the answer is of what precedes the damage,
-// and comes with the [CorruptionError].
+// answer. Of a cue of several kinds (Text, Embedding, IDs) the best by each are
+// compared, 50 or four times the limit if that is more: a larger limit may bring up what
+// each kind has farther behind.
+//
+// It holds no lock that a write waits for, and keeps nothing of cue; ctx ends it with
+// its error. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the
+// memories that have terms of the text, or to all that have an embedding, and reads the
+// bodies of what it returns. Of a quarantined space the answer is of what precedes the
+// damage, and comes with the [CorruptionError].
 //
 // With an [Options.Embedder], a cue with Text and no Embedding is also compared
 // by meaning, with the memories that have a vector. While some have none, and
