@@ -150,7 +150,7 @@ func (x *exchange) send(status int, contentType string, body []byte) error {
 		return nil
 	}
 	x.w.WriteHeader(status)
-	x.bytes, x.sendErr = x.w.Write(body)
+	_, x.sendErr = x.Write(body)
 	return nil
 }
 
@@ -179,9 +179,23 @@ func (x *exchange) extendWrite() error {
 	return supported(http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(x.writeTimeout)))
 }
 
-// Write sends a part of an answer whose length is not known. The client has
-// the time-out for each part: who takes longer is cut off.
-func (x *exchange) Write(p []byte) (int, error) {
+// partBytes is the most of an answer that is written within one time-out, but of events.
+const partBytes = 64 << 10
+
+// Write sends p, or a part of an answer whose length is not known. The client has the
+// time-out for each partBytes of it: who takes longer is cut off, and who is slow is not.
+func (x *exchange) Write(p []byte) (n int, err error) {
+	for {
+		part := p[n:min(len(p), n+partBytes)]
+		written, err := x.writePart(part)
+		if n += written; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// writePart sends p within one time-out.
+func (x *exchange) writePart(p []byte) (int, error) {
 	if err := x.extendWrite(); err != nil {
 		return 0, err
 	}

@@ -401,7 +401,7 @@ func (f *streamer) writeLocked(text []byte, more bool) error {
 	if f.x.status == 0 {
 		f.x.begin(eventStreamType).Set("X-Accel-Buffering", "no")
 	}
-	if _, err := f.x.Write(text); err != nil {
+	if _, err := f.x.writePart(text); err != nil {
 		return err
 	}
 	if more {
