@@ -18,6 +18,8 @@ import (
 type exchange struct {
 	request
 
+	server *Server
+
 	w     http.ResponseWriter
 	r     *http.Request
 	route route
@@ -36,7 +38,7 @@ type exchange struct {
 // the access log.
 func (s *Server) handler(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{w: w, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
+		x := &exchange{server: s, w: w, route: rt, writeTimeout: s.writeTimeout, requestID: requestIDOf(r)}
 		x.began = time.Now()
 		x.r, x.span = s.traceRequest(r, rt)
 		defer s.finish(x)
@@ -132,6 +134,11 @@ func (x *exchange) answer(status int, v any) error {
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	body := encoded.Bytes()
+	if x.route.verb == verbRead { // what is written has been done: its answer is short, and must not be refused
+		if err := x.server.holdAnswer(&x.request, int64(len(body))); err != nil {
+			return err
+		}
+	}
 	return x.send(status, "application/json", body)
 }
 

@@ -67,7 +67,7 @@ func listPage(
 	}
 	ctx, end := inLibrary(ctx, "Memories")
 	defer func() { end(err) }()
-	page, size := memoryPage{Memories: []engram.Memory{}}, 0
+	page, size := memoryPage{Memories: []engram.Memory{}}, int64(0)
 	for memory, err := range space.MemoriesBehind(ctx, filter, from.time, from.seq) {
 		if err != nil {
 			return memoryPage{}, err
@@ -77,13 +77,19 @@ func listPage(
 			break
 		}
 		page.Memories = append(page.Memories, memory)
-		size += len(memory.Content) + 4*len(memory.Embedding)
-		for key, value := range memory.Attributes {
-			size += len(key) + len(value)
-		}
+		size += sizeOf(&memory)
 		last.time, last.seq = memory.Time, memory.Seq
 	}
 	return page, nil
+}
+
+// sizeOf returns the bytes of what makes a memory long.
+func sizeOf(m *engram.Memory) int64 {
+	size := len(m.Content) + 4*len(m.Embedding)
+	for key, value := range m.Attributes {
+		size += len(key) + len(value)
+	}
+	return int64(size)
 }
 
 // filterOf reads a filter from a query.

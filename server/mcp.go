@@ -105,9 +105,14 @@ func checkMessage(text []byte) error {
 // refusal in plain text, which is of no message, is kept to become a problem.
 type mcpAnswer struct {
 	x       *exchange
-	refused int // status of the refusal; 0: it is none
+	refused int   // status of the refusal; 0: it is none
+	full    error // there is no room for the answer
 	text    strings.Builder
 }
+
+// maxUncountedBytes is more than the answer to any write: that is done, and must not be
+// refused.
+const maxUncountedBytes = 64 << 10
 
 // maxRefusalBytes bounds what is kept of a refusal: it may repeat the client's message.
 const maxRefusalBytes = 256
@@ -116,6 +121,8 @@ const maxRefusalBytes = 256
 func (a *mcpAnswer) refusal() error {
 	text := strings.ToValidUTF8(strings.TrimSpace(a.text.String()), "\uFFFD")
 	switch {
+	case a.full != nil:
+		return a.full
 	case a.refused == 0:
 		return nil
 	case a.refused >= http.StatusInternalServerError:
@@ -143,6 +150,12 @@ func (a *mcpAnswer) WriteHeader(status int) {
 }
 
 func (a *mcpAnswer) Write(p []byte) (int, error) {
+	if a.x.status == 0 && a.refused == 0 && a.full == nil && len(p) > maxUncountedBytes {
+		a.full = a.x.server.holdAnswer(&a.x.request, int64(len(p)))
+	}
+	if a.full != nil {
+		return len(p), nil
+	}
 	a.WriteHeader(http.StatusOK)
 	if a.refused != 0 {
 		a.text.Write(p[:min(len(p), maxRefusalBytes-a.text.Len())])
@@ -158,7 +171,7 @@ func (a *mcpAnswer) Write(p []byte) (int, error) {
 func (s *Server) callTool(ctx context.Context, tool mcpTool, params *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
 	x := ctx.Value(mcpExchangeKey{}).(*exchange)
 	one := *x
-	one.request = request{began: time.Now(), principal: x.principal}
+	one.request = request{began: time.Now(), principal: x.principal, held: held{by: x.held.by}}
 	ctx, one.span = s.traceTool(ctx, x, tool, params.Meta)
 	one.w = headerSink{}
 	one.tool = tool.described.Name

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
 )
@@ -90,6 +91,15 @@ func (s *Server) hold(r *request, bytes int64) error {
 	}
 	r.held.bytes = bytes
 	return nil
+}
+
+// holdAnswer counts what a request is answered with until it ends, instead of its body,
+// which has been read. What one caller never has room for is refused as too large.
+func (s *Server) holdAnswer(r *request, bytes int64) error {
+	if most := s.options.MaxBodyBytes / 2; bytes > most {
+		return &engram.LimitError{What: "bytes of an answer", Got: bytes, Max: most}
+	}
+	return s.hold(r, max(bytes, r.held.bytes))
 }
 
 // release gives back what a request has.

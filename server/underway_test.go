@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,6 +201,56 @@ func TestBodiesUnderWayAreBounded(t *testing.T) {
 	require.NoError(t, r.wait())
 	w.end()
 	w.idle()
+}
+
+// slowWriter stalls where it is to take the first byte.
+type slowWriter struct{ stalledWriter }
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	return len(p), w.FlushError()
+}
+
+// TestAnswersUnderWayAreBounded: what a client is slow to take counts until it has it, and
+// what a caller never has room for is refused at once.
+func TestAnswersUnderWayAreBounded(t *testing.T) {
+	const length = 100 << 10
+	w := newWired(t, Options{MaxBodyBytes: 2 * (length + length/2)})
+	remember(t, w.create("alpha"), strings.Repeat("x", length), strings.Repeat("y", length))
+	const list, recall = "/v1/spaces/alpha/memories", "/v1/spaces/alpha/recall"
+	tool := func(arguments string) reply {
+		return w.call("POST", mcpPath+"?space=alpha",
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"recall","arguments":`+arguments+`}}`,
+			"Content-Type", "application/json", "Accept", "application/json, text/event-stream")
+	}
+	filter := &engramv1.Filter{Kind: "episodic"}
+	const one, two = `{"filter":{"kind":"episodic"},"limit":1}`, `{"filter":{"kind":"episodic"}}`
+
+	w.call("POST", recall, two).problem(422, "limit-exceeded")
+	w.call("GET", list, "").problem(422, "limit-exceeded")
+	require.Contains(t, tool(`{"kind":"episodic"}`).body, "limit-exceeded")
+	_, err := w.memories.Recall(t.Context(), &engramv1.RecallRequest{MemorySpaceId: "alpha", Cue: &engramv1.Cue{Filter: filter}})
+	refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
+	require.Equal(t, 200, w.call("POST", recall, one).status)
+	// What a tool answers is in its message twice: as a value and as text.
+	tool(`{"kind":"episodic","limit":1}`).problem(422, "limit-exceeded")
+
+	let := make(chan struct{})
+	slow := &slowWriter{stalledWriter{ResponseRecorder: httptest.NewRecorder(), let: let}}
+	slow.stalls.Add(1)
+	var taken sync.WaitGroup
+	taken.Go(func() {
+		w.server.ServeHTTP(slow, httptest.NewRequest("POST", "http://localhost"+recall, strings.NewReader(one)))
+	})
+	slow.stalls.Wait()
+	require.Equal(t, limitBodies, w.call("POST", recall, one).problem(429, "too-much-under-way").Limit)
+	require.Equal(t, limitBodies, w.call("GET", list+"?limit=1", "").problem(429, "too-much-under-way").Limit)
+	require.Contains(t, tool(`{"kind":"episodic","limit":1}`).body, "too-much-under-way")
+	require.Equal(t, 201, w.call("POST", list, `{"content":"short"}`).status)
+	close(let)
+	taken.Wait()
+	require.Zero(t, w.server.underWay.bodies.Taken())
+	require.Equal(t, 200, w.call("POST", recall, one).status)
+	require.Zero(t, w.server.underWay.bodies.Taken())
 }
 
 // TestUnderWayIsMeasured: as long as it lasts.

@@ -45,7 +45,7 @@ var underWayFigures = []figure[UnderWay]{
 	{describe("engram_connections", "Connections of clients."), prometheus.GaugeValue, func(u UnderWay) float64 { return float64(u.Connections) }},
 	{describe("engram_connections_refused_total", "Connections that were closed at once because there were too many."), prometheus.CounterValue, func(u UnderWay) float64 { return float64(u.Refused) }},
 	{describe("engram_requests_under_way", "Requests under way, streams among them."), prometheus.GaugeValue, func(u UnderWay) float64 { return float64(u.Requests) }},
-	{describe("engram_body_bytes", "Bytes of bodies of requests under way."), prometheus.GaugeValue, func(u UnderWay) float64 { return float64(u.BodyBytes) }},
+	{describe("engram_body_bytes", "Bytes of bodies of requests under way, and of what reads are answered with."), prometheus.GaugeValue, func(u UnderWay) float64 { return float64(u.BodyBytes) }},
 }
 
 // collector implements [prometheus.Collector] by figures that are read when they are
