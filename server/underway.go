@@ -63,7 +63,7 @@ type holder struct{ credential, address string }
 type held struct {
 	by    holder
 	one   bool  // it counts as under way
-	bytes int64 // of its body
+	bytes int64 // of its body, or then of its answer
 }
 
 // take counts a request as under way, for the caller whom it has been found to be of.

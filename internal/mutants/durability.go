@@ -101,6 +101,16 @@ func commits() []mutant {
 func journals() []mutant {
 	return []mutant{
 		{
+			name: "carried-frames-fill", what: "frames that were carried count as what fills a journal file",
+			edits: []edit{{"journal.go", `g.end-g.carried+size > j.fileBytes`, `g.end+size > j.fileBytes`}},
+			tests: "TestCarriedFramesFillNoFile",
+		},
+		{
+			name: "opening-left-behind", what: "an opening that fails leaves behind what it has begun",
+			edits: []edit{{"journal_open.go", `errors.Join(err, j.close())`, `errors.Join(err, j.closeFiles())`}},
+			tests: "TestOpenThatFailsIsJoined",
+		},
+		{
 			name: "journal-flush-retried", what: "a failed flush of the journal is tried again",
 			edits: []edit{{"journal.go", `	if err := g.file.file.Sync(); err != nil {
 		return j.failLocked(fmt.Errorf("flush journal`, `	err := g.file.file.Sync()

@@ -307,6 +307,16 @@ func names() []mutant {
 			tests: "TestCrashWithin",
 		},
 		{
+			name: "described-by-name", what: "a space is described by what has taken its id meanwhile",
+			edits: []edit{{"space.go", `if s.awake.Load() == nil && s.ID() == id {`, `if s.ID() != "" {`}},
+			tests: "TestInfoFollowsARename",
+		},
+		{
+			name: "described-by-old-state", what: "a space that falls asleep is described by the state before its last writes",
+			edits: []edit{{"space.go", `cmp.Or(s.awake.Load(), s.drowsy.Load())`, `cmp.Or(s.awake.Load())`}},
+			tests: "TestInfoMeetsSleep",
+		},
+		{
 			name: "tombstone-removed", what: "a tombstone goes while the journal names its space",
 			edits: []edit{{"lifecycle.go", `		if r.journal.names(inc) {
 			continue

@@ -43,6 +43,21 @@ func partitions() []mutant {
 			tests: "TestPartitionedRecallsFilterAnywhere",
 		},
 		{
+			name: "few-matches-enough", what: "nothing is searched behind the probed leaves though few of their memories match",
+			edits: []edit{{"vector.go", `return all || s.matching(n)`, `return all || len(s.found) > 0`}},
+			tests: "TestPartitionedRecallsFindWhatMatches",
+		},
+		{
+			name: "depth-of-few", what: "a scan of leaves ranks so few rows that what is nearest is missed",
+			edits: []edit{{"train.go", `depthMargin*(mostOf(ahead)+1)`, `mostOf(ahead)/8+1`}},
+			tests: "TestPartition",
+		},
+		{
+			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where the space has grown",
+			edits: []edit{{"partition.go", `math.Sqrt(float64(vectors)/float64(p.trained))`, `math.Sqrt(1)`}},
+			tests: "TestPartitionDepth",
+		},
+		{
 			name: "partition-outlives-vectors", what: "the vectors of another embedder are partitioned as the last ones were",
 			edits: []edit{{"reembed.go", `	s.partition = nil
 `, ``}},
