@@ -330,13 +330,14 @@ func (j *journal) acceptRest(g *generation, b []byte) {
 	}
 }
 
-// walkGroups calls f for each group from the start of b on, with its offset.
-func walkGroups(b []byte, tag generationTag, f func(at int64, g group) error) error {
+// walkGroups calls f for each group of the journal file, whose bytes are b, with its
+// offset.
+func walkGroups(file string, b []byte, tag generationTag, f func(at int64, g group) error) error {
 	number := uint64(0)
 	for at := int64(0); at < int64(len(b)); number++ {
 		g, ok := decodeGroup(b[at:], tag)
 		if !ok || g.number != number || at+int64(g.total) > int64(len(b)) {
-			return &CorruptionError{File: journalDir, Offset: at, Reason: "a group that was durable is damaged"}
+			return &CorruptionError{File: file, Offset: at, Reason: "a group that was durable is damaged"}
 		}
 		if err := f(at, g); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -227,12 +228,13 @@ func (j *journal) carryLocked(g *generation) error {
 	if len(g.owed) == 0 {
 		return nil
 	}
+	name := path.Join(journalDir, journalPath(g.file.number))
 	b, err := readRange(g.file.file, 0, g.end)
 	if err != nil {
-		return fmt.Errorf("read journal: %w", err)
+		return fmt.Errorf("read %s: %w", name, err)
 	}
 	var frames []groupFrame
-	err = walkGroups(b, g.tag, func(at int64, gr group) error {
+	err = walkGroups(name, b, g.tag, func(at int64, gr group) error {
 		for _, e := range gr.entries {
 			if g.owed[e.space] == nil {
 				continue

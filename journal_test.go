@@ -626,6 +626,30 @@ func TestCarriedFramesFillNoFile(t *testing.T) {
 	require.Error(t, r.Close())
 }
 
+// What cannot be carried forward because its group is damaged is named by its file:
+// there may be many, and the directory says nothing.
+func TestCarryingNamesTheDamagedFile(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	sick := create(t, r, "sick")
+	remember(t, sick, Memory{ID: "m", Content: "owed"})
+	directory := madeIn(sick)
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpSync && strings.Contains(c.Name, directory) {
+			return syscall.EIO
+		}
+		return nil
+	})
+	file := r.journal.current.file
+	_, err := file.file.WriteAt([]byte{0xff}, groupHeaderBytes)
+	require.NoError(t, err)
+	var damage *CorruptionError
+	require.ErrorAs(t, r.Settle(background), &damage)
+	require.Equal(t, path.Join(journalDir, journalPath(file.number)), damage.File)
+	require.Zero(t, damage.Offset)
+	require.Error(t, r.Close())
+}
+
 // An opening that fails joins what it has begun, before it lets go of the directory.
 func TestOpenThatFailsIsJoined(t *testing.T) {
 	f := crashfs.New()
