@@ -105,7 +105,9 @@ func (r *Registry) check(ctx context.Context, id SpaceID) (SpaceCheck, error) {
 	case Refused:
 		c.Damage = append(c.Damage, a.report.Damage)
 	}
-	err = errors.Join(a.checkSegments(&c), a.checkMemories(ctx, &c))
+	if err = a.checkSegments(ctx, &c); err == nil {
+		err = a.checkMemories(ctx, &c)
+	}
 	c.Bytes += a.log.settledState().checkpoint.size
 	if len(c.Damage) > 0 {
 		c.Verdict = CheckCorrupt
@@ -116,8 +118,11 @@ func (r *Registry) check(ctx context.Context, id SpaceID) (SpaceCheck, error) {
 }
 
 // checkSegments verifies every frame of the sealed segments.
-func (a *awake) checkSegments(c *SpaceCheck) error {
+func (a *awake) checkSegments(ctx context.Context, c *SpaceCheck) error {
 	for _, s := range a.log.sealed() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		name := segmentPath(s.number)
 		file, err := s.open(a.log.dir)
 		if err != nil {

@@ -127,6 +127,11 @@ func TestReadersAreCalledOff(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = salvage(cancelled, r, r, new(salvageClock), nil)
 	require.ErrorIs(t, err, context.Canceled)
+	a, err := get(t, r, damagedSpace).use(background)
+	require.NoError(t, err)
+	require.NotEmpty(t, a.log.sealed())
+	require.ErrorIs(t, a.checkSegments(cancelled, new(SpaceCheck)), context.Canceled)
+	a.uses.Add(-1)
 	require.NoError(t, r.Close())
 
 	for _, id := range []SpaceID{damagedSpace, ""} {
