@@ -95,7 +95,7 @@ func TestSalvageOfLaterVersion(t *testing.T) {
 		}(),
 	} {
 		from := openMemory(t, m, damageOptions(m, true))
-		_, err := from.openWreck(exampleID, new(SpaceSalvage))
+		_, err := from.openWreck(background, exampleID, new(SpaceSalvage))
 		require.ErrorIs(t, err, ErrVersion, name)
 		require.NoError(t, from.Close())
 	}
@@ -131,6 +131,8 @@ func TestReadersAreCalledOff(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, a.log.sealed())
 	require.ErrorIs(t, a.checkSegments(cancelled, new(SpaceCheck)), context.Canceled)
+	_, err = r.openWreck(cancelled, damagedSpace, new(SpaceSalvage))
+	require.ErrorIs(t, err, context.Canceled)
 	a.uses.Add(-1)
 	require.NoError(t, r.Close())
 

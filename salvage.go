@@ -215,7 +215,7 @@ func (r *Registry) salvageable(ctx context.Context, id SpaceID, s *SpaceSalvage)
 		return soundSpace{a.read()}, nil
 	}
 	a.uses.Add(-1)
-	return r.openWreck(id, s)
+	return r.openWreck(ctx, id, s)
 }
 
 // soundSpace is a space whose indexes are whole. Records may be damaged.

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,14 +30,14 @@ type salvaged struct {
 	bytes []byte // where it was found in the journal
 }
 
-// openWreck reads what is left of the space.
-func (r *Registry) openWreck(id SpaceID, s *SpaceSalvage) (*wreck, error) {
+// openWreck reads what is left of the space. ctx ends it between two segments.
+func (r *Registry) openWreck(ctx context.Context, id SpaceID, s *SpaceSalvage) (*wreck, error) {
 	dir, err := r.root.OpenDir(string(id))
 	if err != nil {
 		return nil, inSpace(id, damageOrError(err, string(id)))
 	}
 	w := &wreck{dir: dir, records: make(map[uint64]salvaged), store: newStore()}
-	if err := w.read(r, id, s); err != nil {
+	if err := w.read(ctx, r, id, s); err != nil {
 		return nil, errors.Join(inSpace(id, err), dir.Close())
 	}
 	return w, nil
@@ -50,12 +51,12 @@ func (w *wreck) id(d uint32) string { return string(w.store.view().id(d)) }
 
 func (w *wreck) close() error { return w.dir.Close() }
 
-func (w *wreck) read(r *Registry, id SpaceID, s *SpaceSalvage) error {
-	state, err := w.identify(r, id)
+func (w *wreck) read(ctx context.Context, r *Registry, id SpaceID, s *SpaceSalvage) error {
+	state, err := w.identify(ctx, r, id)
 	if err != nil {
 		return err
 	}
-	if err := w.readLog(); err != nil {
+	if err := w.readLog(ctx); err != nil {
 		return err
 	}
 	frames, err := r.journal.collect(w.identity.incarnation)
@@ -82,7 +83,7 @@ func (w *wreck) read(r *Registry, id SpaceID, s *SpaceSalvage) error {
 // identify finds out which space the directory is: by its SPACE, or where that
 // is damaged, by what its segments say of themselves. It returns the state if
 // there is one.
-func (w *wreck) identify(r *Registry, id SpaceID) (*spaceState, error) {
+func (w *wreck) identify(ctx context.Context, r *Registry, id SpaceID) (*spaceState, error) {
 	b, err := readFile(w.dir, spaceFile, spaceFileBytes)
 	if err == nil {
 		var state spaceState
@@ -104,7 +105,7 @@ func (w *wreck) identify(r *Registry, id SpaceID) (*spaceState, error) {
 		return nil, err
 	}
 	damage := err
-	headers, err := w.headers()
+	headers, err := w.headers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,14 +158,14 @@ func (w *wreck) segments() ([]uint64, error) {
 	return numbers, nil
 }
 
-func (w *wreck) headers() ([]segmentHeader, error) {
+func (w *wreck) headers(ctx context.Context) ([]segmentHeader, error) {
 	numbers, err := w.segments()
 	if err != nil {
 		return nil, err
 	}
 	var list []segmentHeader
 	for _, n := range numbers {
-		b, err := w.readSegment(n)
+		b, err := w.readSegment(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +177,10 @@ func (w *wreck) headers() ([]segmentHeader, error) {
 }
 
 // readSegment returns the file's bytes, nil where it is no file to be read.
-func (w *wreck) readSegment(number uint64) ([]byte, error) {
+func (w *wreck) readSegment(ctx context.Context, number uint64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	b, err := readFile(w.dir, segmentPath(number), maxSegmentBytes)
 	if errors.Is(err, vfs.ErrUnsafe) || errors.Is(err, errLength) || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -189,8 +193,8 @@ func (w *wreck) readSegment(number uint64) ([]byte, error) {
 
 // readLog looks for records in every segment. A segment of another space has
 // none: its key is another.
-func (w *wreck) readLog() error {
-	headers, err := w.headers()
+func (w *wreck) readLog(ctx context.Context) error {
+	headers, err := w.headers(ctx)
 	if err != nil {
 		return err
 	}
@@ -207,7 +211,7 @@ func (w *wreck) readLog() error {
 		return err
 	}
 	for _, n := range numbers {
-		b, err := w.readSegment(n)
+		b, err := w.readSegment(ctx, n)
 		if err != nil {
 			return err
 		}
