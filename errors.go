@@ -48,7 +48,7 @@ var (
 	ErrInvalid = errors.New("invalid argument")
 	// ErrLimit: an argument exceeds a fixed limit. See [LimitError].
 	ErrLimit = errors.New("limit exceeded")
-	// ErrQuota: the space's own quota is used up. See [QuotaError].
+	// ErrQuota: the write would exceed a quota of the space. See [QuotaError].
 	ErrQuota = errors.New("quota exceeded")
 	// ErrConflict: ExpectSeq named another seq. See [ConflictError].
 	ErrConflict = errors.New("space has changed")
@@ -163,13 +163,14 @@ func (e *ForeignVectorsError) Is(target error) bool { return target == ErrEmbedd
 // QuotaError says which quota of the space the write would exceed. It matches [ErrQuota].
 type QuotaError struct {
 	Space SpaceID
-	Quota string // "memories" or "bytes"
-	Used  int64
+	Quota string // "memories" or "bytes", those of their records
+	Used  int64  // before the write; more than Max where the quota was lowered
 	Max   int64
 }
 
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("space %q: quota of %d %s is used up, forget something or raise it", string(e.Space), e.Max, e.Quota)
+	return fmt.Sprintf("space %q: the write would exceed the quota of %d %s, of which %d are used: forget something or raise it",
+		string(e.Space), e.Max, e.Quota, e.Used)
 }
 
 // Is reports whether target is ErrQuota.
