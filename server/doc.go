@@ -57,35 +57,28 @@
 // transports have one resolver, one policy of verbs and one table of errors;
 // package client is a Go client of it.
 //
-// # Credentials
-//
-// With [Options.Auth] every route and RPC but those that are public wants an API
-// key, a token or a client certificate: in the header, or metadata, Authorization
-// ("Bearer ...") or X-API-Key. What it allows is decided from the id of the space
-// alone, before the space is looked up: one that the caller may not see is answered
-// as one that does not exist. A revoked key ends the streams that it has open.
-//
 // # Which space a request means
 //
 // The path names it. Without it: the header X-Engram-Memory-Space (or its alias
 // X-Memory-Space), the query parameter "space", the body's "memory_space_id",
-// else the default space. Every place that names a space must name the same one,
-// or the request is refused. A fall-back to the default space is announced by
-// the response header Engram-Space-Fallback, counted, logged once for each
-// client, and refused with [Options.RequireSpace]. A read never creates a space;
-// a write of memories does only with [Options.AutoCreate].
+// else the space of a credential that is for a single one, else the default space.
+// Every place that names a space must name the same one, or the request is refused.
+// A fall-back to the default space is announced by the response header
+// Engram-Space-Fallback, counted, logged once for each client, and refused with
+// [Options.RequireSpace]. A read never creates a space; a write of memories does only
+// with [Options.AutoCreate].
 //
 // # Who may do what
 //
-// With [Options.Auth], a request shows an API key or a JSON Web Token, as
-// "Authorization: Bearer ..." or X-API-Key, or a client certificate. Its scopes
-// say which verbs (read, write, admin) it has on which spaces; each route needs
-// one of them, on the space it means. That is decided from the space's id before
-// the space is looked up, and a space on which the caller has no verb is answered
-// as one that does not exist: 404, the same to the byte. Without a valid
-// credential the answer is 401, without the verb 403. A request that names no
-// space means the credential's, if it is for a single one. Listing shows what is
-// visible. What is about all spaces needs the verb on "*".
+// With [Options.Auth], a request to any route or RPC but those that are public shows
+// an API key or a JSON Web Token, in the header, or metadata, Authorization
+// ("Bearer ...") or X-API-Key, or a client certificate. Its scopes say which verbs
+// (read, write, admin) it has on which spaces; each route needs one of them, on the
+// space it means. That is decided from the space's id before the space is looked up,
+// and a space on which the caller has no verb is answered as one that does not exist:
+// 404, the same to the byte. Without a valid credential the answer is 401, without
+// the verb 403. Listing shows what is visible. What is about all spaces needs the verb
+// on "*". A revoked key ends the streams that it has open.
 //
 // # Bodies and errors
 //
