@@ -88,7 +88,8 @@
 // write take effect once, see [engram.RequestID]; If-Match makes it conditional.
 // An error is a problem document of RFC 9457 with a stable type, and a hint what
 // to do. It contains no path of the host and nothing about a space other than the
-// one that was asked for.
+// one that was asked for, but, where there is no such space, up to three ids that may
+// have been meant, of those that the caller may see.
 //
 // # Streams
 //
