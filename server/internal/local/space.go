@@ -32,11 +32,8 @@ func on[T any](ctx context.Context, s Space, do func(*engram.Space) (T, error)) 
 // awake are of its last operation, and whatever is read wakes it.
 func onAwake[T any](ctx context.Context, s Space, do func(*engram.Space) (T, error)) (T, error) {
 	return on(ctx, s, func(space *engram.Space) (answer T, err error) {
-		for _, err := range space.Memories(ctx, engram.Filter{}) {
-			if err != nil {
-				return answer, err
-			}
-			break
+		if err := Wake(ctx, space); err != nil {
+			return answer, err
 		}
 		return do(space)
 	})
