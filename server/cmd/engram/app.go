@@ -99,7 +99,9 @@ func (a *app) rootCommand() *cobra.Command {
 Commands work on a data directory, or with --addr, $ENGRAM_ADDR or the file of
 defaults, on a running server. While a server holds a directory, commands that
 open it fail at once. serve, check, dump, salvage and space reembed are for
-directories only; config and key read and write files of their own.`,
+directories only, and mcp for a server only; config and key read and write files
+of their own. The file of defaults is $ENGRAM_DEFAULTS, else engram/defaults.json in
+your directory for configuration: {"addr": "http://127.0.0.1:7432", "space": "alice"}`,
 		Version:       verify.ThisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -109,7 +111,7 @@ directories only; config and key read and write files of their own.`,
 	root.SetErr(a.err)
 	root.PersistentFlags().StringVar(&a.dataDir, "data", "", "data `directory` (default $"+dataVariable+", then "+strconv.Quote(defaultDataDir)+")")
 	a.dataGiven = func() bool { return root.PersistentFlags().Changed("data") }
-	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then none)")
+	root.PersistentFlags().StringVar(&a.addr, "addr", "", "`URL` of a running server to work on (default $"+addressVariable+", then the file of defaults, then none)")
 	a.shown.register(root.PersistentFlags())
 	root.PersistentFlags().VarP(&a.output, "output", "o", "output `format`: table or json")
 	completes(root, "output", string(asTable), string(asJSON))
@@ -201,7 +203,7 @@ type spaceFlags struct {
 }
 
 func (f *spaceFlags) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.space, "space", "s", "", "space `id` (default $"+spaceVariable+", then \"default\")")
+	cmd.Flags().StringVarP(&f.space, "space", "s", "", "space `id` (default $"+spaceVariable+", then the file of defaults, then \"default\")")
 }
 
 func (f *spaceFlags) registerCreate(cmd *cobra.Command) {
