@@ -65,14 +65,17 @@ type journal struct {
 	work sync.WaitGroup // settler, extents, timers
 }
 
-// generation is one use of a journal file.
+// generation is one use of a journal file. It is the current one while groups go into
+// it, and old then until each space that it names has settled, or what some still owe
+// has been carried into the current one. Then it ends, oldest first, and its file is
+// free.
 type generation struct {
 	number  uint64
 	tag     generationTag
 	file    *journalFile
 	end     int64 // of the last group
 	flushed int64 // up to here it is durable
-	carried int64 // bytes of it that were carried here
+	brought int64 // bytes of it that were carried here, from older ones
 	groups  uint64
 	first   promise                // what its first group promises
 	owed    map[incarnation]*owing // spaces that have frames here, and are not settled for them
@@ -133,7 +136,7 @@ func (j *journal) append(frames []groupFrame) error {
 // carried into this one does not count, or it alone could fill one file after another.
 func (j *journal) fullLocked(size int64) bool {
 	g := j.current
-	return g.end > 0 && (g.end-g.carried+size > j.fileBytes || g.end+size > maxJournalFileBytes)
+	return g.end > 0 && (g.end-g.brought+size > j.fileBytes || g.end+size > maxJournalFileBytes)
 }
 
 func (j *journal) appendLocked(frames []groupFrame, wait bool) error {

@@ -271,7 +271,7 @@ func (j *journal) carryFramesLocked(frames []groupFrame) error {
 		if err := j.appendLocked(frames[:n], false); err != nil {
 			return err
 		}
-		j.current.carried += j.current.end - start
+		j.current.brought += j.current.end - start
 		gr, ok := decodeGroup(j.buf, j.current.tag)
 		if !ok {
 			return errors.New("carried group does not decode")

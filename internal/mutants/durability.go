@@ -102,7 +102,7 @@ func journals() []mutant {
 	return []mutant{
 		{
 			name: "carried-frames-fill", what: "frames that were carried count as what fills a journal file",
-			edits: []edit{{"journal.go", `g.end-g.carried+size > j.fileBytes`, `g.end+size > j.fileBytes`}},
+			edits: []edit{{"journal.go", `g.end-g.brought+size > j.fileBytes`, `g.end+size > j.fileBytes`}},
 			tests: "TestCarriedFramesFillNoFile",
 		},
 		{
