@@ -73,6 +73,7 @@ type scratch struct {
 	ranked     []candidate
 	places     []locator // of records that are to be held
 	near       stretches // that hold records
+	dead       deadRuns
 }
 
 func (a *awake) borrowScratch() *scratch {
@@ -97,6 +98,7 @@ func (a *awake) returnScratch(s *scratch) {
 	}
 	s.candidates = s.candidates[:0]
 	s.near.reset()
+	s.dead = s.dead[:0]
 	s.text.reset()
 	a.scratch.Put(s)
 }
@@ -229,7 +231,7 @@ func (q *recalling) recallIDs() {
 			continue
 		}
 		q.of(d).why.Cued = 1
-		for i, n := range q.view.neighbours(d) {
+		for i, n := range q.view.neighbours(d, &q.dead) {
 			if n != noDocument {
 				q.of(n).why.Contiguity += cuedShares[i]
 			}

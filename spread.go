@@ -133,6 +133,7 @@ type spreading struct {
 	nodes   map[uint32]int32 // in reached, by number in the graph
 	queue   []int32          // those not settled, a heap: the most activated on top
 	out     []edge           // of the memory that passes on
+	dead    deadRuns
 }
 
 // spread spreads the activation of the seeds within the bounds, which have no
@@ -218,7 +219,7 @@ func fan(n int) float64 { return 1 + math.Log(float64(max(n, 1))) }
 
 // passBeside passes on to the neighbours in the episode, the near ones first.
 func (s *spreading) passBeside(place int32, d uint32, passing float64) {
-	neighbours := s.view.neighbours(d)
+	neighbours := s.view.neighbours(d, &s.dead)
 	for _, i := range [4]int{1, 2, 0, 3} {
 		passed := passing * cuedShares[i]
 		if neighbours[i] == noDocument || passed < s.bounds.MinActivation {

@@ -235,14 +235,14 @@ func episodeUseIn(m *image, x *recent, number uint32) episodeUse {
 const noDocument = math.MaxUint32
 
 // neighbours returns the two living documents before d and the two after it in
-// its episode, noDocument where there are none.
-func (v *view) neighbours(d uint32) [4]uint32 {
+// its episode, noDocument where there are none. dead is the caller's.
+func (v *view) neighbours(d uint32, dead *deadRuns) [4]uint32 {
 	list := [4]uint32{noDocument, noDocument, noDocument, noDocument}
 	e := v.episodeOf(d)
 	if e == 0 {
 		return list
 	}
-	s := spot{episode: e, document: d}
+	s := spot{episode: e, document: d, dead: dead}
 	_, s.changed = v.recent.episodes.Get(episodeUse{number: e})
 	at := s
 	for i := 1; i >= 0; i-- {
@@ -266,6 +266,7 @@ type spot struct {
 	episode  uint32
 	document uint32
 	changed  bool // it may have recent documents
+	dead     *deadRuns
 }
 
 // before returns the living document before the spot.
@@ -273,11 +274,7 @@ func (v *view) before(s spot) uint32 {
 	found := uint32(noDocument)
 	if s.episode <= v.image.episodeNames.len() {
 		from, _ := v.image.episodeRange(s.episode)
-		for at := v.imagedBefore(s); at > from && found == noDocument; at-- {
-			if v.image.visibleAt(at-1, v.seq) {
-				found = at - 1
-			}
-		}
+		found = s.dead.lastVisible(v, from, v.imagedBefore(s))
 	}
 	if !s.changed {
 		return found
@@ -304,11 +301,7 @@ func (v *view) after(s spot) uint32 {
 		if v.imaged(s.document) {
 			at++
 		}
-		for ; at < to && found == noDocument; at++ {
-			if v.image.visibleAt(at, v.seq) {
-				found = at
-			}
-		}
+		found = s.dead.firstVisible(v, at, to)
 	}
 	if !s.changed {
 		return found
