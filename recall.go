@@ -146,14 +146,14 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 		return Recall{}, err
 	}
 	if kinds > 1 {
-		if err := q.complete(text, q.admitted(0)); err != nil {
+		if err := q.complete(ctx, text, q.admitted(0)); err != nil {
 			return Recall{}, err
 		}
 	}
 	if q.spreads() {
 		fresh, err := q.spreadAssociations(ctx)
 		if err == nil {
-			err = q.completeReached(text, fresh)
+			err = q.completeReached(ctx, text, fresh)
 		}
 		if err != nil {
 			return Recall{}, err
@@ -255,7 +255,7 @@ func (q *recalling) admitted(from int) []int {
 // complete gives the candidates at these places, which it sorts, what the kinds of cue
 // that did not find them give them. Those of an episode follow each other: it is
 // matched once for all of them, however many members it has.
-func (q *recalling) complete(text *textRecall, places []int) error {
+func (q *recalling) complete(ctx context.Context, text *textRecall, places []int) error {
 	bound := text.bound()
 	slices.SortFunc(places, func(i, j int) int {
 		return cmp.Compare(q.view.episodeOf(q.candidates[i].document), q.view.episodeOf(q.candidates[j].document))
@@ -268,7 +268,11 @@ func (q *recalling) complete(text *textRecall, places []int) error {
 	}
 	for _, i := range places {
 		d := q.candidates[i].document
-		if c := text.complete(d); c != nil && q.candidates[i].why.Text+q.candidates[i].why.Episode == 0 && bound > 0 {
+		c, err := text.complete(ctx, d)
+		if err != nil {
+			return err
+		}
+		if c != nil && q.candidates[i].why.Text+q.candidates[i].why.Episode == 0 && bound > 0 {
 			q.addText(text, c)
 		}
 		if q.lacksCosine(&q.candidates[i]) {

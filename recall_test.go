@@ -569,7 +569,7 @@ func TestEpisodesAreMatchedOnce(t *testing.T) {
 	for d := range r.view.documents() {
 		q.of(d)
 	}
-	require.NoError(t, q.complete(text, q.admitted(0)))
+	require.NoError(t, q.complete(background, text, q.admitted(0)))
 	var episodes []uint32
 	for _, c := range text.candidates[found:] {
 		episodes = append(episodes, r.view.episodeOf(c.document))
@@ -577,7 +577,7 @@ func TestEpisodesAreMatchedOnce(t *testing.T) {
 	require.Len(t, episodes, 300-found)
 	require.IsNonDecreasing(t, episodes)
 	text.own[0] = -1
-	text.matchMembers(text.atHand)
+	require.NoError(t, text.matchMembers(background, text.atHand))
 	require.Negative(t, text.own[0])
 }
 
@@ -613,6 +613,44 @@ func TestRecallByTextEndsWithItsContext(t *testing.T) {
 		require.Equal(t, want.Recollections, recall(t, s, cue))
 	}
 	require.Greater(t, asked, 2*len(want.Plan.Terms))
+}
+
+// Weighing takes longer than looking up, and ends with the context too: between two
+// episodes, and within one that has many terms of the cue.
+func TestWeighingEndsWithItsContext(t *testing.T) {
+	var words []string
+	for i := range 5 * runsAtOnce {
+		words = append(words, fmt.Sprint("w", i))
+	}
+	var short []Memory
+	for i := range 40 {
+		short = append(short, Memory{Content: words[i%2], Episode: fmt.Sprint("e", i), Embedding: []float32{1, float32(i)}})
+	}
+	for _, c := range []struct {
+		ms   []Memory
+		cue  Cue
+		more int
+	}{
+		{short, Cue{Text: "w0 w1", Limit: MaxLimit}, len(short)},
+		{short, Cue{Text: "w0 w1", Limit: 1, Embedding: []float32{1, 0}}, len(short)},
+		{[]Memory{{Content: strings.Join(words, " "), Episode: "e"}}, Cue{Text: strings.Join(words, " ")}, 5},
+	} {
+		s, _ := newTestSpace(t, Options{})
+		remember(t, s, c.ms...)
+		want, err := s.Recall(background, c.cue)
+		require.NoError(t, err)
+		asked := 0
+		for ; ; asked++ {
+			got, err := s.Recall(&endingContext{background, asked}, c.cue)
+			if err == nil {
+				require.Equal(t, want, got)
+				break
+			}
+			require.ErrorIs(t, err, context.Canceled)
+		}
+		require.Greater(t, asked, 2*len(want.Plan.Terms)+c.more)
+		require.Equal(t, want.Recollections, recall(t, s, c.cue))
+	}
 }
 
 func TestRecallPlanNamesItsTerms(t *testing.T) {

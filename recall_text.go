@@ -226,9 +226,13 @@ func (q *recalling) recallText(ctx context.Context, limit int) (*textRecall, err
 	if err := t.matchEpisodes(ctx); err != nil {
 		return nil, err
 	}
-	t.weighBest(feedbackMemories)
+	if err := t.weighBest(ctx, feedbackMemories); err != nil {
+		return nil, err
+	}
 	t.feedBack()
-	t.weighBest(limit)
+	if err := t.weighBest(ctx, limit); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 
@@ -403,7 +407,7 @@ func (t *textRecall) matchLabels() {
 // weighBest makes candidates of every memory that could be among the n best.
 // The most promising episodes are weighed first, and none that cannot reach the
 // n-th of what was found by then.
-func (t *textRecall) weighBest(n int) {
+func (t *textRecall) weighBest(ctx context.Context, n int) error {
 	best := make(lowestFirst, 0, n)
 	for i := range t.candidates {
 		best.offer(t.candidates[i].sum)
@@ -413,19 +417,24 @@ func (t *textRecall) weighBest(n int) {
 		for i := range t.episodes {
 			first.offer(t.episodes[i].reach())
 		}
-		t.weighPromising(first.floor(), &best)
+		if err := t.weighPromising(ctx, first.floor(), &best); err != nil {
+			return err
+		}
 	}
-	t.weighPromising(best.floor(), &best)
+	if err := t.weighPromising(ctx, best.floor(), &best); err != nil {
+		return err
+	}
 	for _, d := range t.loneOnes {
 		if t.found[d] == 0 && t.lone[d]+t.feedback[d]+t.extras >= best.floor() && t.matcher.matches(t.view, d) {
 			best.offer(t.weigh(d, textParts{text: t.lone[d]}))
 		}
 	}
+	return nil
 }
 
 // weighPromising weighs the episodes that reach the floor, or what by then is
 // that of the best, the most promising first.
-func (t *textRecall) weighPromising(floor float64, best *lowestFirst) {
+func (t *textRecall) weighPromising(ctx context.Context, floor float64, best *lowestFirst) error {
 	t.promising = t.promising[:0]
 	for i := range t.episodes {
 		if t.episodes[i].reach() >= floor {
@@ -435,10 +444,13 @@ func (t *textRecall) weighPromising(floor float64, best *lowestFirst) {
 	slices.SortFunc(t.promising, func(x, y promising) int { return cmp.Compare(y.reach, x.reach) })
 	for _, p := range t.promising {
 		if p.reach < best.floor() {
-			return
+			break
 		}
-		t.weighEpisode(&t.episodes[p.place], best)
+		if err := t.weighEpisode(ctx, &t.episodes[p.place], best); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // reach is more than any member has that is no candidate.
@@ -475,8 +487,10 @@ func (t *textRecall) questionShare(d uint32) float64 { return float64(t.view.que
 
 // weighEpisode makes candidates of an episode's memories that satisfy the filter
 // and could be among the best.
-func (t *textRecall) weighEpisode(m *episodeMatch, best *lowestFirst) {
-	t.matchMembers(m)
+func (t *textRecall) weighEpisode(ctx context.Context, m *episodeMatch, best *lowestFirst) error {
+	if err := t.matchMembers(ctx, m); err != nil {
+		return err
+	}
 	left, floor := math.Inf(-1), best.floor()
 	whole := float64(episodeWeight * m.match)
 	for j, d := range t.members {
@@ -499,6 +513,7 @@ func (t *textRecall) weighEpisode(m *episodeMatch, best *lowestFirst) {
 		}
 	}
 	m.left = left
+	return nil
 }
 
 // partsAt returns what the j-th member of the episode at hand has by its words,
@@ -507,11 +522,16 @@ func (t *textRecall) partsAt(j int, m *episodeMatch) textParts {
 	return textParts{text: t.own[j], contiguity: max(t.text[j]-t.own[j], 0), episode: episodeWeight * m.match}
 }
 
+// runsAtOnce are matched before it is asked whether to go on: a few terms in a large
+// episode, or many in a small one, take no time to speak of.
+const runsAtOnce = 16
+
 // matchMembers makes the episode the one at hand, unless it is, and adds what the
-// terms find in it and each of its members.
-func (t *textRecall) matchMembers(m *episodeMatch) {
+// terms find in it and each of its members. ctx ends it with its error, and the recall
+// with it.
+func (t *textRecall) matchMembers(ctx context.Context, m *episodeMatch) error {
 	if t.atHand == m {
-		return
+		return nil
 	}
 	t.atHand = m
 	t.members = t.view.members(t.members[:0], m.number)
@@ -524,7 +544,10 @@ func (t *textRecall) matchMembers(m *episodeMatch) {
 	for j, d := range t.members {
 		t.places[d] = uint32(j)
 	}
-	for next := m.first; next != 0; {
+	for next, n := m.first, 0; next != 0; n++ {
+		if n%runsAtOnce == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		r := &t.runs[next-1]
 		term := &t.terms[r.term]
 		m.match += float64(term.idf * t.curve.saturate(float64(r.count)/m.norm))
@@ -532,6 +555,7 @@ func (t *textRecall) matchMembers(m *episodeMatch) {
 		t.place(term.idf, term.list[r.from:r.to])
 		t.matchPlaced(term.idf)
 	}
+	return nil
 }
 
 // margin is how far a memory gets of its neighbours.
@@ -593,19 +617,21 @@ func (t *textRecall) matched() int {
 
 // complete makes a candidate of the memory, if text or episode matches it, and
 // returns it; nil if not.
-func (t *textRecall) complete(d uint32) *textCandidate {
+func (t *textRecall) complete(ctx context.Context, d uint32) (*textCandidate, error) {
 	if t.found[d] == 0 {
 		if m := t.metAt(d); m == nil && t.lone[d] > 0 {
 			t.weigh(d, textParts{text: t.lone[d]})
 		} else if m != nil {
-			t.matchMembers(m)
+			if err := t.matchMembers(ctx, m); err != nil {
+				return nil, err
+			}
 			t.weigh(d, t.partsAt(int(t.places[d]), m))
 		}
 	}
 	if t.found[d] == 0 {
-		return nil
+		return nil, nil
 	}
-	return &t.candidates[t.found[d]-1]
+	return &t.candidates[t.found[d]-1], nil
 }
 
 // best returns the n best candidates, in order. The list is valid until the next
