@@ -180,7 +180,7 @@ func (a *awake) refusal(w *write) error {
 	switch {
 	case err == nil:
 		return nil
-	case !errors.Is(err, ErrDiskFull):
+	case !noRoom(err):
 		a.stop(err)
 		return *a.stopped.Load()
 	case w.operations[0].kind == opForget:
@@ -359,8 +359,8 @@ func (a *awake) commit(writes []*write) {
 	}()
 	segment, offset, err := a.log.append(a.buf, &a.frame)
 	switch {
-	case errors.Is(err, ErrDiskFull):
-		a.registry.logger.Warn("disk is full, frames wait in memory and journal", zap.String("space", string(a.space.ID())))
+	case noRoom(err):
+		a.registry.logger.Warn("frames wait in memory and journal", zap.String("space", string(a.space.ID())), zap.Error(err))
 	case err != nil:
 		a.stop(err)
 	}
@@ -425,7 +425,7 @@ func (a *awake) settle() (uint64, error) {
 	}
 	seq, err := a.log.settle()
 	if err != nil {
-		if !errors.Is(err, ErrDiskFull) {
+		if !noRoom(err) {
 			a.stop(err)
 		}
 		return seq, err

@@ -94,6 +94,10 @@ func outOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
+// noRoom reports whether a write failed for want of room on the disk, or of a
+// descriptor: nothing happened, and it can be tried again later.
+func noRoom(err error) bool { return errors.Is(err, ErrDiskFull) || outOfDescriptors(err) }
+
 // freeDescriptors puts idle spaces to sleep, with the spares, which were released,
 // to do it with, and reports whether there was one.
 func (r *Registry) freeDescriptors() bool {

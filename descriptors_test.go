@@ -196,3 +196,35 @@ func TestOutOfDescriptorsWithEverySpaceInUse(t *testing.T) {
 	require.LessOrEqual(t, scarce.most.Load(), scarce.limit)
 	require.Zero(t, scarce.open.Load())
 }
+
+// Where others take the spares too, a write finds no descriptor at all. That stops
+// nobody: what was acknowledged is in the journal, what is not can be tried again.
+func TestOutOfDescriptorsStopsNobody(t *testing.T) {
+	r, scarce, spaces := withoutDescriptors(t)
+	for _, s := range spaces {
+		asleep(t, s)
+		a, err := s.use(background) // which leaves its log closed
+		require.NoError(t, err)
+		a.uses.Add(-1)
+	}
+	s := spaces[0]
+	limit := scarce.limit
+	scarce.limit = -1
+	remember(t, s, Memory{ID: "n", Content: "waits in memory"})
+	_, err := s.Remember(background, Memory{ID: "o", Content: "is refused"})
+	require.ErrorIs(t, err, syscall.EMFILE)
+	require.NotErrorIs(t, err, ErrStopped)
+	require.ErrorIs(t, r.Settle(background), syscall.EMFILE)
+	require.False(t, r.freeDescriptors(), "who cannot be settled stays awake")
+	scarce.limit = limit + 10
+	for _, s := range spaces {
+		remember(t, s, Memory{ID: "o", Content: "is there"})
+	}
+	require.NoError(t, r.Settle(background))
+	require.Empty(t, r.Stats().Stopped)
+	require.NoError(t, r.Close())
+	require.Zero(t, scarce.open.Load())
+	r = openMemory(t, scarce.FS, Options{})
+	require.ElementsMatch(t, []string{"m", "n", "o"}, idsOf(list(t, get(t, r, "alpha"), Filter{})))
+	require.NoError(t, r.Close())
+}

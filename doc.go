@@ -52,6 +52,7 @@
 //	> Registry.mu, committer.mu, feed.mu
 //
 // Where descriptors run out, idle spaces fall asleep with whatever is locked: nobody
-// who holds a lock of theirs waits for another. No goroutine runs for an idle space,
-// and Close joins those that run.
+// who holds a lock of theirs waits for another. A write that finds none all the same
+// fails and can be tried again. No goroutine runs for an idle space, and Close joins
+// those that run.
 package engram

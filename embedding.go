@@ -161,7 +161,7 @@ var errSkipped = errors.New("every text that is left failed before")
 // served puts the space in turn again, and pauses after a failure.
 func (x *embedding) served(e *embeddingSpace, more bool, err error) {
 	var failure *embedderFailure
-	failed := errors.As(err, &failure) || errors.Is(err, ErrDiskFull) || errors.Is(err, errSkipped)
+	failed := errors.As(err, &failure) || noRoom(err) || errors.Is(err, errSkipped)
 	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrSpaceDeleted) && x.all.Err() == nil {
 		x.registry.logger.Warn("memories of a space have no vectors yet",
 			zap.String("space", string(e.space.ID())), zap.Error(err))

@@ -369,7 +369,7 @@ func (j *journal) beginLocked(old []*generation, first promise) (*generation, er
 }
 
 // writeHeadLocked writes HEAD with these generations in use and these files
-// free, in both slots, one after the other. ErrDiskFull means that this found no room:
+// free, in both slots, one after the other. An error that is noRoom means no more:
 // HEAD says this or what it said before, which is as good, and can be written again.
 // After any other error nothing more is written.
 func (j *journal) writeHeadLocked(inUse []*generation, free []*journalFile) error {
@@ -387,7 +387,7 @@ func (j *journal) writeHeadLocked(inUse []*generation, free []*journalFile) erro
 		return j.failLocked(fmt.Errorf("%d journal files wait for spaces to settle, at most %d can", len(j.head.files), maxHeadFiles))
 	}
 	err := j.writeHeadSlots(j.head.counter+1, j.head.counter+2)
-	if err != nil && !errors.Is(err, ErrDiskFull) {
+	if err != nil && !noRoom(err) {
 		return j.failLocked(err)
 	}
 	return err

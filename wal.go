@@ -136,7 +136,7 @@ func newLog(dir vfs.Dir, state *stateFile, segmentBytes int64, segments []*segme
 // append writes a whole frame behind the last one and returns where it stands.
 // It always takes the frame: what the file cannot hold is served from memory
 // and written by a later append or settle. The error, which matches
-// errUnwritten, says so; unless it also matches ErrDiskFull, the log has failed.
+// errUnwritten, says so; unless it is also noRoom, the log has failed.
 func (l *log) append(b []byte, f *frame) (segment uint64, offset int64, err error) {
 	if l.full(len(b)) {
 		err = l.rotate(f.firstSeq)
@@ -193,9 +193,9 @@ func (l *log) writeLocked(b []byte, offset int64) error {
 	return nil
 }
 
-// failLocked makes err the log's failure, unless it is only a full disk.
+// failLocked makes err the log's failure, unless there is only no room.
 func (l *log) failLocked(err error) error {
-	if err = diskFull(err); !errors.Is(err, ErrDiskFull) && l.failed == nil {
+	if err = diskFull(err); !noRoom(err) && l.failed == nil {
 		l.failed = err
 	}
 	return err
