@@ -153,14 +153,18 @@ type run struct {
 	count    uint32 // of the term in the episode
 }
 
-// episodeMatch is what the cue's terms find in an episode.
+// episodeMatch is what the cue's terms find in an episode. What it could have at most is
+// known before its members are matched, so that most never are: an episode whose reach
+// is less than what the n-th best has holds none of the n best.
 type episodeMatch struct {
 	number      uint32
 	documents   uint32  // that live
 	first, last uint32  // 1 + the places of its runs' ends
 	norm        float64 // what divides a count in it
 	match       float64 // of it as one document; known once its members are matched
-	// left is more than any member has without feedback that is no candidate.
+	// left is more than any member has without feedback that is no candidate: what the
+	// terms give one at most, summed, and once the members are matched, the most that
+	// one of those has who did not become candidates.
 	left     float64
 	feedback float64 // no member's is more
 }
