@@ -306,12 +306,31 @@ func readme(t *testing.T) string {
 	return string(content)
 }
 
-func TestPolicyReadmeFilesExist(t *testing.T) {
-	text := readme(t)
-	_, reading, found := strings.Cut(text, "\n## Reading the source\n")
+// namedInReadme returns the files of which the README says what they are about, each
+// in backquotes and without.
+func namedInReadme(t *testing.T) [][]string {
+	t.Helper()
+	_, reading, found := strings.Cut(readme(t), "\n## Reading the source\n")
 	require.True(t, found)
 	named := regexp.MustCompile("`([a-z_]+\\.go)`").FindAllStringSubmatch(reading, -1)
 	require.Greater(t, len(named), 5)
+	return named
+}
+
+// Who looks for something finds its file in the README: all of them stand there, but
+// what fs.go has for one system.
+func TestPolicyReadmeNamesEveryFile(t *testing.T) {
+	named := namedInReadme(t)
+	for _, file := range moduleFiles(t) {
+		if file.isTest() || path.Dir(file.name) != "." || strings.HasPrefix(file.name, "fs_") {
+			continue
+		}
+		require.True(t, slices.ContainsFunc(named, func(match []string) bool { return match[1] == file.name }), file.name)
+	}
+}
+
+func TestPolicyReadmeFilesExist(t *testing.T) {
+	text, named := readme(t), namedInReadme(t)
 	linked := regexp.MustCompile(`\]\(([^):#]+)\)`).FindAllStringSubmatch(text, -1)
 	require.Greater(t, len(linked), 5)
 	for _, match := range append(named, linked...) {
