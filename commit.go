@@ -12,8 +12,8 @@ import (
 
 const (
 	// gatherTime is how long a leader waits for writers that were in the last
-	// group and are on their way back: a tenth of a millisecond's flush, and
-	// with 8 to 64 writers half as much throughput again.
+	// group and are on their way back: a twentieth of a flush that takes a
+	// millisecond, and with 8 to 64 writers half as much throughput again.
 	gatherTime = 50 * time.Microsecond
 	// maxQueueBytes bounds what waits in one space's queue.
 	maxQueueBytes = 8 << 20
