@@ -123,7 +123,7 @@ type Memory struct {
 
 // Receipt says what a write did.
 type Receipt struct {
-	ID  string `json:"id"`  // of the memory
+	ID  string `json:"id"`  // of the memory; empty where a write is about none
 	Seq uint64 `json:"seq"` // of the operation
 }
 
