@@ -215,7 +215,8 @@ func ExpectSeq(seq uint64) WriteOption {
 	return func(o *writeOptions) { o.expectSeq, o.expects = seq, true }
 }
 
-// FailFast returns ErrBusy where the write would wait for room in the space's queue.
+// FailFast returns ErrBusy where the write would wait for room in the space's queue,
+// which holds 8 MiB of encoded writes that no group has taken.
 func FailFast() WriteOption {
 	return func(o *writeOptions) { o.failFast = true }
 }
