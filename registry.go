@@ -303,7 +303,8 @@ func (r *Registry) Spaces(after SpaceID) iter.Seq[SpaceID] {
 }
 
 // Info describes a space without waking it: of a sleeping space it reads SPACE, 16
-// KiB. Errors are those of Get and, where SPACE is damaged, a [CorruptionError].
+// KiB. Errors are those of Get and, where SPACE is damaged, a [CorruptionError], or of
+// a format that this version does not know, a [VersionError].
 func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 	s, err := r.Get(ctx, id)
 	if err != nil {
