@@ -56,10 +56,10 @@ type DumpRecord struct {
 	Epoch      uint32          `json:"epoch,omitempty"`
 	Seq        uint64          `json:"seq,omitempty"`      // of a mark or checkpoint
 	Segment    uint64          `json:"segment,omitempty"`  // where the mark is, or the log goes on
-	End        int64           `json:"end,omitempty"`      // and its offset there; of a group, the promised one
+	End        int64           `json:"end,omitempty"`      // and its offset there; of a segment, where the one of Follows ends; of a group, the promised one
 	Follows    uint64          `json:"follows,omitempty"`  // of a segment: the number of the one before or replaced; of a group: the promised generation
 	Checksum   string          `json:"checksum,omitempty"` // of a frame, hexadecimal
-	Previous   string          `json:"previous,omitempty"` // and of the frame before it
+	Previous   string          `json:"previous,omitempty"` // and of the frame before it; of a segment, of the last one before it
 	Bodies     bool            `json:"bodies,omitempty"`   // of a segment or frame: kind bodies
 	Operations []DumpOperation `json:"operations,omitempty"`
 }
