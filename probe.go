@@ -62,14 +62,14 @@ func (q *recalling) probedParts(enough int) (all bool) {
 	}
 	probed, rows := 0, 0
 	for leaf := range p.leaves.Nearest(s.query, p.probe) {
-		if probed >= p.probe && rows >= enough {
-			break
-		}
 		probed++
 		s.probed[leaf] = true
 		rows += int(s.leafRows[leaf])
 		if byLeaf {
 			rows += q.addLeaf(&set.vectors, leaf)
+		}
+		if probed >= p.probe && rows >= enough {
+			break
 		}
 	}
 	if !byLeaf {
