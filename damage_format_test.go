@@ -3,7 +3,6 @@ package engram
 import (
 	"bytes"
 	"encoding/binary"
-	"path"
 	"slices"
 	"testing"
 
@@ -45,7 +44,7 @@ func TestDamageHeadNamesAFileTwice(t *testing.T) {
 			require.ErrorIs(t, err, errBlock)
 			file, _ := fuzzGroups(fuzzOperations())
 			m := fuzzedJournal(slices.Concat(page, page), file)
-			m.put(path.Join(journalDir, journalPath(3)), make([]byte, minJournalBytes))
+			m.put(journalFilePath(3), make([]byte, minJournalBytes))
 			requireJournalDamaged(t, m)
 		})
 	}

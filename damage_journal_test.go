@@ -42,7 +42,7 @@ func (s *storedRegistry) groupsOf(t *testing.T) []groupPlace {
 			if !ok {
 				break
 			}
-			found = append(found, groupPlace{path.Join(journalDir, journalPath(f.number)), at, at + g.total, g.entries})
+			found = append(found, groupPlace{journalFilePath(f.number), at, at + g.total, g.entries})
 			at += g.total
 		}
 		if len(found) > 0 {
@@ -242,7 +242,7 @@ func TestDamageOlderGeneration(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, j.close())
 
-	file := path.Join(journalDir, journalPath(1))
+	file := journalFilePath(1)
 	content := m.files(".")[file]
 	m.put(file, make([]byte, len(content)))
 	requireJournalDamaged(t, m)

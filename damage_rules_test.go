@@ -245,7 +245,7 @@ func TestJournalDamagedWhileOpen(t *testing.T) {
 	require.NoError(t, err)
 	root, err := m.OpenDir("", false)
 	require.NoError(t, err)
-	file, err := root.Open(path.Join(journalDir, journalPath(1)), true)
+	file, err := root.Open(journalFilePath(1), true)
 	require.NoError(t, err)
 	_, err = file.WriteAt([]byte{0xee}, groupHeaderBytes+3)
 	require.NoError(t, err)

@@ -412,7 +412,7 @@ func (d *dumper) journal() error {
 		if f.generation == 0 {
 			continue
 		}
-		name := path.Join(journalDir, journalPath(f.number))
+		name := journalFilePath(f.number)
 		b, err := d.file(name, maxJournalFileBytes)
 		if err != nil {
 			return err

@@ -113,6 +113,9 @@ type frameRef struct {
 
 func journalPath(number uint64) string { return fmt.Sprintf("%08d", number) }
 
+// journalFilePath is where the file stands in the registry's directory.
+func journalFilePath(number uint64) string { return path.Join(journalDir, journalPath(number)) }
+
 // append makes a group of the frames durable, or with a durability that does
 // not wait, hands it to the operating system. ErrDiskFull means that nothing
 // happened; any other error that nothing more is written.
@@ -575,7 +578,7 @@ func (j *journal) read(ref frameRef) ([]byte, error) {
 		return nil, errMoved
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path.Join(journalDir, journalPath(ref.generation.file.number)), err)
+		return nil, fmt.Errorf("read %s: %w", journalFilePath(ref.generation.file.number), err)
 	}
 	return b, nil
 }

@@ -185,7 +185,7 @@ func (j *journal) openFiles(readOnly bool) ([]*generation, error) {
 	for _, f := range j.head.files {
 		file, err := j.dir.Open(journalPath(f.number), !readOnly)
 		if err != nil {
-			err = j.tolerate(readOnly, damageOrError(err, path.Join(journalDir, journalPath(f.number))))
+			err = j.tolerate(readOnly, damageOrError(err, journalFilePath(f.number)))
 			if err != nil {
 				return nil, err
 			}
@@ -219,7 +219,7 @@ func (j *journal) openFiles(readOnly bool) ([]*generation, error) {
 // begins in a file that was made with at least one extent, and none grows
 // beyond a journal file with frames carried into it.
 func (j *journal) plausibleSize(f headFile, size int64) error {
-	name := path.Join(journalDir, journalPath(f.number))
+	name := journalFilePath(f.number)
 	switch {
 	case size > maxJournalFileBytes:
 		return &CorruptionError{File: name, Offset: maxJournalFileBytes, Reason: "is too long"}
@@ -240,7 +240,7 @@ func (j *journal) index(found []*generation, readOnly bool) ([]groupFrame, error
 	for _, g := range slices.Backward(found) {
 		b = slices.Grow(b[:0], int(g.file.extent))[:g.file.extent]
 		if err := readFull(g.file.file, b, 0); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path.Join(journalDir, journalPath(g.file.number)), err)
+			return nil, fmt.Errorf("read %s: %w", journalFilePath(g.file.number), err)
 		}
 		for _, p := range promises(b, g) {
 			promised[p.generation] = max(promised[p.generation], p.offset)
@@ -307,7 +307,7 @@ func (j *journal) accept(g *generation, b []byte, promised int64) ([]groupFrame,
 	}
 	if g.end < promised {
 		return nil, &CorruptionError{
-			File:   path.Join(journalDir, journalPath(g.file.number)),
+			File:   journalFilePath(g.file.number),
 			Offset: g.end,
 			Reason: "a group that was durable is damaged",
 		}

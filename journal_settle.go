@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"time"
 
@@ -228,7 +227,7 @@ func (j *journal) carryLocked(g *generation) error {
 	if len(g.owed) == 0 {
 		return nil
 	}
-	name := path.Join(journalDir, journalPath(g.file.number))
+	name := journalFilePath(g.file.number)
 	b, err := readRange(g.file.file, 0, g.end)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"path"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,7 +23,7 @@ func TestZeroingAheadFlushesNothing(t *testing.T) {
 	before := r.Stats().Flushes
 	var flushes atomic.Uint64
 	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync && c.Name == path.Join(journalDir, journalPath(1)) {
+		if c.Op == crashfs.OpSync && c.Name == journalFilePath(1) {
 			flushes.Add(1)
 		}
 		return nil
@@ -99,7 +98,7 @@ func TestWritesWhileAFreeFileIsZeroed(t *testing.T) {
 	remember(t, s, Memory{Content: "goes to the first file"})
 	var zeroing atomic.Bool
 	f.SetHook(func(c crashfs.Call) error {
-		if c.Op != crashfs.OpWrite || c.Name != path.Join(journalDir, journalPath(1)) || !zeroing.CompareAndSwap(false, true) {
+		if c.Op != crashfs.OpWrite || c.Name != journalFilePath(1) || !zeroing.CompareAndSwap(false, true) {
 			return nil
 		}
 		if !r.journal.mu.TryLock() {
@@ -133,7 +132,7 @@ func TestFileThatIsZeroedIsNotNext(t *testing.T) {
 	remember(t, s, Memory{Content: "goes to the first file"})
 	j, seen := r.journal, false
 	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(1)) {
+		if c.Op == crashfs.OpWrite && c.Name == journalFilePath(1) {
 			seen = true
 			j.mu.Lock()
 			defer j.mu.Unlock()
@@ -159,7 +158,7 @@ func TestFileIsZeroedByOne(t *testing.T) {
 		var writes atomic.Int32
 		slow := make(chan struct{})
 		f.SetHook(func(c crashfs.Call) error {
-			if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(1)) {
+			if c.Op == crashfs.OpWrite && c.Name == journalFilePath(1) {
 				writes.Add(1)
 				<-slow
 			}
@@ -190,7 +189,7 @@ func TestFileBegunWithIsNotZeroedUnlocked(t *testing.T) {
 		j := r.journal
 		file := j.free[0]
 		f.SetHook(func(c crashfs.Call) error {
-			if c.Op == crashfs.OpWrite && c.Name == path.Join(journalDir, journalPath(file.number)) && j.mu.TryLock() {
+			if c.Op == crashfs.OpWrite && c.Name == journalFilePath(file.number) && j.mu.TryLock() {
 				j.mu.Unlock()
 				t.Error("the journal is not locked")
 			}
@@ -227,7 +226,7 @@ func TestFileInUseIsZeroedInSteps(t *testing.T) {
 	f.used = used
 	var steps []int
 	fs.SetHook(func(c crashfs.Call) error {
-		if c.Name == path.Join(journalDir, journalPath(1)) {
+		if c.Name == journalFilePath(1) {
 			steps = append(steps, c.Size)
 		}
 		return nil
