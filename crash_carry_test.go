@@ -1,7 +1,6 @@
 package engram
 
 import (
-	"strings"
 	"syscall"
 	"testing"
 
@@ -18,13 +17,7 @@ func TestCrashCarriedFrames(t *testing.T) {
 	sick, well := create(t, r, "sick"), create(t, r, "well")
 	remember(t, sick, Memory{ID: "m", Content: "carried"})
 	remember(t, well, Memory{ID: "m", Content: "settled"})
-	sickDirectory := madeIn(sick)
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync && strings.Contains(c.Name, sickDirectory) {
-			return syscall.EIO
-		}
-		return nil
-	})
+	sicken(f, sick)
 	generation := r.Stats().JournalGeneration
 	require.ErrorIs(t, r.Settle(background), syscall.EIO)
 	require.Greater(t, r.Stats().JournalGeneration, generation)

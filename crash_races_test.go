@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -443,6 +444,17 @@ func closeHanging(t *testing.T, r *Registry, f *crashfs.FS, release func(), sick
 // madeIn is the part of the paths of the space's open files that stays: they keep
 // the name of the directory they were made in.
 func madeIn(s *Space) string { return s.Info().Incarnation }
+
+// sicken has the space's files be flushed no more.
+func sicken(f *crashfs.FS, s *Space) {
+	directory := madeIn(s)
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpSync && strings.Contains(c.Name, directory) {
+			return syscall.EIO
+		}
+		return nil
+	})
+}
 
 // A reader that ends after Close leaves the segments that it was the last to
 // need: they are the next opening's to remove.

@@ -603,13 +603,7 @@ func TestCarriedFramesFillNoFile(t *testing.T) {
 	tinyJournal(r)
 	sick, well := create(t, r, "sick"), create(t, r, "well")
 	remember(t, sick, Memory{Content: strings.Repeat("x", 7<<10)})
-	sickDirectory := madeIn(sick)
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync && strings.Contains(c.Name, sickDirectory) {
-			return syscall.EIO
-		}
-		return nil
-	})
+	sicken(f, sick)
 	j := r.journal
 	before := r.Stats()
 	for range 40 {
@@ -633,19 +627,13 @@ func TestCarryingNamesTheDamagedFile(t *testing.T) {
 	r := openMemory(t, f, Options{})
 	sick := create(t, r, "sick")
 	remember(t, sick, Memory{ID: "m", Content: "owed"})
-	directory := madeIn(sick)
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync && strings.Contains(c.Name, directory) {
-			return syscall.EIO
-		}
-		return nil
-	})
+	sicken(f, sick)
 	file := r.journal.current.file
 	_, err := file.file.WriteAt([]byte{0xff}, groupHeaderBytes)
 	require.NoError(t, err)
 	var damage *CorruptionError
 	require.ErrorAs(t, r.Settle(background), &damage)
-	require.Equal(t, path.Join(journalDir, journalPath(file.number)), damage.File)
+	require.Equal(t, journalFilePath(file.number), damage.File)
 	require.Zero(t, damage.Offset)
 	require.Error(t, r.Close())
 }

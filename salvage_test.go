@@ -364,6 +364,17 @@ func TestSalvageOfALostConfiguration(t *testing.T) {
 	require.NoError(t, to.Close())
 }
 
+// salvageWithout damages the operation behind that position of alpha's log, which has
+// another space behind it, and returns what is said of alpha, and what all hold.
+func salvageWithout(t *testing.T, m *memoryFS, at mark) (SpaceSalvage, map[SpaceID][]string) {
+	t.Helper()
+	m.flip(path.Join("alpha", segmentPath(at.segment)), int(at.offset)+frameHeaderBytes+12)
+	report, held := salvageCopy(t, m)
+	require.Len(t, report.Spaces, 2)
+	require.Equal(t, []SeqRange{{at.seq + 1, at.seq + 1}}, report.Spaces[0].Missing)
+	return report.Spaces[0], held
+}
+
 // A space that lost the operation which made room for an association has one more
 // than a memory may have: the others are copied, and the spaces behind it.
 func TestSalvageOfTooManyAssociations(t *testing.T) {
@@ -385,11 +396,7 @@ func TestSalvageOfTooManyAssociations(t *testing.T) {
 	associate(t, s, "from", to(MaxAssociations), "k", 0.5)
 	create(t, r, "beta")
 	require.NoError(t, r.Close())
-	m.flip(path.Join("alpha", segmentPath(removed.segment)), int(removed.offset)+frameHeaderBytes+12)
-
-	report, held := salvageCopy(t, m)
-	require.Len(t, report.Spaces, 2)
-	require.Equal(t, []SeqRange{{removed.seq + 1, removed.seq + 1}}, report.Spaces[0].Missing)
+	_, held := salvageWithout(t, m, removed)
 	require.Len(t, held["alpha"], len(all))
 }
 
@@ -411,17 +418,13 @@ func TestSalvageOfEmbeddingsOfTwoDimensions(t *testing.T) {
 		require.NoError(t, err)
 		create(t, r, "beta")
 		require.NoError(t, r.Close())
-		m.flip(path.Join("alpha", segmentPath(removed.segment)), int(removed.offset)+frameHeaderBytes+12)
-
-		report, held := salvageCopy(t, m)
-		require.Len(t, report.Spaces, 2)
-		require.Equal(t, []SeqRange{{removed.seq + 1, removed.seq + 1}}, report.Spaces[0].Missing)
+		of, held := salvageWithout(t, m, removed)
 		require.Contains(t, held["alpha"], withoutPlace(late))
 		if content == "" {
-			require.Equal(t, []string{"early"}, report.Spaces[0].Unreadable)
+			require.Equal(t, []string{"early"}, of.Unreadable)
 			require.Len(t, held["alpha"], 1)
 		} else {
-			require.Empty(t, report.Spaces[0].Unreadable)
+			require.Empty(t, of.Unreadable)
 			require.Len(t, held["alpha"], 2)
 		}
 	}
