@@ -318,8 +318,8 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 // that is enough: where few of those rows match, what does may stand anywhere.
 func (q *recalling) searchLeaves(n int) bool {
 	v, s := q.view, &q.vector
-	depth := max(probedDepth*scanDepthOf(v.vectors), 4*n)
-	all := q.probedParts(depth)
+	depth := probedDepth * scanDepthOf(v.vectors)
+	all := q.probedParts(max(depth, 4*n))
 	if q.matcher.admitsAll() { // as where the partition's was measured
 		depth = v.partition.depthFor(v.vectors, n)
 	}

@@ -41,7 +41,7 @@ func newUnderWay(o Options) *underWay {
 		connections: limit.NewShares[string](int64(o.MaxAddressConnections), int64(o.MaxConnections)),
 		requests:    limit.NewShares[holder](int64(o.MaxCallerRequests), noBound),
 		// One caller leaves room for others.
-		bodies: limit.NewShares[holder](o.MaxBodyBytes/2, o.MaxBodyBytes),
+		bodies: limit.NewShares[holder](o.callerBodyBytes(), o.MaxBodyBytes),
 	}
 }
 
@@ -93,10 +93,13 @@ func (s *Server) hold(r *request, bytes int64) error {
 	return nil
 }
 
+// callerBodyBytes is how much of MaxBodyBytes one caller gets.
+func (o *Options) callerBodyBytes() int64 { return o.MaxBodyBytes / 2 }
+
 // holdAnswer counts what a request is answered with until it ends, instead of its body,
 // which has been read. What one caller never has room for is refused as too large.
 func (s *Server) holdAnswer(r *request, bytes int64) error {
-	if most := s.options.MaxBodyBytes / 2; bytes > most {
+	if most := s.options.callerBodyBytes(); bytes > most {
 		return &engram.LimitError{What: "bytes of an answer", Got: bytes, Max: most}
 	}
 	return s.hold(r, max(bytes, r.held.bytes))
