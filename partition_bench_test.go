@@ -19,7 +19,8 @@ import (
 // dimensions, or as many as ENGRAM_BENCH_ROWS says, where they are partitioned, by
 // turns with a scan of all: x-flat is how often the fastest of the one goes into the
 // fastest of the other, share how much of the rows is scanned. Recall is that of ten,
-// once the candidates are compared by their floats.
+// once the candidates are compared by their floats; depth is what the training found to
+// be deep enough, 0 where the partition does not pay.
 func BenchmarkPartition(b *testing.B) {
 	rows := 100_000
 	if s := os.Getenv("ENGRAM_BENCH_ROWS"); s != "" {
@@ -81,6 +82,7 @@ func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
 			b.ReportMetric(float64(hits)/float64(10*len(truths)), "recall@10")
 			b.ReportMetric(float64(scanned)/float64(len(truths)*rows), "share")
 			b.ReportMetric(trained.Seconds(), "s-training")
+			b.ReportMetric(float64(p.depth), "depth")
 		})
 	}
 }
