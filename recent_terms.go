@@ -16,6 +16,8 @@ type recentTerms struct {
 	list  []*postings // by number
 	uses  []byte      // of all documents: the number of each of its terms, and how often it has it
 	ends  []int       // by ordinal: where the uses of the document end
+
+	gathered *inversion // of the next documents; nil: of none
 }
 
 func newRecentTerms() recentTerms { return recentTerms{table: newTermTable()} }
@@ -96,7 +98,7 @@ func (c *copier) copy(from *recentTerms, document, ordinal uint32) {
 }
 
 // postings is the list of one term, in ordinal order. It grows under readers:
-// the length is published after the item it counts, and an array that is
+// the length is published after the items it counts, and an array that is
 // replaced stays as it was.
 type postings struct {
 	term   string
@@ -108,17 +110,17 @@ type postings struct {
 	few    [2]posting // most terms occur no more often
 }
 
-func (p *postings) add(item posting) {
+func (p *postings) add(list ...posting) {
 	n := int(p.length.Load())
 	items := *p.items.Load()
-	if n == len(items) {
-		grown := make([]posting, max(8, 2*n))
-		copy(grown, items)
+	if n+len(list) > len(items) {
+		grown := make([]posting, max(8, 2*n, n+len(list)))
+		copy(grown, items[:n])
 		p.items.Store(&grown)
 		items = grown
 	}
-	items[n] = item
-	p.length.Store(uint32(n + 1))
+	copy(items[n:], list)
+	p.length.Store(uint32(n + len(list)))
 }
 
 // below returns the postings of the first n documents, dead ones among them. p

@@ -106,6 +106,7 @@ func (s *store) load(c *checkpoint) {
 // writes behind it a copy of each tree node they touch, so while nobody reads
 // none is made. The caller holds mu, if there are readers.
 func (s *store) publish() {
+	s.recent.terms.invert()
 	s.current.Store(nil)
 	s.autoAssociate.Store(int32(s.config.AutoAssociate))
 	s.embeddingDimension.Store(int32(s.dimension))
@@ -127,6 +128,7 @@ func (s *store) makeView() *view {
 // now is a view that is good until the next operation is applied, and costs
 // nothing.
 func (s *store) now() view {
+	s.recent.terms.invert()
 	return view{seq: s.seq, vectorState: s.vectorState, image: s.image, recent: s.recent}
 }
 
@@ -235,13 +237,7 @@ func (s *store) remember(op *operation) {
 		s.vectors++
 	}
 	s.count(d.episode.numberOr0(), d.place, int64(d.size), int64(d.length), 1)
-	for _, t := range op.terms {
-		s.recent.terms.add(d.ordinal, t.term, t.count)
-	}
-	for _, term := range op.label {
-		s.recent.terms.add(d.ordinal, labelTerm(term), 1)
-	}
-	s.recent.terms.endDocument()
+	s.recent.terms.gather(op.terms, op.label)
 }
 
 // labelTerm is what the indexes know a term of a label as. No word contains it.

@@ -322,6 +322,7 @@ func (v *verification) compare(context.Context) error {
 	if v.vectors != 0 {
 		return missing(fmt.Sprintf("%d vectors are not where the index has them", v.vectors))
 	}
+	v.rebuilt.publish()
 	rebuilt := v.rebuilt.digested()
 	v.report.Digest = rebuilt.sum()
 	if v.report.Digest != v.loaded.sum() {
