@@ -74,10 +74,10 @@ func (a *awake) checkpointIfDue(frameBytes int) {
 	}()
 }
 
-// checkpointFailed judges why a checkpoint was abandoned: a full disk leaves
+// checkpointFailed judges why a checkpoint was abandoned: one that finds no room leaves
 // the space as it was, a failure of its files stops its writes.
 func (a *awake) checkpointFailed(err error) {
-	if err != nil && !errors.Is(err, ErrDiskFull) {
+	if err != nil && !noRoom(err) {
 		a.stop(err)
 	}
 }

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -83,6 +84,48 @@ func TestCrashFailingFlushes(t *testing.T) {
 			y.serve()
 		})
 	})
+}
+
+// Descriptors may run out in any call that needs one: that loses nothing, and stops no
+// space but one that was renamed by nobody knows which name it has.
+func TestCrashOutOfDescriptors(t *testing.T) {
+	scarce := &fs.PathError{Op: "open", Path: "file", Err: syscall.EMFILE}
+	failures := []crashFailure{{err: scarce, count: 2}, {err: scarce, count: 5}, {err: scarce}}
+	opens := []crashfs.Op{
+		crashfs.OpOpenDir, crashfs.OpReadDir, crashfs.OpMkdir, crashfs.OpCreate, crashfs.OpOpen, crashfs.OpRename,
+		crashfs.OpRemove, crashfs.OpSyncDir, crashfs.OpLock,
+	}
+	row := faultRow{"no descriptors, once and from then on", "cases", 1_500}
+	forCrashSeeds(t, row, func(x *crashRun) {
+		x.failEach(failures, func(c crashfs.Call) bool { return slices.Contains(opens, c.Op) }, func(y *crashRun) {
+			y.recovered()
+			if y.r != nil {
+				y.nobodyStopped()
+				y.quiet()
+				for range 5 {
+					y.step()
+				}
+			}
+			y.end(y.random.IntN(2) == 0)
+			y.survive()
+		})
+	})
+}
+
+// nobodyStopped requires that all take writes but those of whom nobody knows which name
+// they have, or whether they are there.
+func (x *crashRun) nobodyStopped() {
+	if why := x.r.Stats().Stopped; why != "" {
+		x.fatal("the registry is stopped: %s", why)
+	}
+	for id := range x.spaces {
+		if slices.ContainsFunc(x.intent, func(in intent) bool { return in.id == id || in.to == id }) {
+			continue
+		}
+		if why := x.space(id).Stats().Operator.Stopped; why != "" {
+			x.fatal("%s is stopped: %s", id, why)
+		}
+	}
 }
 
 // evict drops some of what failed flushes have lost from the cache, which a write

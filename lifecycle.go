@@ -395,7 +395,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	s.feed.flush(a.log.settledState().mark.seq)
 	if err != nil {
 		err = fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
-		if !errors.Is(err, ErrDiskFull) {
+		if errors.Is(err, ErrUnknownOutcome) || !noRoom(err) {
 			a.stop(err)
 		}
 	}

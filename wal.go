@@ -47,6 +47,7 @@ type log struct {
 	files sync.Mutex
 	state *stateFile // SPACE; guarded by files
 	dirty bool       // the active segment holds unflushed bytes; guarded by mu
+	begun bool       // a rotation has failed, and what it made may be there; guarded by files
 
 	mu        sync.Mutex // guards the fields below
 	active    *segment
@@ -207,13 +208,26 @@ func (l *log) fail(err error) error {
 	return l.failLocked(err)
 }
 
-// failFlush makes a failed flush the log's failure, whatever its cause: the
-// pages that it has lost, on a full disk too, count as clean afterwards, and
-// another flush would vouch for them.
-func (l *log) failFlush(s *segment, err error) error {
+// flush flushes the segment, the active one, which counts as clean already. A flush
+// that fails is the log's failure, whatever its cause: the pages that it has lost, on a
+// full disk too, count as clean afterwards, and another flush would vouch for them.
+// Where the file cannot be opened, nothing was flushed.
+func (l *log) flush(s *segment) error {
+	file, err := s.open(l.dir)
+	opened := err == nil
+	if opened {
+		err = file.Sync()
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("flush %s: %w", segmentPath(s.number), err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = fmt.Errorf("flush %s: %w", segmentPath(s.number), err)
+	l.dirty = true
+	if !opened {
+		return l.failLocked(err)
+	}
 	if l.failed == nil {
 		l.failed = err
 	}
@@ -270,8 +284,8 @@ func (l *log) settleLocked(change func(*spaceState)) (uint64, error) {
 	l.dirty = false
 	l.mu.Unlock()
 	if dirty {
-		if err := active.sync(l.dir); err != nil {
-			return l.state.settledSeq(), l.failFlush(active, err)
+		if err := l.flush(active); err != nil {
+			return l.state.settledSeq(), err
 		}
 	}
 	next := l.state.state
@@ -305,14 +319,19 @@ func (l *log) rotate(firstSeq uint64) error {
 	l.dirty = false
 	number := l.number + 1
 	l.mu.Unlock()
-	if err := full.sync(l.dir); err != nil {
-		return l.failFlush(full, err)
+	if err := l.flush(full); err != nil {
+		return err
+	}
+	if l.begun {
+		if err := removeIfExists(l.dir, segmentPath(number)); err != nil {
+			return l.fail(err)
+		}
 	}
 	next, err := createSegment(l.dir, segmentHeader{
 		kind: kindLog, identity: l.identity, number: number, firstSeq: firstSeq,
 		prevNumber: full.number, prevEnd: end, prevSum: sum,
 	})
-	if err != nil {
+	if l.begun = err != nil; l.begun {
 		return l.fail(err)
 	}
 	next.written.Store(segmentHeaderBytes)
@@ -565,14 +584,6 @@ func (s *segment) open(dir vfs.Dir) (vfs.File, error) {
 		s.file = file
 	}
 	return s.file, nil
-}
-
-func (s *segment) sync(dir vfs.Dir) error {
-	file, err := s.open(dir)
-	if err != nil {
-		return err
-	}
-	return file.Sync()
 }
 
 func (s *segment) close() error {
