@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
+	"github.com/engramdb/engram/internal/vfs"
 )
 
 func TestDeletedHandlesAreStale(t *testing.T) {
@@ -562,6 +563,71 @@ func TestReadOnlyAfterAKill(t *testing.T) {
 	require.NoError(t, reader.Close())
 	requireUnchanged(t, before, killed)
 }
+
+// A directory on a file system that is mounted read-only, as one is whose device is
+// failing, can be read, checked and salvaged.
+func TestReadOnlyFileSystem(t *testing.T) {
+	r, m := newRegistry(t, Options{})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{ID: "x", Content: "to be read"})
+	killed := m.clone()
+	require.NoError(t, r.Settle(background))
+	settled := m.clone()
+	require.NoError(t, s.Checkpoint(background))
+	for name, left := range map[string]*memoryFS{"killed": killed, "settled": settled, "checkpointed": m.clone()} {
+		t.Run(name, func(t *testing.T) {
+			from := openMemory(t, readOnlyFS{left}, Options{ReadOnly: true})
+			requireReadOnly(t, from)
+			check, err := from.checkAll(background)
+			require.NoError(t, err)
+			require.EqualValues(t, 1, check.Spaces[0].Memories)
+			clock := new(salvageClock)
+			to := openMemory(t, newMemoryFS(), Options{Durability: None, Clock: clock})
+			salvaged, err := salvage(background, from, to, clock, nil)
+			require.NoError(t, err)
+			require.Zero(t, salvaged.ExitCode())
+			require.NoError(t, from.Close())
+			require.NoError(t, to.Close())
+		})
+	}
+}
+
+// readOnlyFS refuses what a file system that is mounted read-only does.
+type readOnlyFS struct{ vfs.FS }
+
+func (f readOnlyFS) OpenDir(path string, create bool) (vfs.Dir, error) {
+	if create {
+		return nil, syscall.EROFS
+	}
+	dir, err := f.FS.OpenDir(path, false)
+	return readOnlyDir{dir}, err
+}
+
+type readOnlyDir struct{ vfs.Dir }
+
+func (d readOnlyDir) OpenDir(name string) (vfs.Dir, error) {
+	dir, err := d.Dir.OpenDir(name)
+	return readOnlyDir{dir}, err
+}
+
+func (d readOnlyDir) Open(name string, write bool) (vfs.File, error) {
+	if write {
+		return nil, syscall.EROFS
+	}
+	return d.Dir.Open(name, false)
+}
+
+func (d readOnlyDir) Lock(name string, shared bool, note string) (io.Closer, string, error) {
+	if !shared {
+		return nil, "", syscall.EROFS
+	}
+	return d.Dir.Lock(name, true, note)
+}
+
+func (readOnlyDir) Mkdir(string) error              { return syscall.EROFS }
+func (readOnlyDir) Create(string) (vfs.File, error) { return nil, syscall.EROFS }
+func (readOnlyDir) Rename(string, string) error     { return syscall.EROFS }
+func (readOnlyDir) Remove(string) error             { return syscall.EROFS }
 
 // engramGoroutines returns the goroutines that run code of the library, but
 // for tests.

@@ -171,6 +171,9 @@ func (r *recovery) overlay(segmentBytes int64) *log {
 		header := segmentHeader{firstSeq: m.seq + 1, prevSum: m.sum} // without a number: there is no file
 		r.segments = append(r.segments, &segment{number: at.segment, kind: kindLog, header: header})
 	}
+	for _, s := range r.segments {
+		s.readOnly = true
+	}
 	l := newLog(r.dir, r.state, segmentBytes, r.segments, at, at.segment)
 	l.unwritten, l.end = r.tail, at.offset+int64(len(r.tail))
 	return l

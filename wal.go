@@ -85,6 +85,8 @@ type segment struct {
 	written atomic.Int64 // bytes up to here are in the file, the rest in log.unwritten
 	header  segmentHeader
 
+	readOnly bool // nothing is ever written to it, so its file need not be writable
+
 	mu     sync.Mutex // guards the fields below
 	file   vfs.File
 	closed bool // for good
@@ -577,7 +579,7 @@ func (s *segment) open(dir vfs.Dir) (vfs.File, error) {
 		return nil, fs.ErrClosed
 	}
 	if s.file == nil {
-		file, err := dir.Open(segmentPath(s.number), s.kind == kindLog)
+		file, err := dir.Open(segmentPath(s.number), s.kind == kindLog && !s.readOnly)
 		if err != nil {
 			return nil, err
 		}
