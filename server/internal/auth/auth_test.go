@@ -434,6 +434,25 @@ func TestUnreadableKeysAreTriedAgain(t *testing.T) {
 	require.ErrorIs(t, err, ErrRevoked)
 }
 
+// TestKeysThatGoAreComplainedOf: each time, also where the same file came back meanwhile.
+func TestKeysThatGoAreComplainedOf(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	key, _ := newKey(t, time.Time{}, "aaa:read")
+	write(t, path, key)
+	core, log := observer.New(zap.ErrorLevel)
+	ring, err := OpenKeyring(path, zap.New(core))
+	require.NoError(t, err)
+	ring.Close() // the test looks itself
+	for times := 1; times <= 3; times++ {
+		require.NoError(t, os.Rename(path, path+".away"))
+		ring.poll()
+		ring.poll()
+		require.Equal(t, times, log.Len())
+		require.NoError(t, os.Rename(path+".away", path))
+		ring.poll()
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	rules := Certificates{}
 	for _, rule := range []string{"cn:agent=aaa:read", "dns:agent.example=team-*:read,write", "uri:spiffe://x/y?a=b=*:admin", "cn:agent=bbb:write"} {

@@ -114,7 +114,7 @@ func (k *Keyring) refresh() {
 	}
 	info, err := os.Stat(k.path)
 	k.mu.RLock()
-	unchanged := err == nil && sameFile(info, k.seen) || err != nil && k.missing
+	unchanged := err == nil && !k.missing && sameFile(info, k.seen) || err != nil && k.missing
 	k.mu.RUnlock()
 	if unchanged {
 		return
