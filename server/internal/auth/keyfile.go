@@ -66,6 +66,11 @@ func ReadKeys(path string) ([]Key, error) {
 
 // readKeys returns, with the keys, what the file was when they were read.
 func readKeys(path string) (keys []Key, info fs.FileInfo, err error) {
+	info, err = os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		// Opening a pipe waits for who writes to it, and everybody who shows a key meanwhile.
+		return nil, nil, fmt.Errorf("%w: %s is not a regular file", ErrKeys, path)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrKeys, err)

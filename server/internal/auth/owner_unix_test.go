@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 )
 
 // TestChangedKeysKeepTheirReaders: the server that follows the file runs as another
@@ -32,4 +33,20 @@ func TestChangedKeysKeepTheirReaders(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o640), info.Mode().Perm())
 	stat := info.Sys().(*syscall.Stat_t)
 	require.Equal(t, []int{owner, group}, []int{int(stat.Uid), int(stat.Gid)})
+}
+
+// TestKeysAreNoPipe: whoever shows a key would wait for what writes to it.
+func TestKeysAreNoPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	key, text := newKey(t, time.Time{}, "aaa:read")
+	write(t, path, key)
+	ring, err := OpenKeyring(path, zap.NewNop())
+	require.NoError(t, err)
+	defer ring.Close()
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	_, err = ring.authenticate(text)
+	require.NoError(t, err, "the last ones still count")
+	_, err = OpenKeyring(path, zap.NewNop())
+	require.ErrorIs(t, err, ErrKeys)
 }
