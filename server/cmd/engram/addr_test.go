@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -227,6 +229,28 @@ func TestAddress(t *testing.T) {
 	for _, more := range []string{"/other", "/?x=y", "/#x"} { // which must not be passed over
 		bare.run("space", "list", "--addr", server.URL()+more).failed("address of a server")
 		bare.run("mcp", "--addr", server.URL()+more).failed("address of a server")
+	}
+}
+
+// TestAnswersOfSomethingElse: nothing is said to be done that a login page answered to.
+func TestAnswersOfSomethingElse(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>Log in.</html>")
+	}))
+	defer page.Close()
+	sh := newShell(t)
+	sh.args = []string{"--addr", page.URL}
+	for _, args := range [][]string{
+		{"space", "list"},
+		{"space", "rename", "alpha", "beta"},
+		{"space", "delete", "alpha", "--yes"},
+		{"checkpoint", "-s", "alpha"},
+		{"settle"},
+		{"export", "-s", "alpha", "-"},
+		{"events", "-s", "alpha", "--follow"},
+	} {
+		require.Empty(t, sh.run(args...).failed("no Engram server", "text/html").out, args)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -33,6 +34,10 @@ func (s *Space) Subscribe(ctx context.Context, after uint64) iter.Seq2[engram.Ev
 		})
 		if err != nil {
 			yield(engram.Event{}, err)
+			return
+		}
+		if err := requireType(response, "text/event-stream"); err != nil {
+			yield(engram.Event{}, errors.Join(err, response.Body.Close()))
 			return
 		}
 		wanted, err := readEvents(response.Body, yield)

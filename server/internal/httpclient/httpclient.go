@@ -125,15 +125,27 @@ func (c *Client) do(ctx context.Context, k call, v any) (http.Header, error) {
 }
 
 func decode(response *http.Response, v any) error {
+	if v != nil || response.StatusCode != http.StatusNoContent {
+		if err := requireType(response, "application/json"); err != nil {
+			return err
+		}
+	}
 	if v == nil {
 		_, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxProblemBytes))
 		return err
 	}
-	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return fmt.Errorf("%w: it answers with %q", ErrNoServer, response.Header.Get("Content-Type"))
-	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(v); err != nil {
 		return fmt.Errorf("read answer: %w", err)
+	}
+	return nil
+}
+
+// requireType refuses an answer of another media type: an Engram server gives none, but
+// a proxy or a login page may, with a status that looks like success.
+func requireType(response *http.Response, want string) error {
+	given := response.Header.Get("Content-Type")
+	if kind, _, err := mime.ParseMediaType(given); err != nil || kind != want {
+		return fmt.Errorf("%w: it answers with %q", ErrNoServer, given)
 	}
 	return nil
 }

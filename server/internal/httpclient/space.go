@@ -229,6 +229,9 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := requireType(response, "application/jsonl"); err != nil {
+		return 0, errors.Join(err, response.Body.Close())
+	}
 	_, err = io.Copy(dst, response.Body)
 	if err = errors.Join(err, response.Body.Close()); err != nil {
 		return 0, fmt.Errorf("%w: %w", errCutExport, err)
