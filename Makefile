@@ -183,12 +183,13 @@ build-off: ## build each module without the workspace
 
 # vet compiles the tests too, which build leaves out. The benchmarks are for Linux.
 .PHONY: cross
-cross: ## build and vet for macOS and Windows, and look for fused products on arm64
+cross: ## build and vet for macOS and Windows, assemble as for a plugin, and look for fused products on arm64
 	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
 	GOOS=darwin GOARCH=arm64 go vet ./... ./server/...
 	ENGRAM_CROSS=1 go test -count=1 -run='^TestPolicyNoFusedProducts$$' .
 	GOOS=windows GOARCH=amd64 go build ./... ./server/...
 	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
+	GOOS=linux GOARCH=amd64 go build -asmflags=-dynlink ./internal/simd
 
 .PHONY: ci
 ci: ## everything that must hold before a merge, and every fault in full

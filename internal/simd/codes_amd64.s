@@ -221,9 +221,10 @@ sum:
 // the halves and the sums of no more.
 //
 // Registers: DI dst, SI, R10, R11, R12 the planes, DX codes, CX pairs of rows, AX
-// bytes in a row, R8 and R9 the rows, R15 the offset in planes and rows, as above
+// bytes in a row, R8 and R9 the rows, BX the offset in planes and rows, as above
 // but for 256 bits; R13 the mask of the tail; Y12 to Y15 the tables, Y0 and Y1
-// the sums of the rows.
+// the sums of the rows. R15 is free, because in a plugin a kernel that reads from
+// memory by name (SB) reaches it through R15.
 
 #define NIBBLE_COUNTS(name, weight) \
 	DATA name+0x00(SB)/8, $(weight * 0x0302020102010100); \
@@ -272,7 +273,7 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	LOOK_UP(table, Y4, Y5, Y9)
 
 #define BLOCK(plane, table) \
-	VMOVDQU (plane)(R15*1), Y6; \
+	VMOVDQU (plane)(BX*1), Y6; \
 	AGAINST(table)
 
 #define TAIL(plane, table) \
@@ -289,27 +290,27 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	VPADDD  Y9, Y1, Y1
 
 #define SETUP_256 \
-	MOVQ    words+32(FP), AX;        \
-	SHLQ    $3, AX;                  \
-	MOVQ    AX, R15;                 \
-	ANDQ    $24, R15;                \
-	LEAQ    ·tailMask+128(SB), R13;  \
-	SUBQ    R15, R13;                \
-	MOVQ    AX, R15;                 \
-	ANDQ    $-32, R15;               \
-	MOVQ    dst+0(FP), DI;           \
-	MOVQ    planes+8(FP), SI;        \
-	MOVQ    codes+16(FP), DX;        \
-	MOVQ    blocks+24(FP), CX;       \
-	SHLQ    $1, CX;                  \
-	ADDQ    R15, DX;                 \
-	ADDQ    R15, SI;                 \
-	LEAQ    (SI)(AX*1), R10;         \
-	LEAQ    (SI)(AX*2), R11;         \
-	LEAQ    (R10)(AX*2), R12;        \
-	VMOVDQU ·nibbleOnes(SB), Y12;    \
-	VMOVDQU ·nibbleTwos(SB), Y13;    \
-	VMOVDQU ·nibbleFours(SB), Y14;   \
+	MOVQ    words+32(FP), AX;       \
+	SHLQ    $3, AX;                 \
+	MOVQ    AX, BX;                 \
+	ANDQ    $24, BX;                \
+	LEAQ    ·tailMask+128(SB), R13; \
+	SUBQ    BX, R13;                \
+	MOVQ    AX, BX;                 \
+	ANDQ    $-32, BX;               \
+	MOVQ    dst+0(FP), DI;          \
+	MOVQ    planes+8(FP), SI;       \
+	MOVQ    codes+16(FP), DX;       \
+	MOVQ    blocks+24(FP), CX;      \
+	SHLQ    $1, CX;                 \
+	ADDQ    BX, DX;                 \
+	ADDQ    BX, SI;                 \
+	LEAQ    (SI)(AX*1), R10;        \
+	LEAQ    (SI)(AX*2), R11;        \
+	LEAQ    (R10)(AX*2), R12;       \
+	VMOVDQU ·nibbleOnes(SB), Y12;   \
+	VMOVDQU ·nibbleTwos(SB), Y13;   \
+	VMOVDQU ·nibbleFours(SB), Y14;  \
 	VMOVDQU ·nibbleEights(SB), Y15
 
 // NEXT_PAIR is ROWS_IN_ORDER for two rows; it moves to their start and sets the
@@ -320,13 +321,13 @@ GLOBL ·nibbleMask(SB), RODATA|NOPTR, $32
 	MOVQ  DX, R8;         \
 	LEAQ  (DX)(AX*1), R9; \
 	LEAQ  (DX)(AX*2), DX; \
-	MOVQ  AX, R15;        \
-	ANDQ  $-32, R15;      \
-	NEGQ  R15
+	MOVQ  AX, BX;         \
+	ANDQ  $-32, BX;       \
+	NEGQ  BX
 
 #define LOAD_PAIR \
-	VMOVDQU (R8)(R15*1), Y2; \
-	VMOVDQU (R9)(R15*1), Y4
+	VMOVDQU (R8)(BX*1), Y2; \
+	VMOVDQU (R9)(BX*1), Y4
 
 #define LOAD_PAIR_TAIL \
 	VMOVDQU    (R13), Y7;    \
@@ -362,7 +363,7 @@ block:
 	BLOCK(R11, Y14)
 	BLOCK(R12, Y15)
 	ADD_BYTES
-	ADDQ $32, R15
+	ADDQ $32, BX
 	JNZ  block
 
 tail:
@@ -393,7 +394,7 @@ block:
 	BLOCK(SI, Y12)
 	BLOCK(R10, Y13)
 	ADD_BYTES
-	ADDQ $32, R15
+	ADDQ $32, BX
 	JNZ  block
 
 tail:
