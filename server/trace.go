@@ -38,10 +38,11 @@ const (
 
 const callToolMethod = "tools/call"
 
-// traceRequest begins the span of a request and returns the request that carries it.
+// traceRequest begins the span of a request and returns the request that carries it;
+// without a tracer there is none. A span that the context has is the host's.
 func (s *Server) traceRequest(r *http.Request, rt route) (*http.Request, trace.Span) {
 	if s.options.Traces == nil {
-		return r, trace.SpanFromContext(r.Context())
+		return r, nil
 	}
 	method := methodLabel(r.Method)
 	ctx, span := s.options.Traces.Start(r.Context(), method+" "+rt.path, r.Header.Values(tracing.Traceparent))
@@ -67,10 +68,10 @@ func methodLabel(method string) string {
 	return "_OTHER"
 }
 
-// traceCall begins the span of an RPC.
+// traceCall begins the span of an RPC, as traceRequest that of a request.
 func (s *Server) traceCall(ctx context.Context, method string) (context.Context, trace.Span) {
 	if s.options.Traces == nil {
-		return ctx, trace.SpanFromContext(ctx)
+		return ctx, nil
 	}
 	name := strings.TrimPrefix(method, "/")
 	ctx, span := s.options.Traces.Start(ctx, name, metadata.ValueFromIncomingContext(ctx, tracing.Traceparent))
@@ -91,7 +92,7 @@ func (s *Server) traceCall(ctx context.Context, method string) (context.Context,
 func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta mcp.Meta) (context.Context, trace.Span) {
 	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(x.r.Context()))
 	if s.options.Traces == nil {
-		return ctx, trace.SpanFromContext(ctx)
+		return ctx, nil
 	}
 	var parents []string
 	if named, ok := meta[tracing.Traceparent].(string); ok {
@@ -112,7 +113,7 @@ func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta 
 // The function that it returns ends it, with the error of the call: only what is
 // the server's fault marks it as failed.
 func inLibrary(ctx context.Context, name string) (context.Context, func(error)) {
-	if !trace.SpanFromContext(ctx).IsRecording() {
+	if !tracing.Records(ctx) {
 		return ctx, func(error) {}
 	}
 	ctx, span := tracing.StartChild(ctx, "engram."+name)

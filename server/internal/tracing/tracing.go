@@ -185,7 +185,7 @@ func (t *Tracer) Close() error {
 // trace is not sent, the span records nothing.
 func (t *Tracer) Start(ctx context.Context, name string, parents []string) (context.Context, trace.Span) {
 	if t == nil {
-		return ctx, trace.SpanFromContext(ctx)
+		return ctx, trace.SpanFromContext(context.Background())
 	}
 	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if len(parents) == 1 {
@@ -198,14 +198,17 @@ func (t *Tracer) Start(ctx context.Context, name string, parents []string) (cont
 	return t.tracer.Start(ctx, name, options...)
 }
 
-// StartChild begins a span below that of the context, or none where that records
-// nothing.
+// Records reports whether the context has a span of a Tracer that is recorded. One of
+// the program that the server is part of is none: it is neither ours to end, nor do
+// spans of ours belong below it where no tracer is asked for.
+func Records(ctx context.Context) bool {
+	span, ok := trace.SpanFromContext(ctx).(sdktrace.ReadOnlySpan)
+	return ok && span.InstrumentationScope().Name == scope
+}
+
+// StartChild begins a span below that of the context, for which Records holds.
 func StartChild(ctx context.Context, name string) (context.Context, trace.Span) {
-	span := trace.SpanFromContext(ctx)
-	if !span.IsRecording() {
-		return ctx, trace.SpanFromContext(context.Background())
-	}
-	return span.TracerProvider().Tracer(scope).Start(ctx, name)
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
 }
 
 // exporter sends spans for as long as the tracer is not cut off, and tells the log
