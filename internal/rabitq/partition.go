@@ -70,7 +70,8 @@ func Train(r *Rotation, fine []uint8, leaves int, going func() bool) *Partition 
 	var members [][]uint32
 	p.groups, members = t.cluster(rows, int(math.Sqrt(float64(leaves))))
 	for i, own := range members {
-		c, _ := t.cluster(own, leaves*len(own)/len(rows))
+		room := leaves - p.leaves.count() - (len(members) - 1 - i) // each group behind it has one at least
+		c, _ := t.cluster(own, min(leaves*len(own)/len(rows), room))
 		if c.count() == 0 {
 			c.add(p.groups.fine[i*r.FineBytes():][:r.FineBytes()], p.groups.scales[i])
 		}

@@ -92,6 +92,31 @@ func TestPartitionHasNoLeafOfOneRow(t *testing.T) {
 	require.NotContains(t, string(p.Append(nil)), string(lone.Fine))
 }
 
+// Where groups are very unequal, the small ones have a leaf each, and there are no more
+// leaves than were asked for.
+func TestPartitionHasNoMoreLeavesThanAsked(t *testing.T) {
+	const leaves, dim = 16, 64 // in four groups, of which the last has nearly all rows
+	r := rabitq.NewRotation(dim, 5)
+	source := rand.New(rand.NewPCG(7, 7))
+	centers := gaussianVectors(4+14, dim, 3)
+	var sample []float32
+	large := 0
+	for row := range 1000 {
+		group, offset := 3, 4+large*14/907 // the large one has as many parts as its share of leaves
+		if row < 750 && row%250 < 31 {
+			group, offset = row/250, 4
+		} else {
+			large++
+		}
+		for i := range dim {
+			sample = append(sample, centers[group*dim+i]+0.4*centers[offset*dim+i]+0.1*float32(source.NormFloat64()))
+		}
+	}
+	p := rabitq.Train(r, encodeAll(r, sample).Fine, leaves, always)
+	require.NotNil(t, p)
+	require.Equal(t, leaves, p.Leaves())
+}
+
 func TestTrainingEnds(t *testing.T) {
 	r, codes, _ := trained(t, 64, 2000)
 	asked := 0
