@@ -214,6 +214,9 @@ func tryExport(ctx context.Context, c *check) error {
 		}
 		foreign := c.stage.foreign(i, text)
 		c.that(foreign == "", "an export of space %s holds something of space %s", space.ID(), foreign)
+		for _, m := range c.stage.all(i) {
+			c.that(strings.Contains(text, quoted(m.Content)), "an export of space %s lacks memory %q", space.ID(), m.ID)
+		}
 		for _, other := range c.stage.spaces {
 			c.that(other.ID() == space.ID() || !strings.Contains(text, strconv.Quote(string(other.ID()))), "an export of space %s names space %s", space.ID(), other.ID())
 		}
