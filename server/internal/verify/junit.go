@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -53,10 +54,12 @@ func (r Report) WriteJUnit(out io.Writer) error {
 	took := map[string]float64{}
 	for _, result := range r.Assertions {
 		name := path.Dir(result.Name)
-		if n := len(all.Suites); n == 0 || all.Suites[n-1].Name != name {
+		i := slices.IndexFunc(all.Suites, func(s junitSuite) bool { return s.Name == name })
+		if i < 0 {
+			i = len(all.Suites)
 			all.Suites = append(all.Suites, junitSuite{Name: name})
 		}
-		suite := &all.Suites[len(all.Suites)-1]
+		suite := &all.Suites[i]
 		took[name] += result.Milliseconds
 		suite.Time = seconds(took[name])
 		suite.add(caseOf(result))

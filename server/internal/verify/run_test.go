@@ -263,6 +263,25 @@ func TestKeys(t *testing.T) {
 	require.Equal(t, "team-a-", got.tenants[0].prefix)
 }
 
+// A suite has all test cases of its name, and their time, in whichever order they
+// were tried.
+func TestJUnitSuites(t *testing.T) {
+	t.Parallel()
+	var report Report
+	for _, name := range []string{"mcp/isolation/list", "mcp/events/foreign-cursor", "mcp/isolation/foreign-memory"} {
+		report.add(Result{Name: name, Verdict: Passed, Milliseconds: 1000})
+	}
+	var text bytes.Buffer
+	require.NoError(t, report.WriteJUnit(&text))
+	var suites junitSuites
+	require.NoError(t, xml.Unmarshal(text.Bytes(), &suites))
+	require.Len(t, suites.Suites, 2)
+	require.Equal(t, "mcp/isolation", suites.Suites[0].Name)
+	require.Len(t, suites.Suites[0].Cases, 2)
+	require.Equal(t, "2.000", suites.Suites[0].Time)
+	require.Equal(t, "1.000", suites.Suites[1].Time)
+}
+
 // schemaOf resolves the schema that is documented.
 func schemaOf(t *testing.T) *jsonschema.Resolved {
 	t.Helper()
