@@ -263,6 +263,27 @@ func TestKeys(t *testing.T) {
 	require.Equal(t, "team-a-", got.tenants[0].prefix)
 }
 
+// A run that goes on for hours asks as a stranger in each round.
+func TestStrangersAreNotKept(t *testing.T) {
+	t.Parallel()
+	gate, shown := keys(t)
+	s := serve(t, server.Options{Auth: gate}, nil)
+	s.config.Keys = shown
+	r := &run{config: s.config.withDefaults()}
+	require.NoError(t, r.open(t.Context()))
+	set, err := buildStage(t.Context(), r.spaces, r.transports[0], 1, MinSpaces)
+	require.NoError(t, err)
+	kept := len(r.closers)
+	c := &check{run: r, over: r.transports[0], stage: set, random: randomOf(1, "strangers")}
+	require.NoError(t, tryStrangers(t.Context(), c))
+	require.Positive(t, c.count)
+	require.Zero(t, c.failed)
+	require.Len(t, r.closers, kept)
+	_, err = r.spaces.cleanUp(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, r.close())
+}
+
 // A suite has all test cases of its name, and their time, in whichever order they
 // were tried.
 func TestJUnitSuites(t *testing.T) {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/engramdb/engram"
@@ -147,21 +148,32 @@ func tryStrangers(ctx context.Context, c *check) error {
 		"no key of this server":          "engram_" + canaryOf(c.random.Uint64(), 0),
 		"a key with another last letter": real[:len(real)-1] + string('a'+(real[len(real)-1]-'a'+1)%26),
 	} {
-		transports, err := c.run.dial(key)
-		if err != nil {
+		if err := c.tryStranger(ctx, what, key); err != nil {
 			return err
 		}
-		for _, over := range transports {
-			if over.name() != c.over.name() {
-				continue
-			}
-			there, nowhere := over.space(c.stage.spaces[0].ID()), over.space(c.run.spaces.next(1)[0])
-			for _, probe := range spaceProbes() {
-				one, other := probe.ask(ctx, over, there), probe.ask(ctx, over, nowhere)
-				c.that(unauthenticated(one), "with %s, to %s a space: %s", what, probe.what, answerOf(one))
-				c.alike(fmt.Sprintf("with %s, to %s a space that is there and one that is not", what, probe.what),
-					answerOf(one, string(there.ID())), answerOf(other, string(nowhere.ID())))
-			}
+	}
+	return nil
+}
+
+// tryStranger asks for spaces with a key that the server does not know. Its
+// connections end with it: a run may have many rounds.
+func (c *check) tryStranger(ctx context.Context, what, key string) (err error) {
+	stranger := &run{config: c.run.config}
+	defer func() { err = errors.Join(err, stranger.close()) }()
+	transports, err := stranger.dial(key)
+	if err != nil {
+		return err
+	}
+	for _, over := range transports {
+		if over.name() != c.over.name() {
+			continue
+		}
+		there, nowhere := over.space(c.stage.spaces[0].ID()), over.space(c.run.spaces.next(1)[0])
+		for _, probe := range spaceProbes() {
+			one, other := probe.ask(ctx, over, there), probe.ask(ctx, over, nowhere)
+			c.that(unauthenticated(one), "with %s, to %s a space: %s", what, probe.what, answerOf(one))
+			c.alike(fmt.Sprintf("with %s, to %s a space that is there and one that is not", what, probe.what),
+				answerOf(one, string(there.ID())), answerOf(other, string(nowhere.ID())))
 		}
 	}
 	return nil
