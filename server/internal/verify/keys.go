@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/engramdb/engram"
@@ -83,6 +84,11 @@ func rolesOf(keys []Key) (roles, error) {
 		}
 	}
 	return r, nil
+}
+
+// tenantSees reports whether the key of a tenant is about ids that begin so.
+func (r roles) tenantSees(begin string) bool {
+	return slices.ContainsFunc(r.tenants, func(t tenantKey) bool { return strings.HasPrefix(begin, t.prefix) })
 }
 
 // tenant is a key over one transport.

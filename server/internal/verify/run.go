@@ -145,7 +145,7 @@ func (r *run) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.spaces = newSpaces("", r.config.nonce)
+		r.spaces = newSpaces(roles{}, r.config.nonce)
 		r.embedded, r.transports = embedded, []transport{embedded}
 		r.closers = append(r.closers, func() error { return embedded.Close() })
 		r.mayKill = r.config.Child != nil && embedded.Stats().Spaces == 0
@@ -155,7 +155,7 @@ func (r *run) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.spaces = newSpaces(keys.prefix, r.config.nonce)
+	r.spaces = newSpaces(keys, r.config.nonce)
 	if r.transports, err = r.dial(keys.operator); err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func TestOnlyOwnSpacesAreRemoved(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, over.Close()) }()
 	require.NoError(t, over.create(t.Context(), "verify-other"))
-	s := newSpaces("", "own")
+	s := newSpaces(roles{}, "own")
 	require.ErrorIs(t, s.create(t.Context(), over, "verify-other"), ErrNotOurs)
 	require.ErrorIs(t, s.remove(t.Context(), over, "verify-other"), ErrNotOurs)
 	require.ErrorIs(t, s.rename(t.Context(), over, "verify-other", "verify-new"), ErrNotOurs)
@@ -282,6 +282,21 @@ func TestStrangersAreNotKept(t *testing.T) {
 	_, err = r.spaces.cleanUp(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, r.close())
+}
+
+// The run's own spaces are none that a tenant sees.
+func TestTenantsDoNotSeeTheRunsSpaces(t *testing.T) {
+	t.Parallel()
+	var tenants []tenantKey
+	for _, first := range "abcdefghijklmnop" { // half of what an id may go on with
+		tenants = append(tenants, tenantKey{prefix: "team-verify-" + string(first)})
+	}
+	for range 100 {
+		spaces := newSpaces(roles{prefix: "team-", tenants: tenants}, "")
+		for _, tenant := range tenants {
+			require.False(t, strings.HasPrefix(spaces.prefix, tenant.prefix), spaces.prefix)
+		}
+	}
 }
 
 // A suite has all test cases of its name, and their time, in whichever order they

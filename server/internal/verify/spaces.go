@@ -22,6 +22,9 @@ var ErrNotOurs = errors.New("a space of that id exists and is not this run's")
 // that the keys may demand.
 const prefixOfSpaces = "verify-"
 
+// maxNonces bounds how many are drawn that begin as a tenant's spaces do.
+const maxNonces = 1000
+
 // cleanupTimeout bounds the deletion of all spaces of a run.
 const cleanupTimeout = time.Minute
 
@@ -41,13 +44,14 @@ type spaces struct {
 	owned map[engram.SpaceID]transport
 }
 
-// newSpaces returns a run's spaces. keyed is what the keys demand that ids begin
-// with.
-func newSpaces(keyed, nonce string) *spaces {
-	if nonce == "" {
+// newSpaces returns a run's spaces. Their ids begin as the operator's key demands, and
+// not as what a tenant's key sees, unless tenants leave next to nothing else.
+func newSpaces(keys roles, nonce string) *spaces {
+	begin := keys.prefix + prefixOfSpaces
+	for try := 0; nonce == "" || keys.tenantSees(begin+nonce) && try < maxNonces; try++ {
 		nonce = strings.ToLower(rand.Text()[:12]) // 60 bits
 	}
-	return &spaces{prefix: keyed + prefixOfSpaces + nonce + "-", owned: map[engram.SpaceID]transport{}}
+	return &spaces{prefix: begin + nonce + "-", owned: map[engram.SpaceID]transport{}}
 }
 
 // next returns ids of n spaces that were never made.
