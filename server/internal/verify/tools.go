@@ -55,7 +55,7 @@ func (t *tools) close() error {
 	return err
 }
 
-// info describes a space that the tools know.
+// Info describes a space that the tools know.
 func (t *tools) Info(ctx context.Context, id engram.SpaceID) (engram.SpaceInfo, error) {
 	if err := t.call(ctx, "list", toolArguments{"space": id, "limit": 1}, nil); err != nil {
 		return engram.SpaceInfo{}, err
