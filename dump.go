@@ -58,8 +58,8 @@ type DumpRecord struct {
 	Segment    uint64          `json:"segment,omitempty"`  // where the mark is, or the log goes on
 	End        int64           `json:"end,omitempty"`      // and its offset there; of a segment, where the one of Follows ends; of a group, the promised one
 	Follows    uint64          `json:"follows,omitempty"`  // of a segment: the number of the one before or replaced; of a group: the promised generation
-	Checksum   string          `json:"checksum,omitempty"` // of a frame, hexadecimal
-	Previous   string          `json:"previous,omitempty"` // and of the frame before it; of a segment, of the last one before it
+	Checksum   string          `json:"checksum,omitempty"` // of a frame, hexadecimal; of a mark, of the last one before it
+	Previous   string          `json:"previous,omitempty"` // of a frame, of the one before it; of a segment, of the last one before it
 	Bodies     bool            `json:"bodies,omitempty"`   // of a segment or frame: kind bodies
 	Operations []DumpOperation `json:"operations,omitempty"`
 }
