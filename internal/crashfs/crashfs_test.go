@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -252,6 +253,50 @@ func TestFailedFlushLoses(t *testing.T) {
 	require.Positive(t, found["nn"])
 }
 
+// So is the length that it should have made durable, until something is written up to it.
+func TestFailedFlushLosesTheLength(t *testing.T) {
+	f, d := mounted(t)
+	file := create(t, d, "file", bytes.Repeat([]byte{'o'}, blockBytes))
+	require.NoError(t, file.Sync())
+	require.NoError(t, d.Sync("."))
+	_, err := file.WriteAt(bytes.Repeat([]byte{'n'}, blockBytes), blockBytes)
+	require.NoError(t, err)
+	f.SetHook((&Fault{First: 1, Err: syscall.EIO}).Hook)
+	require.ErrorIs(t, file.Sync(), syscall.EIO)
+	f.SetHook(nil)
+	require.NoError(t, file.Sync())
+	size := func(d vfs.Dir) string { return strconv.Itoa(len(content(t, d, "file")) / blockBytes) }
+	found := outcomes(t, f, size)
+	require.Positive(t, found["1"])
+	require.Positive(t, found["2"])
+
+	_, err = file.WriteAt([]byte("again"), blockBytes)
+	require.NoError(t, err)
+	require.NoError(t, file.Sync())
+	require.Equal(t, map[string]int{"2": seeds}, outcomes(t, f, size))
+}
+
+// What was written behind the end that a file has after a crash does not come back
+// when it grows.
+func TestNothingIsBehindTheEnd(t *testing.T) {
+	f, d := mounted(t)
+	file := create(t, d, "file", []byte("ab"))
+	require.NoError(t, file.Sync())
+	require.NoError(t, d.Sync("."))
+	_, err := file.WriteAt([]byte("cd"), 2)
+	require.NoError(t, err)
+	found := outcomes(t, f, func(d vfs.Dir) string {
+		before := content(t, d, "file")
+		grown, err := d.Open("file", true)
+		require.NoError(t, err)
+		require.NoError(t, grown.Truncate(4))
+		require.Equal(t, append(before, 0, 0)[:4], content(t, d, "file"))
+		return string(before)
+	})
+	require.Positive(t, found["ab"])
+	require.Positive(t, found["abcd"])
+}
+
 func TestVolatile(t *testing.T) {
 	f, d := mounted(t)
 	require.False(t, f.Volatile())
@@ -338,6 +383,43 @@ func TestRoom(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, d.Remove("file"))
 	_, err = d.Create("more")
+	require.NoError(t, err)
+
+	// Whatever grows takes what there is, and no block more.
+	f.SetRoom(3)
+	file = create(t, d, "other", nil)
+	require.ErrorIs(t, file.Truncate(3*blockBytes), syscall.ENOSPC)
+	n, err = file.WriteAt(make([]byte, 3*blockBytes), 0)
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.Equal(t, 2*blockBytes, n)
+	require.NoError(t, file.Truncate(blockBytes))
+	require.NoError(t, file.Truncate(2*blockBytes))
+	// What a rename replaces is free, with its name.
+	require.NoError(t, d.Rename("more", "other"))
+	create(t, d, "third", make([]byte, 2*blockBytes))
+	_, err = d.Create("fourth")
+	require.ErrorIs(t, err, syscall.ENOSPC)
+}
+
+func TestSharedLocks(t *testing.T) {
+	_, d := mounted(t)
+	_, _, err := d.Lock("lock", true, "")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	own, _, err := d.Lock("lock", false, "writer")
+	require.NoError(t, err)
+	_, holder, err := d.Lock("lock", true, "")
+	require.ErrorIs(t, err, vfs.ErrLocked)
+	require.Equal(t, "writer", holder)
+	require.NoError(t, own.Close())
+	first, _, err := d.Lock("lock", true, "")
+	require.NoError(t, err)
+	second, _, err := d.Lock("lock", true, "")
+	require.NoError(t, err)
+	require.NoError(t, first.Close())
+	_, _, err = d.Lock("lock", false, "")
+	require.ErrorIs(t, err, vfs.ErrLocked)
+	require.NoError(t, second.Close())
+	_, _, err = d.Lock("lock", false, "")
 	require.NoError(t, err)
 }
 
