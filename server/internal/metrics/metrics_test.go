@@ -35,7 +35,7 @@ func TestMetrics(t *testing.T) {
 		`engram_request_duration_seconds_count{route="/v1/recall",transport="http"} 2`,
 		`engram_problems_total{problem="space-not-found",transport="http"} 1`,
 		`engram_space_fallbacks_total{transport="http"} 1`,
-		`engram_space_requests_total{space="_other"} 2`,
+		`engram_space_requests_total{space="_other"} 2`, `engram_space_request_seconds_total{space="_other"} 0.001`,
 		`engram_spaces 3`, `engram_spaces_awake 2`, `engram_journal_bytes 77`, `engram_writes_stopped 1`,
 	} {
 		require.Contains(t, text, line+"\n")
@@ -48,34 +48,64 @@ func TestMetrics(t *testing.T) {
 	none.Observe(Request{})
 }
 
-// TestBusiestIsBoundedAndNeverFalls sends requests of ever new spaces beside
-// those of steady ones, and adds everything up.
+// TestBusiestIsBoundedAndNeverFalls sends requests of ever new spaces beside those of
+// steady ones, and of ones that are busy for a while, and adds everything up.
 func TestBusiestIsBoundedAndNeverFalls(t *testing.T) {
 	m := New(func() engram.RegistryStats { return engram.RegistryStats{} }, zap.NewNop())
 	b := newBusiest(3)
 	m.registry.Unregister(m.spaces)
 	m.spaces = b
 	m.registry.MustRegister(b)
-	sent, others := uint64(0), uint64(0)
+	var sent, others spaceCounts
 	for round := range 20 {
 		for i := range 200 {
 			b.observe(engram.SpaceID(fmt.Sprintf("steady-%d", i%2)), false, 0)
 			b.observe(engram.SpaceID(fmt.Sprintf("passing-%d-%d", round, i)), true, 0)
-			sent += 2
+			b.observe(engram.SpaceID(fmt.Sprintf("wave-%d", round/4)), true, time.Second)
+			sent.requests += 3
+			sent.problems += 2
+			sent.seconds++
 		}
 		require.LessOrEqual(t, len(b.recent), 3*candidatesPerLabel)
 		text := scrape(t, m)
 		require.LessOrEqual(t, strings.Count(text, "engram_space_requests_total{"), 4)
-		sum := b.others.requests
+		require.Empty(t, b.recent)
+		sum := b.others
 		for _, counts := range b.labelled {
-			sum += counts.requests
+			sum.requests += counts.requests
+			sum.problems += counts.problems
+			sum.seconds += counts.seconds
 		}
 		require.Equal(t, sent, sum, "nothing is counted twice or lost")
-		require.GreaterOrEqual(t, b.others.requests, others)
-		others = b.others.requests
+		require.GreaterOrEqual(t, b.others.requests, others.requests)
+		require.GreaterOrEqual(t, b.others.problems, others.problems)
+		require.GreaterOrEqual(t, b.others.seconds, others.seconds)
+		others = b.others
+		require.Equal(t, round%4 > 0, strings.Contains(text, fmt.Sprintf(`{space="wave-%d"}`, round/4)))
 		if round > 0 {
 			require.Contains(t, text, `{space="steady-0"}`)
 			require.Contains(t, text, `{space="steady-1"}`)
 		}
+	}
+}
+
+// TestLabelsStay: a space that has a label loses it to one that is twice as busy.
+func TestLabelsStay(t *testing.T) {
+	m := New(func() engram.RegistryStats { return engram.RegistryStats{} }, zap.NewNop())
+	m.registry.Unregister(m.spaces)
+	m.spaces = newBusiest(1)
+	m.registry.MustRegister(m.spaces)
+	for _, round := range []struct {
+		first, second int // requests
+		labelled      engram.SpaceID
+	}{{2, 1, "first"}, {10, 15, "first"}, {10, 25, "second"}, {15, 10, "second"}} {
+		for range round.first {
+			m.spaces.observe("first", false, 0)
+		}
+		for range round.second {
+			m.spaces.observe("second", false, 0)
+		}
+		scrape(t, m)
+		require.Contains(t, m.spaces.labelled, round.labelled)
 	}
 }
