@@ -1,6 +1,8 @@
 package rabitq_test
 
 import (
+	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -141,4 +143,20 @@ func TestDecodePartition(t *testing.T) {
 	require.True(t, ok, "of 128 elements, as rotated")
 	_, ok = rabitq.DecodePartition(129, b)
 	require.False(t, ok)
+
+	groups := binary.LittleEndian.Uint32(b)
+	for name, change := range map[string]func(b []byte){
+		"no group":               func(b []byte) { binary.LittleEndian.PutUint32(b, 0) },
+		"a group without a leaf": func(b []byte) { copy(b[12:16], b[8:12]) },
+		"ends that fall":         func(b []byte) { binary.LittleEndian.PutUint32(b[8:], math.MaxUint32) },
+		"an end too early":       func(b []byte) { b[4+4*groups]-- },
+		"a scale that is none":   func(b []byte) { copy(b[len(b)-4:], []byte{0, 0, 0xc0, 0x7f}) },
+		"a scale without end":    func(b []byte) { copy(b[len(b)-4:], []byte{0, 0, 0x80, 0x7f}) },
+		"a scale below zero":     func(b []byte) { copy(b[len(b)-4:], []byte{0, 0, 0x80, 0xbf}) },
+	} {
+		changed := slices.Clone(b)
+		change(changed)
+		_, ok := rabitq.DecodePartition(100, changed)
+		require.False(t, ok, name)
+	}
 }
