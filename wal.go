@@ -213,23 +213,18 @@ func (l *log) fail(err error) error {
 // flush flushes the segment, the active one, which counts as clean already. A flush
 // that fails is the log's failure, whatever its cause: the pages that it has lost, on a
 // full disk too, count as clean afterwards, and another flush would vouch for them.
-// Where the file cannot be opened, nothing was flushed.
+// A file that cannot be opened has lost nothing: this process has not written to it.
 func (l *log) flush(s *segment) error {
 	file, err := s.open(l.dir)
-	opened := err == nil
-	if opened {
-		err = file.Sync()
+	if err != nil {
+		return l.fail(fmt.Errorf("flush %s: %w", segmentPath(s.number), err))
 	}
-	if err == nil {
+	if err = file.Sync(); err == nil {
 		return nil
 	}
-	err = fmt.Errorf("flush %s: %w", segmentPath(s.number), err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dirty = true
-	if !opened {
-		return l.failLocked(err)
-	}
+	err = fmt.Errorf("flush %s: %w", segmentPath(s.number), err)
 	if l.failed == nil {
 		l.failed = err
 	}

@@ -106,6 +106,16 @@ func settling() []mutant {
 			tests: "TestFailedLogFlushIsFinal",
 		},
 		{
+			name: "unopened-log-is-failed", what: "a log that could not be opened to be flushed takes no more writes",
+			edits: []edit{{"wal.go", `	if err = diskFull(err); !noRoom(err) && l.failed == nil {`, `	if err = diskFull(err); l.failed == nil {`}},
+			tests: "TestCrashOutOfDescriptors",
+		},
+		{
+			name: "begun-segment-in-the-way", what: "what a failed rotation could not remove is in the way of the next one",
+			edits: []edit{{"wal.go", `	if l.begun {`, `	if false {`}},
+			tests: "TestCrashOutOfDescriptors",
+		},
+		{
 			name: "sleep-unsettled", what: "a space falls asleep and tells the journal that it has settled",
 			edits: []edit{{"space.go", `		seq, err := a.settle()
 		if err != nil {
@@ -116,7 +126,7 @@ func settling() []mutant {
 		},
 		{
 			name: "rotation-unflushed", what: "a full segment is left without a flush",
-			edits: []edit{{"wal.go", `	if err := full.sync(l.dir); err != nil {`, `	if err := error(nil); err != nil {`}},
+			edits: []edit{{"wal.go", `	if err := l.flush(full); err != nil {`, `	if err := error(nil); err != nil {`}},
 			tests: "TestCrashLives",
 		},
 		{
