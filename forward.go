@@ -120,10 +120,11 @@ func (v *view) appendUses(list []termUse, d uint32) []termUse {
 	if v.imaged(d) {
 		return v.image.byDocument().appendUses(list, d)
 	}
-	v.recent.terms.each(d-v.image.documents(), func(p *postings, count uint32) {
-		i, found := v.image.byTerm.lookup(&v.image.terms, p.term)
+	terms := &v.recent.terms
+	terms.each(d-v.image.documents(), func(number, count uint32) {
+		i, found := v.image.byTerm.lookup(&v.image.terms, terms.list[number].term)
 		if !found {
-			i = v.image.terms.len() + p.number
+			i = v.image.terms.len() + number
 		}
 		list = append(list, termUse{i, count})
 	})

@@ -143,7 +143,7 @@ func TestTermTableGrowsUnderReaders(t *testing.T) {
 						t.Errorf("term %d of %d is not found", i, n)
 						return
 					}
-					if list := p.below(1); len(list) != 1 {
+					if list := p.below(terms); len(list) != 1 {
 						t.Errorf("term %d has %d postings", i, len(list))
 						return
 					}
@@ -156,7 +156,8 @@ func TestTermTableGrowsUnderReaders(t *testing.T) {
 	}
 	writer := x // readers have copies
 	for i := range terms {
-		writer.add(0, fmt.Sprint("term ", i), 1)
+		writer.gather([]termCount{{fmt.Sprint("term ", i), 1}}, nil)
+		writer.invert()
 		added <- i + 1
 	}
 	close(added)
@@ -168,7 +169,7 @@ func TestTermTableGrowsUnderReaders(t *testing.T) {
 func TestPostingsGrowUnderReaders(t *testing.T) {
 	const documents = 5000
 	x := newRecentTerms()
-	p := x.postings("river")
+	p := x.postings(0, "river")
 	added := make(chan int, documents)
 	var readers sync.WaitGroup
 	readers.Go(func() {
@@ -181,7 +182,7 @@ func TestPostingsGrowUnderReaders(t *testing.T) {
 		}
 	})
 	for i := range documents {
-		x.addTo(p, uint32(i), uint32(i+1))
+		p.add([]posting{{uint32(i), uint32(i + 1)}})
 		added <- i + 1
 	}
 	close(added)

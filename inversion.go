@@ -2,56 +2,68 @@ package engram
 
 import (
 	"hash/maphash"
-	"math/bits"
-	"slices"
-	"strings"
 	"sync"
 )
 
-// inversion makes postings of the terms of documents that are stored together. It finds
-// each term once for all of them, and adds to its postings once: terms lie far apart in
+// inversion makes postings of the terms of documents that come together. It finds each
+// term once for all of them, and adds to its postings once: terms lie far apart in
 // memory, and finding them document by document is mostly waiting for it.
 type inversion struct {
-	documents   []documentTerms // the next ones, in order
-	occurrences int             // of a term in a document
-
-	slots  []uint32       // by hash, with open addressing: 1 + place in terms
-	terms  []invertedTerm // distinct, in order of first appearance
-	places []uint32       // by occurrence: of its term in terms
-	lists  []posting      // of all terms, one after the other
-}
-
-// documentTerms are the terms of one document, and those of its label.
-type documentTerms struct {
-	terms []termCount
-	label []string
+	terms       []invertedTerm // distinct, in order of first appearance
+	occurrences []occurrence   // of the terms in the documents, in order
+	ends        []int          // by document: where its occurrences end
+	slots       []uint32       // by hash, with open addressing: 1 + place in terms
+	lists       []posting      // of all terms, one after the other
 }
 
 // invertedTerm is a term of the documents.
 type invertedTerm struct {
-	term  string
-	hash  uint64
-	count int // of documents that have it
-	end   int // in lists, of what is there so far
-	to    *postings
+	term   string
+	hash   uint64
+	to     *postings // nil: not found yet
+	number uint32    // of those
+	slot   int       // that has it; -1: none
+	count  int       // of documents that have it
+	end    int       // of what is in lists so far
 }
+
+// occurrence says how often a document has a term.
+type occurrence struct{ place, count uint32 }
 
 // enoughOccurrences make an inversion worth its while: with more it takes more memory,
 // and not less time.
 const enoughOccurrences = 16 << 10
 
 // inversions are used again, by any space: they hold nothing between two uses.
-var inversions = sync.Pool{New: func() any { return new(inversion) }}
+var inversions = sync.Pool{New: func() any { return &inversion{slots: make([]uint32, 64)} }}
 
-// gather gives the next document its terms: they are in the postings after invert.
+// gather gives the next document its terms, and those of its label: they are in the
+// postings after invert.
 func (x *recentTerms) gather(terms []termCount, label []string) {
+	in := x.inversion()
+	for _, t := range terms {
+		in.add(in.placeOf(maphash.String(x.table.seed, t.term), t.term), t.count)
+	}
+	for _, t := range label {
+		term := labelTerm(t)
+		in.add(in.placeOf(maphash.String(x.table.seed, term), term), 1)
+	}
+	x.endGathered()
+}
+
+// inversion returns the one of the next documents.
+func (x *recentTerms) inversion() *inversion {
 	if x.gathered == nil {
 		x.gathered = inversions.Get().(*inversion)
 	}
+	return x.gathered
+}
+
+// endGathered ends the document whose terms were gathered.
+func (x *recentTerms) endGathered() {
 	in := x.gathered
-	in.documents = append(in.documents, documentTerms{terms, label})
-	in.occurrences += len(terms) + len(label)
-	if in.occurrences >= enoughOccurrences {
+	in.ends = append(in.ends, len(in.occurrences))
+	if len(in.occurrences) >= enoughOccurrences {
 		x.invert()
 	}
 }
@@ -63,92 +75,102 @@ func (x *recentTerms) invert() {
 		return
 	}
 	x.gathered = nil
-	if len(in.documents) == 1 {
-		in.documents[0].each(func(term string, count uint32) { x.add(uint32(len(x.ends)), term, count) })
-		x.endDocument()
-	} else {
-		in.findTerms(x)
-		in.fillLists(x)
-	}
-	in.release()
-}
-
-// each calls yield for each term.
-func (d *documentTerms) each(yield func(term string, count uint32)) {
-	for _, t := range d.terms {
-		yield(t.term, t.count)
-	}
-	for _, term := range d.label {
-		yield(labelTerm(term), 1)
-	}
-}
-
-// findTerms finds the distinct terms, and makes postings for those that have none.
-func (in *inversion) findTerms(x *recentTerms) {
-	in.slots = slices.Grow(in.slots, 1<<bits.Len(uint(2*in.occurrences)))[:1<<bits.Len(uint(2*in.occurrences))]
-	clear(in.slots)
-	for i := range in.documents {
-		in.documents[i].each(func(term string, _ uint32) {
-			place := in.placeOf(maphash.String(x.table.seed, term), term)
-			in.terms[place].count++
-			in.places = append(in.places, place)
-		})
-	}
 	end := 0
 	for i := range in.terms {
 		t := &in.terms[i]
 		t.end = end
 		end += t.count
-		if t.to = x.table.at(t.hash, t.term); t.to == nil {
-			t.to = x.make(t.hash, strings.Clone(t.term))
+		if t.to == nil {
+			t.to = x.postings(t.hash, t.term)
 		}
+		t.number = t.to.number
 	}
+	in.fillLists(x)
+	for i := range in.terms {
+		t := &in.terms[i]
+		t.to.add(in.lists[t.end-t.count : t.end])
+	}
+	in.release()
+}
+
+// add adds a term, by its place, to the document at hand.
+func (in *inversion) add(place, count uint32) {
+	in.terms[place].count++
+	in.occurrences = append(in.occurrences, occurrence{place, count})
 }
 
 // placeOf returns the place of the term in terms, where it puts it unless it is there.
 func (in *inversion) placeOf(hash uint64, term string) uint32 {
-	mask := uint64(len(in.slots) - 1)
-	at := hash & mask
-	for ; in.slots[at] != 0; at = (at + 1) & mask {
-		place := in.slots[at] - 1
-		if t := &in.terms[place]; t.hash == hash && t.term == term {
-			return place
+	if 2*len(in.terms) >= len(in.slots) {
+		in.grow()
+	}
+	slot := in.slotOf(hash, term)
+	if in.slots[slot] == 0 {
+		in.terms = append(in.terms, invertedTerm{hash: hash, term: term, slot: slot})
+		in.slots[slot] = uint32(len(in.terms))
+	}
+	return in.slots[slot] - 1
+}
+
+// slotOf returns the slot that has the term, or is to have it.
+func (in *inversion) slotOf(hash uint64, term string) int {
+	mask := len(in.slots) - 1
+	slot := int(hash) & mask
+	for ; in.slots[slot] != 0; slot = (slot + 1) & mask {
+		if t := &in.terms[in.slots[slot]-1]; t.hash == hash && t.term == term {
+			break
 		}
 	}
-	in.terms = append(in.terms, invertedTerm{hash: hash, term: term})
-	in.slots[at] = uint32(len(in.terms))
+	return slot
+}
+
+func (in *inversion) grow() {
+	in.slots = make([]uint32, 2*len(in.slots))
+	for i := range in.terms {
+		t := &in.terms[i]
+		t.slot = in.slotOf(t.hash, t.term)
+		in.slots[t.slot] = uint32(i + 1)
+	}
+}
+
+// placeFound is placeOf for a term whose postings were found, and that no other place has.
+func (in *inversion) placeFound(p *postings) uint32 {
+	in.terms = append(in.terms, invertedTerm{to: p, slot: -1})
 	return uint32(len(in.terms) - 1)
 }
 
 // fillLists gives each document its terms, and each term its documents.
 func (in *inversion) fillLists(x *recentTerms) {
-	in.lists = slices.Grow(in.lists, in.occurrences)[:in.occurrences]
-	places := in.places
-	for i := range in.documents {
-		ordinal := uint32(len(x.ends))
-		in.documents[i].each(func(_ string, count uint32) {
-			t := &in.terms[places[0]]
-			places = places[1:]
-			in.lists[t.end] = posting{ordinal: ordinal, count: count}
-			t.end++
-			x.uses = appendPosting(x.uses, t.to.number, count)
-		})
-		x.endDocument()
+	if n := len(in.occurrences); n > cap(in.lists) {
+		in.lists = make([]posting, n)
+	} else {
+		in.lists = in.lists[:n]
 	}
-	for i := range in.terms {
-		t := &in.terms[i]
-		t.to.add(in.lists[t.end-t.count : t.end]...)
+	from := 0
+	for _, end := range in.ends {
+		ordinal := uint32(len(x.ends))
+		for _, o := range in.occurrences[from:end] {
+			t := &in.terms[o.place]
+			in.lists[t.end] = posting{ordinal: ordinal, count: o.count}
+			t.end++
+			x.uses = appendPosting(x.uses, t.number, o.count)
+		}
+		x.ends = append(x.ends, len(x.uses))
+		from = end
 	}
 }
 
 // release keeps the inversion for the next use, unless it has become large.
 func (in *inversion) release() {
-	if in.occurrences > 2*enoughOccurrences {
+	if len(in.occurrences) > 2*enoughOccurrences {
 		return
 	}
-	clear(in.documents)
+	for i := range in.terms {
+		if slot := in.terms[i].slot; slot >= 0 {
+			in.slots[slot] = 0
+		}
+	}
 	clear(in.terms)
-	in.documents, in.terms = in.documents[:0], in.terms[:0]
-	in.slots, in.places, in.lists, in.occurrences = in.slots[:0], in.places[:0], in.lists[:0], 0
+	in.terms, in.occurrences, in.ends, in.lists = in.terms[:0], in.occurrences[:0], in.ends[:0], in.lists[:0]
 	inversions.Put(in)
 }

@@ -54,6 +54,7 @@ func (next *successor) follow(x *recent) int {
 			next.copy(x, d)
 		}
 	}
+	next.recent.terms.invert()
 	return len(fresh)
 }
 
@@ -72,7 +73,7 @@ func (next *successor) copy(x *recent, d *document) {
 	}
 	next.origin = append(next.origin, d)
 	next.recent.insert(copied)
-	next.terms.copy(&x.terms, d.ordinal, copied.ordinal)
+	next.terms.copy(&x.terms, d.ordinal)
 	next.copyVector(x, d, copied)
 }
 

@@ -26,8 +26,7 @@ func newRecentTerms() recentTerms { return recentTerms{table: newTermTable()} }
 func (x *recentTerms) find(term string) *postings { return x.table.find(term) }
 
 // postings returns the list of the term, which it makes if there is none.
-func (x *recentTerms) postings(term string) *postings {
-	hash := maphash.String(x.table.seed, term)
+func (x *recentTerms) postings(hash uint64, term string) *postings {
 	p := x.table.at(hash, term)
 	if p == nil {
 		p = x.make(hash, strings.Clone(term))
@@ -45,20 +44,8 @@ func (x *recentTerms) make(hash uint64, term string) *postings {
 	return p
 }
 
-// add gives the document, the next one, a term. endDocument follows its last.
-func (x *recentTerms) add(ordinal uint32, term string, count uint32) {
-	x.addTo(x.postings(term), ordinal, count)
-}
-
-func (x *recentTerms) addTo(p *postings, ordinal, count uint32) {
-	p.add(posting{ordinal: ordinal, count: count})
-	x.uses = appendPosting(x.uses, p.number, count)
-}
-
-func (x *recentTerms) endDocument() { x.ends = append(x.ends, len(x.uses)) }
-
-// each calls yield for each term of the document.
-func (x *recentTerms) each(ordinal uint32, yield func(p *postings, count uint32)) {
+// each calls yield for each term of the document, by its number.
+func (x *recentTerms) each(ordinal uint32, yield func(number, count uint32)) {
 	from := 0
 	if ordinal > 0 {
 		from = x.ends[ordinal-1]
@@ -66,14 +53,22 @@ func (x *recentTerms) each(ordinal uint32, yield func(p *postings, count uint32)
 	for b := x.uses[from:x.ends[ordinal]]; len(b) > 0; {
 		var use posting
 		use, b = nextPosting(b, 0)
-		yield(x.list[use.ordinal], use.count)
+		yield(use.ordinal, use.count)
 	}
 }
 
 // copier copies documents of one recentTerms, or of later copies of it, to another.
 type copier struct {
 	to     *recentTerms
-	copied []*postings // by number where they come from: those in to, nil where there are none yet
+	copied []copiedTerm // by number where they come from
+	round  uint32       // of the inversion at hand, from 1 on
+}
+
+// copiedTerm is a term where it is copied to.
+type copiedTerm struct {
+	to    *postings // nil: not there yet
+	round uint32    // of the inversion in which it has a place
+	place uint32
 }
 
 // newCopier returns one to terms that have none yet, from those whose hashes have
@@ -83,18 +78,27 @@ func newCopier(seed maphash.Seed, to *recentTerms) copier {
 	return copier{to: to}
 }
 
-// copy gives the next document of to the terms of one of from.
-func (c *copier) copy(from *recentTerms, document, ordinal uint32) {
+// copy gives the next document of to the terms of one of from. They are in the postings
+// after an invert of to.
+func (c *copier) copy(from *recentTerms, document uint32) {
 	if n := len(from.list) - len(c.copied); n > 0 {
-		c.copied = append(c.copied, make([]*postings, n)...)
+		c.copied = append(c.copied, make([]copiedTerm, n)...)
 	}
-	from.each(document, func(p *postings, count uint32) {
-		if c.copied[p.number] == nil {
-			c.copied[p.number] = c.to.make(p.hash, p.term)
+	if c.to.gathered == nil {
+		c.round++
+	}
+	in := c.to.inversion()
+	from.each(document, func(number, count uint32) {
+		t := &c.copied[number]
+		if t.to == nil {
+			t.to = c.to.make(from.list[number].hash, from.list[number].term)
 		}
-		c.to.addTo(c.copied[p.number], ordinal, count)
+		if t.round != c.round {
+			t.round, t.place = c.round, in.placeFound(t.to)
+		}
+		in.add(t.place, count)
 	})
-	c.to.endDocument()
+	c.to.endGathered()
 }
 
 // postings is the list of one term, in ordinal order. It grows under readers:
@@ -110,7 +114,7 @@ type postings struct {
 	few    [2]posting // most terms occur no more often
 }
 
-func (p *postings) add(list ...posting) {
+func (p *postings) add(list []posting) {
 	n := int(p.length.Load())
 	items := *p.items.Load()
 	if n+len(list) > len(items) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"testing"
@@ -170,7 +171,8 @@ func TestVerifyComparesTheLoadedState(t *testing.T) {
 		"an episode": func(s *store) { aDocument(s).episode.name = "x" },
 		"a place":    func(s *store) { aDocument(s).place += 8 },
 		"a term": func(s *store) {
-			s.recent.terms.postings("spoilt").add(posting{ordinal: aDocument(s).ordinal, count: 1})
+			terms := &s.recent.terms
+			terms.postings(maphash.String(terms.table.seed, "spoilt"), "spoilt").add([]posting{{ordinal: aDocument(s).ordinal, count: 1}})
 		},
 		"a request": func(s *store) { s.requests[s.requestIDs[0]] = requestRecord{} },
 		"the quota": func(s *store) { s.config.MaxMemories++ },
