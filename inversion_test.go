@@ -109,3 +109,14 @@ func TestInversionOfMuch(t *testing.T) {
 	x.invert() // nothing
 	require.Len(t, x.ends, documents)
 }
+
+// A term has one place, also where others have its hash, and while slots grow in number.
+func TestInversionPlaces(t *testing.T) {
+	in := &inversion{slots: make([]uint32, 64)}
+	for range 2 {
+		for i := range 1000 {
+			place := in.placeOf(uint64(i%700), fmt.Sprint("term ", i))
+			require.EqualValues(t, i, place)
+		}
+	}
+}
