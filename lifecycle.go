@@ -353,8 +353,8 @@ func (r *Registry) sweepTombstones() error {
 // returns nil the new id survives a power loss; after a crash before that the
 // space has one of the two. It wakes and settles the space; an id that is taken
 // is ErrSpaceExists. After an error the space has its old id, unless that matches
-// ErrUnknownOutcome. Where the files failed, and not only for want of room
-// ([ErrDiskFull]), the space's writes are stopped.
+// ErrUnknownOutcome. After that, and where the files failed, not only for want of room
+// ([ErrDiskFull]) or of a descriptor, the space's writes are stopped.
 func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if err := to.Validate(); err != nil {
 		return err
