@@ -184,7 +184,9 @@ func (a *awake) refusal(w *write) error {
 		a.stop(err)
 		return *a.stopped.Load()
 	case w.operations[0].kind == opForget:
-		a.registry.giveUpReserve()
+		if errors.Is(err, ErrDiskFull) {
+			a.registry.giveUpReserve()
+		}
 		return nil // its frame has room in the journal and, if need be, in memory
 	}
 	return err
