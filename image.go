@@ -129,9 +129,10 @@ type counts struct {
 // deaths says which documents of an image have died, and when. One writer adds;
 // readers of an older seq see that a death is later than they are.
 type deaths struct {
-	bits  []atomic.Uint64         // by ordinal; made with the first death
-	at    sync.Map                // ordinal -> seq
-	order atomic.Pointer[[]death] // set after bits; what comes later is behind the end of it
+	bits   []atomic.Uint64         // by ordinal; made with the first death
+	at     sync.Map                // ordinal -> seq
+	order  atomic.Pointer[[]death] // set after bits; what comes later is behind the end of it
+	latest atomic.Uint64           // seq: of no death before its bit is set
 }
 
 // death is that of one document. Those that came over from an image before stand first,
@@ -166,6 +167,9 @@ func (m *image) visibleAt(ordinal uint32, seq uint64) bool {
 	if !m.deaths.any() || m.deaths.bits[ordinal/64].Load()&(1<<(ordinal%64)) == 0 {
 		return true
 	}
+	if m.deaths.latest.Load() <= seq {
+		return false // no death is later
+	}
 	died, _ := m.deaths.at.Load(ordinal)
 	return died.(uint64) > seq
 }
@@ -176,6 +180,7 @@ func (m *image) kill(ordinal uint32, seq uint64) {
 		m.deaths.bits = make([]atomic.Uint64, (m.documents()+63)/64)
 	}
 	m.deaths.at.Store(ordinal, seq)
+	m.deaths.latest.Store(max(m.deaths.latest.Load(), seq))
 	m.deaths.bits[ordinal/64].Or(1 << (ordinal % 64))
 	order := append(m.deaths.all(), death{ordinal, seq})
 	m.deaths.order.Store(&order)
