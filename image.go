@@ -132,7 +132,7 @@ type deaths struct {
 	bits   []atomic.Uint64         // by ordinal; made with the first death
 	at     sync.Map                // ordinal -> seq
 	order  atomic.Pointer[[]death] // set after bits; what comes later is behind the end of it
-	latest atomic.Uint64           // seq: of no death before its bit is set
+	latest atomic.Uint64           // seq; no death that has its bit is later
 }
 
 // death is that of one document. Those that came over from an image before stand first,
