@@ -254,6 +254,20 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 	}
 }
 
+// TestProblemsCommandNoTerminal: what a server says of an error is somebody else's text,
+// as what is stored is.
+func TestProblemsCommandNoTerminal(t *testing.T) {
+	hostile := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, `{"type":"urn:engram:problem:conflict","detail":"one\u001b]0;owned\u0007\ntwo","hint":"three\u001b[2J"}`)
+	}))
+	defer hostile.Close()
+	sh := newShell(t)
+	sh.args = []string{"--addr", hostile.URL}
+	require.Equal(t, "engram: one\ufffd]0;owned\ufffd\ntwo\nhint: three\ufffd[2J\n", sh.run("settle").failed().err)
+}
+
 // TestFollow sees events of others as they come, of one space.
 func TestFollow(t *testing.T) {
 	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alpha", "beta"}})

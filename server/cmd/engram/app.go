@@ -70,13 +70,13 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.As(err, &exit):
 		return exit.code
 	}
-	root.PrintErrln("engram:", err)
+	root.PrintErrln("engram:", printableLines(err.Error()))
 	hint := hintFor(err)
 	if !a.understood {
 		hint = fmt.Sprintf("`%s --help` lists arguments and flags", cmd.CommandPath())
 	}
 	if hint != "" {
-		root.PrintErrln("hint:", hint)
+		root.PrintErrln("hint:", printableLines(hint))
 	}
 	return failureCode(cmd)
 }

@@ -104,3 +104,13 @@ func printable(s string, maxRunes int) string {
 	}
 	return b.String()
 }
+
+// printableLines is printable for each line of a text, uncut: a server's word on an
+// error is somebody else's too.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line, math.MaxInt)
+	}
+	return strings.Join(lines, "\n")
+}
