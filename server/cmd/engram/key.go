@@ -176,11 +176,13 @@ func (f *expiryFlag) Set(s string) error {
 		f.Time = time.Now().Add(lifetime).UTC().Truncate(time.Second)
 		return nil
 	}
-	if err := f.timeFlag.Set(s); err != nil {
-		return err
-	}
-	if !f.After(time.Now()) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	switch {
+	case err != nil:
+		return errors.New("must look like 2026-01-31T15:04:05Z, or like 720h, of at most 2562047h")
+	case !t.After(time.Now()):
 		return errors.New("is past")
 	}
+	f.Time = t
 	return nil
 }
