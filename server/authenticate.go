@@ -43,27 +43,36 @@ func (s *Server) authenticate(x *exchange) (err error) {
 		return nil
 	}
 	header := x.r.Header
-	x.principal, err = s.identify(x.r.Context(), header.Values(authorizationHeader), header.Values(keyHeader), x.r.TLS)
+	err = s.identify(x.r.Context(), &x.request, header.Values(authorizationHeader), header.Values(keyHeader), x.r.TLS)
 	if err != nil {
 		return refuseCredentials(x, err)
 	}
 	return s.admitCaller(x.principal, x.route.verb, reachOf(x.route) == reachRegistry)
 }
 
-// identify returns who shows these values of the two headers, or metadata, and the
-// certificate of the connection. Where nobody is asked for credentials, nothing that
-// is shown counts: it may be for what stands before the server.
+// maxRefusedBytes bounds what the log says of a credential: some of it is the sender's
+// own words.
+const maxRefusedBytes = 256
+
+// identify notes in r who shows these values of the two headers, or metadata, and the
+// certificate of the connection, or why nobody does. Where nobody is asked for
+// credentials, nothing that is shown counts: it may be for what stands before the server.
 func (s *Server) identify(
-	ctx context.Context, authorizations, keys []string, state *tls.ConnectionState,
-) (*auth.Principal, error) {
+	ctx context.Context, r *request, authorizations, keys []string, state *tls.ConnectionState,
+) error {
 	if s.options.Auth == nil {
-		return auth.Anyone(), nil
+		r.principal = auth.Anyone()
+		return nil
 	}
 	shown, err := credentialsIn(authorizations, keys, certificateOf(state))
-	if err != nil {
-		return nil, err
+	if err == nil {
+		r.principal, err = s.options.Auth.Authenticate(ctx, shown)
 	}
-	return s.options.Auth.Authenticate(ctx, shown)
+	if err != nil {
+		r.refused = err.Error()
+		r.refused = r.refused[:min(len(r.refused), maxRefusedBytes)]
+	}
+	return err
 }
 
 // admitCaller counts a request of the caller, and decides about one that concerns all

@@ -2,22 +2,29 @@ package server
 
 import (
 	"bufio"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
@@ -68,6 +75,58 @@ func callers(t *testing.T) ([]caller, *auth.Gate) {
 	}
 	keys[1].Revoked = now
 	return columns, &auth.Gate{Keys: auth.NewKeyring(keys)}
+}
+
+// TestLogSaysWhyACredentialDoesNotCount: the caller is told only that it does not, and
+// the log has neither the token nor more of the caller's words than it can bear.
+func TestLogSaysWhyACredentialDoesNotCount(t *testing.T) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	keySet := filepath.Join(t.TempDir(), "jwks.json")
+	require.NoError(t, os.WriteFile(keySet, fmt.Appendf(nil,
+		`{"keys":[{"kty":"OKP","kid":"k","crv":"Ed25519","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public)), 0o600))
+	tokens, err := auth.OpenTokens(t.Context(), auth.TokenConfig{KeySet: keySet, Issuer: "issuer", Audience: "engram"}, zap.NewNop())
+	require.NoError(t, err)
+	core, logs := observer.New(zap.InfoLevel)
+	w := newWired(t, Options{Logger: zap.New(core), Auth: &auth.Gate{Tokens: tokens}})
+	w.create("alpha")
+	sign := func(keyID, audience, scopes string) string {
+		token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
+			"iss": "issuer", "aud": audience, "sub": "agent", "exp": time.Now().Add(time.Hour).Unix(), auth.DefaultScopeClaim: scopes,
+		})
+		token.Header["kid"] = keyID
+		text, err := token.SignedString(private)
+		require.NoError(t, err)
+		return text
+	}
+	for _, shown := range []struct{ token, why string }{
+		{sign("k", "engram", "*:read"), ""},
+		{sign("k", "other", "*:read"), "audience"},
+		{sign("other", "engram", "*:read"), `id "other"`},
+		{sign(strings.Repeat("x", 1<<10), "engram", "*:read"), "xxx"},
+		{sign("k", "engram", ""), auth.DefaultScopeClaim},
+		{"rubbish", "malformed"},
+	} {
+		answer := w.call("GET", "/v1/spaces/alpha", "", "Authorization", "Bearer "+shown.token)
+		said := w.askRPC("/engram.v1.SpaceService/GetSpace", "alpha", shown.token)
+		entries := logs.FilterMessage("request").All()
+		logs.TakeAll()
+		require.Len(t, entries, 2)
+		for _, entry := range entries {
+			why, refused := entry.ContextMap()["refused"]
+			require.Equal(t, shown.why != "", refused, shown.why)
+			require.NotContains(t, fmt.Sprint(entry.ContextMap()), shown.token)
+			if refused {
+				require.Contains(t, why, shown.why)
+				require.LessOrEqual(t, len(why.(string)), maxRefusedBytes)
+			}
+		}
+		if shown.why != "" {
+			require.Equal(t, auth.ErrUnknown.Error(), answer.problem(401, "unauthenticated").Detail)
+			require.Equal(t, codes.Unauthenticated, status.Code(said))
+			require.NotContains(t, said.Error(), shown.why)
+		}
+	}
 }
 
 // ask sends a valid request to a route, about the space.

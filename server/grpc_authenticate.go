@@ -21,8 +21,7 @@ func (s *Server) authenticateCall(ctx context.Context, c *call) error {
 			state = &secured.State
 		}
 	}
-	var err error
-	c.principal, err = s.identify(ctx,
+	err := s.identify(ctx, &c.request,
 		metadata.ValueFromIncomingContext(ctx, authorizationMetadata), metadata.ValueFromIncomingContext(ctx, keyMetadata), state)
 	if err != nil {
 		return unauthenticated(err)

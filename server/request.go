@@ -22,6 +22,7 @@ type request struct {
 	began     time.Time
 	span      trace.Span         // nil: it has none
 	principal *auth.Principal    // who sends it; nil on a public route
+	refused   string             // why its credential does not count, for the log only
 	space     engram.SpaceID     // that it means, once known
 	fallback  bool               // it named none
 	streamed  bool               // how long it lasts says nothing
@@ -68,6 +69,7 @@ func (s *Server) finish(e ended) {
 				zap.String("space", string(r.space)),
 				zap.Bool("fallback", r.fallback),
 				zap.String("problem", r.problem),
+				r.refusal(),
 				zap.Duration("duration", took),
 			)...)
 		}
@@ -85,6 +87,14 @@ func (r *request) caller() string {
 		return ""
 	}
 	return r.principal.Name()
+}
+
+// refusal says in the log why the credential of a request does not count.
+func (r *request) refusal() zap.Field {
+	if r.refused == "" {
+		return zap.Skip()
+	}
+	return zap.String("refused", r.refused)
 }
 
 // existing returns the space of a request that has ended, empty where there is none
