@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -46,8 +47,9 @@ func (f *accessFlags) validate() error {
 		return errors.New("--client-cert needs --tls-client-ca")
 	case f.tlsClientCA != "" && len(f.clientCerts) == 0:
 		return errors.New("--tls-client-ca needs --client-cert: no certificate could do anything")
-	case f.tokens.KeySet == "" && (f.tokens.Issuer != "" || f.tokens.Audience != ""):
-		return errors.New("--jwt-issuer and --jwt-audience need --jwt-jwks")
+	case f.tokens.KeySet == "" && (f.tokens.Issuer != "" || f.tokens.Audience != "" ||
+		cmp.Or(f.tokens.Claim, auth.DefaultScopeClaim) != auth.DefaultScopeClaim):
+		return errors.New("--jwt-issuer, --jwt-audience and --jwt-claim need --jwt-jwks")
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ func TestConfigRefusals(t *testing.T) {
 		"keys: /does/not/exist":          "no such file",
 		"tls-cert: x":                    "--tls-key",
 		"jwt-issuer: x":                  "--jwt-jwks",
+		"jwt-claim: x":                   "--jwt-jwks",
 		"client-cert: cn:x=*:read":       "--tls-client-ca",
 		"tls-cert: x\ntls-key: y":        "no such file",
 		"keys: '{\"version\": 2}'":       "version",
