@@ -158,6 +158,11 @@ func (s *keySet) read(ctx context.Context) ([]publicKey, error) {
 
 func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 	if !isURL(s.source) {
+		info, err := os.Stat(s.source)
+		if err == nil && !info.Mode().IsRegular() {
+			// Opening a pipe waits for who writes to it, and with it whoever needs the set.
+			return nil, fmt.Errorf("%s is not a regular file", s.source)
+		}
 		return os.ReadFile(s.source)
 	}
 	ctx, cancel := context.WithTimeout(ctx, keySetTimeout)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 )
@@ -49,4 +50,20 @@ func TestKeysAreNoPipe(t *testing.T) {
 	require.NoError(t, err, "the last ones still count")
 	_, err = OpenKeyring(path, zap.NewNop())
 	require.ErrorIs(t, err, ErrKeys)
+}
+
+// TestKeySetIsNoPipe: whoever shows a token of an unknown key would wait.
+func TestKeySetIsNoPipe(t *testing.T) {
+	i, path := newIssuer(t), filepath.Join(t.TempDir(), "jwks.json")
+	require.NoError(t, os.WriteFile(path, i.keySet(), 0o600))
+	tokens := openTokens(t, path)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	tokens.keys.ageBy(2 * keySetMaxAge)
+	_, err := tokens.authenticate(t.Context(), i.sign(jwt.SigningMethodES256, "made-up", i.ec, claims()))
+	require.ErrorIs(t, err, ErrUnknown)
+	_, err = tokens.authenticate(t.Context(), i.sign(jwt.SigningMethodES256, "e", i.ec, claims()))
+	require.NoError(t, err, "the last set still counts")
+	_, err = OpenTokens(t.Context(), TokenConfig{KeySet: path, Issuer: "i", Audience: "a"}, zap.NewNop())
+	require.ErrorIs(t, err, ErrTokens)
 }
