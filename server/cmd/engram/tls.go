@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -50,8 +49,11 @@ func (f *tlsFiles) current() *tls.Config {
 	if err == nil && f.sameLocked(seen) {
 		return f.config
 	}
-	config, loadErr := f.load()
-	if err = errors.Join(err, loadErr); err != nil {
+	var config *tls.Config
+	if err == nil {
+		config, err = f.load()
+	}
+	if err != nil {
 		f.logger.Error("TLS files cannot be used, the last ones still count", zap.Error(err))
 		return f.config
 	}
@@ -60,6 +62,8 @@ func (f *tlsFiles) current() *tls.Config {
 	return f.config
 }
 
+// look returns what the files are. Opening a pipe would wait for who writes to it, and
+// every handshake meanwhile.
 func (f *tlsFiles) look() (seen [3]fs.FileInfo, err error) {
 	for i, path := range []string{f.cert, f.key, f.clientCA} {
 		if path == "" {
@@ -67,6 +71,9 @@ func (f *tlsFiles) look() (seen [3]fs.FileInfo, err error) {
 		}
 		if seen[i], err = os.Stat(path); err != nil {
 			return seen, fmt.Errorf("TLS: %w", err)
+		}
+		if !seen[i].Mode().IsRegular() {
+			return seen, fmt.Errorf("TLS: %s is not a regular file", path)
 		}
 	}
 	return seen, nil
