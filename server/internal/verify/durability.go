@@ -249,7 +249,7 @@ func (c *check) kill(ctx context.Context, order WriterOrder, after int) (acknowl
 	}
 	stop := context.AfterFunc(ctx, func() { _ = child.Process.Kill() })
 	defer stop()
-	acknowledged, readErr := readAcknowledged(bufio.NewReader(told), slices.Clone(order.Done), after, child.Process)
+	acknowledged, killed, readErr := readAcknowledged(bufio.NewReader(told), slices.Clone(order.Done), after, child.Process)
 	if readErr != nil { // it may be alive
 		_ = child.Process.Kill()
 	}
@@ -260,35 +260,38 @@ func (c *check) kill(ctx context.Context, order WriterOrder, after int) (acknowl
 		return nil, ctx.Err()
 	case readErr != nil:
 		return nil, fmt.Errorf("read what the writer says: %w %s", readErr, complaint.String())
-	case !errors.As(err, &exit) || complaint.Len() > 0:
+	case !killed || !errors.As(err, &exit) || complaint.Len() > 0:
 		return nil, fmt.Errorf("the writer was not killed but ended by itself: %w %s", err, complaint.String())
 	}
 	return acknowledged, nil
 }
 
 // readAcknowledged reads what a child says until it is dead, and kills it after
-// some lines.
-func readAcknowledged(lines *bufio.Reader, acknowledged []int, after int, child *os.Process) ([]int, error) {
+// some lines, where it lives that long.
+func readAcknowledged(
+	lines *bufio.Reader, acknowledged []int, after int, child *os.Process,
+) (_ []int, killed bool, err error) {
 	for n := 1; ; n++ {
 		line, err := lines.ReadString('\n')
 		if errors.Is(err, io.EOF) { // a line without its end was cut by the kill
-			return acknowledged, nil
+			return acknowledged, killed, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, killed, err
 		}
 		var writer, write int
 		if _, err := fmt.Sscanf(line, "%d %d\n", &writer, &write); err != nil || writer < 0 || writer >= len(acknowledged) {
-			return nil, fmt.Errorf("it says %q", line)
+			return nil, killed, fmt.Errorf("it says %q", line)
 		}
 		if write != acknowledged[writer]+1 {
-			return nil, fmt.Errorf("write %d is acknowledged after %d", write, acknowledged[writer])
+			return nil, killed, fmt.Errorf("write %d is acknowledged after %d", write, acknowledged[writer])
 		}
 		acknowledged[writer] = write
 		if n == after {
 			if err := child.Kill(); err != nil {
-				return nil, err
+				return nil, killed, err
 			}
+			killed = true
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -169,6 +170,21 @@ func TestInterruptedRunCleansUp(t *testing.T) {
 	require.Equal(t, Incomplete, report.Verdict)
 	require.Empty(t, report.LeftBehind)
 	require.Empty(t, s.spaces())
+}
+
+// TestChildrenThatEndByThemselvesAreNotKilled, whatever they end with.
+func TestChildrenThatEndByThemselvesAreNotKilled(t *testing.T) {
+	t.Parallel()
+	config := only(embedded(t), "durability/kill")
+	config.Child = func(WriterOrder) (*exec.Cmd, error) {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), asWriter+"="+noWriter)
+		return child, nil
+	}
+	report, err := Run(t.Context(), config)
+	require.NoError(t, err)
+	require.Equal(t, Failed, report.Verdict)
+	require.Contains(t, find(t, report, "library/durability/kill").Failures[0], "not killed")
 }
 
 // TestKillsKeepOffForeignSpaces: in a directory that is somebody's, nothing is killed.
