@@ -46,6 +46,8 @@ type check struct {
 	stage  *stage    // spaces with known contents, which nobody changes
 	random *rand.Rand
 
+	interrupted func() bool // nil: it cannot be
+
 	mu       sync.Mutex // guards the fields below
 	count    int
 	failures []string
@@ -72,7 +74,12 @@ func (c *check) that(holds bool, format string, args ...any) bool {
 	return holds
 }
 
+// failLocked notes a failure, unless the run was interrupted: what then fails may fail
+// because of that.
 func (c *check) failLocked(text string) {
+	if c.interrupted != nil && c.interrupted() {
+		return
+	}
 	c.failed++
 	if len(c.failures) < maxFailures {
 		c.failures = append(c.failures, text)

@@ -152,6 +152,19 @@ func (c *check) into(result *Result) {
 	}
 }
 
+// intoShort completes a result of an assertion that did not come to its end, for a
+// reason. It has failed where a comparison had, and else was not tried.
+func (c *check) intoShort(result *Result, reason string) {
+	c.mu.Lock()
+	failed := c.failed > 0
+	c.mu.Unlock()
+	if failed {
+		c.into(result)
+		return
+	}
+	result.Verdict, result.Reason = Skipped, reason
+}
+
 // add adds a result to the report, to that of an earlier round if there is one,
 // and returns it as it came.
 func (r *Report) add(result Result) Result {

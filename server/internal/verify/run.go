@@ -344,17 +344,17 @@ func (r *run) tryAll(ctx context.Context, report *Report, seed uint64, over tran
 // try tries one assertion. An error ends the run.
 func (r *run) try(ctx context.Context, a assertion, result *Result, c *check) error {
 	began := time.Now()
+	c.interrupted = func() bool { return ctx.Err() != nil }
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
 	err := a.try(limited, c)
 	result.Milliseconds = milliseconds(time.Since(began))
 	switch {
 	case ctx.Err() != nil:
-		err = ctx.Err()
-		result.Verdict, result.Reason = Skipped, "the run was interrupted"
-		return err
+		c.intoShort(result, "the run was interrupted")
+		return ctx.Err()
 	case errors.Is(err, ErrNotOurs):
-		result.Verdict, result.Reason = Skipped, err.Error()
+		c.intoShort(result, err.Error())
 		return err
 	case limited.Err() != nil:
 		c.fail(fmt.Errorf("it did not end within %s", r.config.Timeout))

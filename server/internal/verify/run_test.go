@@ -172,6 +172,37 @@ func TestInterruptedRunCleansUp(t *testing.T) {
 	require.Empty(t, s.spaces())
 }
 
+// TestFailuresBeforeAnEarlyEndCount: an assertion that is cut short has failed where a
+// comparison had, but not by what fails because it is cut short.
+func TestFailuresBeforeAnEarlyEndCount(t *testing.T) {
+	t.Parallel()
+	r := &run{config: Config{}.withDefaults()}
+	for _, end := range []error{context.Canceled, ErrNotOurs} {
+		for _, holds := range []bool{false, true} {
+			ctx, interrupt := context.WithCancel(t.Context())
+			var result Result
+			err := r.try(ctx, assertion{try: func(_ context.Context, c *check) error {
+				c.that(holds, "it does not hold")
+				if errors.Is(end, context.Canceled) {
+					interrupt()
+					c.that(false, "nothing answers")
+				}
+				return end
+			}}, &result, &check{})
+			interrupt()
+			require.ErrorIs(t, err, end)
+			if holds {
+				require.Equal(t, Skipped, result.Verdict)
+				require.NotEmpty(t, result.Reason)
+				continue
+			}
+			require.Equal(t, Failed, result.Verdict, end)
+			require.Equal(t, []string{"it does not hold"}, result.Failures)
+			require.Equal(t, 1, result.Failed)
+		}
+	}
+}
+
 // TestChildrenThatEndByThemselvesAreNotKilled, whatever they end with.
 func TestChildrenThatEndByThemselvesAreNotKilled(t *testing.T) {
 	t.Parallel()
