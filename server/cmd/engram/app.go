@@ -70,15 +70,20 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.As(err, &exit):
 		return exit.code
 	}
-	root.PrintErrln("engram:", printableLines(err.Error()))
 	hint := hintFor(err)
 	if !a.understood {
 		hint = fmt.Sprintf("`%s --help` lists arguments and flags", cmd.CommandPath())
 	}
-	if hint != "" {
-		root.PrintErrln("hint:", printableLines(hint))
-	}
+	complain(cmd, err, hint)
 	return failureCode(cmd)
+}
+
+// complain says what went wrong, and what to do about it if anything.
+func complain(cmd *cobra.Command, err error, hint string) {
+	cmd.PrintErrln("engram:", printableLines(err.Error()))
+	if hint != "" {
+		cmd.PrintErrln("hint:", printableLines(hint))
+	}
 }
 
 // failureCode returns the exit code of a command that failed.

@@ -68,7 +68,7 @@ Exit codes:
 
   0  every assertion that was tried holds
   1  the verification did not come to its end; the message says why
-  2  at least one assertion does not hold`,
+  2  at least one assertion does not hold, whether it came to its end or not`,
 		Example: `  engram verify
   engram verify --addr http://127.0.0.1:7432 --grpc-addr 127.0.0.1:50051 --mcp-addr http://127.0.0.1:7432/mcp
   engram verify --addr https://engram.example:7432 --keys verify-keys.jsonl --restart 'systemctl restart engram'`,
@@ -80,7 +80,7 @@ Exit codes:
 			if !cmd.Flags().Changed("seed") {
 				flags.seed = uint64(rand.Uint32())
 			}
-			return a.verify(cmd.Context(), &flags)
+			return a.verify(cmd, &flags)
 		},
 	}
 	f := cmd.Flags()
@@ -99,20 +99,20 @@ Exit codes:
 }
 
 // verify runs a verification, writes what came of it and makes the exit code.
-func (a *app) verify(ctx context.Context, flags *verifyFlags) (err error) {
+func (a *app) verify(cmd *cobra.Command, flags *verifyFlags) (err error) {
 	config, cleanUp, err := a.verifyConfig(flags)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanUp()) }()
 	config.Progress = a.showResult
-	report, runErr := verify.Run(ctx, config)
+	report, runErr := verify.Run(cmd.Context(), config)
 	if problem := new(httpclient.Problem); errors.As(runErr, &problem) && problem.Unauthenticated() && flags.keys == "" {
 		runErr = errors.New(runErr.Error() + ": name a file of its keys with --keys") // not wrapped: the hint would be about other flags
 	}
 	if flags.report != "" {
 		if err := writeReports(flags.report, report); err != nil {
-			return errors.Join(runErr, err)
+			runErr = errors.Join(runErr, err)
 		}
 	}
 	if a.output == asJSON {
@@ -120,13 +120,14 @@ func (a *app) verify(ctx context.Context, flags *verifyFlags) (err error) {
 	} else {
 		_, err = fmt.Fprintln(a.out, report.Summary())
 	}
-	switch {
-	case runErr != nil || err != nil:
-		return errors.Join(runErr, err)
-	case report.Verdict == verify.Failed:
-		return &exitError{exitNotVerified}
+	err = errors.Join(runErr, err)
+	if report.Verdict != verify.Failed {
+		return err
 	}
-	return nil
+	if err != nil {
+		complain(cmd, err, hintFor(err))
+	}
+	return &exitError{exitNotVerified}
 }
 
 // verifyConfig says what is verified. The function that it returns removes a

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -85,6 +87,41 @@ func TestVerifyServer(t *testing.T) {
 	require.Equal(t, verify.Failed, report.Verdict)
 	require.Contains(t, got.out, "no such unit")
 	require.Contains(t, got.out, "again: engram verify --addr")
+}
+
+// watched tells of what is written, once it is.
+type watched struct {
+	lockedBuffer
+
+	written func(text string)
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.lockedBuffer.Write(p)
+	w.written(w.String())
+	return n, err
+}
+
+// TestVerifyThatFailsAndEndsEarly has the exit code of its verdict, and says why it
+// ended.
+func TestVerifyThatFailsAndEndsEarly(t *testing.T) {
+	server := engramtest.Start(t, engramtest.Options{})
+	newShell(t) // without what the environment names
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var errOut lockedBuffer
+	out := watched{written: func(text string) {
+		if strings.Contains(text, "FAIL") {
+			interrupt()
+		}
+	}}
+	code := newApp(strings.NewReader(""), &out, &errOut).run(ctx, []string{
+		"verify", "--addr", server.URL(), "--spaces", "3", "--report", "", "--duration", "1h",
+		"--only", "durability/retry", "--restart", "exit 3",
+	})
+	require.Contains(t, out.String(), "failed: ")
+	require.Equal(t, exitNotVerified, code)
+	require.Contains(t, errOut.String(), context.Canceled.Error())
 }
 
 func TestVerifyRefusals(t *testing.T) {
