@@ -254,6 +254,66 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 	}
 }
 
+// TestAnswersOfAnotherAPI: JSON that an Engram server does not answer with is no empty
+// result.
+func TestAnswersOfAnotherAPI(t *testing.T) {
+	for _, answer := range []string{`{"message":"log in"}`, `{}`, `null`} {
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, answer)
+		}))
+		sh := newShell(t)
+		sh.args = []string{"--addr", other.URL}
+		for _, args := range [][]string{
+			{"space", "list"},
+			{"space", "create", "alpha"},
+			{"space", "info", "alpha"},
+			{"space", "stats", "alpha"},
+			{"space", "verify", "alpha"},
+			{"space", "configure", "alpha", "--max-memories", "1"},
+			{"space", "rename", "alpha", "beta"},
+			{"space", "delete", "alpha", "--yes"},
+			{"remember", "-s", "alpha", "x"},
+			{"lookup", "-s", "alpha", "x"},
+			{"list", "-s", "alpha"},
+			{"recall", "-s", "alpha", "x"},
+			{"forget", "-s", "alpha", "x"},
+			{"forget-where", "-s", "alpha", "--episode", "x"},
+			{"forget-where", "-s", "alpha", "--episode", "x", "--dry-run"},
+			{"associate", "-s", "alpha", "x", "y"},
+			{"dissociate", "-s", "alpha", "x", "y"},
+			{"associations", "-s", "alpha", "x"},
+			{"checkpoint", "-s", "alpha"},
+			{"settle"},
+		} {
+			require.Empty(t, sh.run(args...).failed("no Engram server").out, args)
+		}
+		sh.runInput(`{"content":"x"}`, "import", "-s", "alpha", "-").failed("no Engram server")
+		sh.runInput(`{"format":"engram-export","version":1,"config":{}}`, "import", "-s", "alpha", "--new", "-").failed("no Engram server")
+		other.Close()
+	}
+}
+
+// TestFreshSpace: what is empty is no answer of another API.
+func TestFreshSpace(t *testing.T) {
+	backends(t, func(t *testing.T, sh shell) {
+		sh.run("space", "create", "alpha").ok()
+		for _, args := range [][]string{
+			{"space", "stats", "alpha"},
+			{"space", "configure", "alpha", "--max-memories", "0"},
+			{"list", "-s", "alpha"},
+			{"recall", "-s", "alpha", "x"},
+			{"forget-where", "-s", "alpha", "--episode", "x"},
+			{"forget-where", "-s", "alpha", "--episode", "x", "--dry-run"},
+		} {
+			sh.run(args...).ok()
+		}
+		sh.run("space", "delete", "alpha", "--yes").ok()
+		sh.run("space", "list").ok()
+		sh.run("space", "verify").ok()
+	})
+}
+
 // TestProblemsCommandNoTerminal: what a server says of an error is somebody else's text,
 // as what is stored is.
 func TestProblemsCommandNoTerminal(t *testing.T) {

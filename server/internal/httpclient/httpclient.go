@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"reflect"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/wire"
@@ -70,6 +71,7 @@ type call struct {
 	request string    // makes a retry take effect once
 	match   string    // the entity tag to insist on
 	accept  string
+	mayLack bool // an answer may have nothing in it
 }
 
 func spacePath(id engram.SpaceID) string { return "/v1/spaces/" + wire.PathSegment(string(id)) }
@@ -114,30 +116,38 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, error) {
 	return response, nil
 }
 
-// do sends the request and decodes the answer into v, unless v is nil.
+// do sends the request and decodes the answer into v. A nil v is for what is answered
+// without a body.
 func (c *Client) do(ctx context.Context, k call, v any) (http.Header, error) {
 	response, err := c.send(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	err = decode(response, v)
+	if v == nil {
+		err = requireEmpty(response)
+	} else if err = decode(response, v); err == nil && !k.mayLack && reflect.ValueOf(v).Elem().IsZero() {
+		// An Engram server gives an empty list, a seq or an id.
+		err = fmt.Errorf("%w: it answers with JSON of something else", ErrNoServer)
+	}
 	return response.Header, errors.Join(err, response.Body.Close())
 }
 
 func decode(response *http.Response, v any) error {
-	if v != nil || response.StatusCode != http.StatusNoContent {
-		if err := requireType(response, "application/json"); err != nil {
-			return err
-		}
-	}
-	if v == nil {
-		_, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxProblemBytes))
+	if err := requireType(response, "application/json"); err != nil {
 		return err
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswerBytes)).Decode(v); err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	return nil
+}
+
+// requireEmpty refuses an answer that should have no body and has.
+func requireEmpty(response *http.Response) error {
+	if response.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	return fmt.Errorf("%w: it answers with %s and %q", ErrNoServer, response.Status, response.Header.Get("Content-Type"))
 }
 
 // requireType refuses an answer of another media type: an Engram server gives none, but

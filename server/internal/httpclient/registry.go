@@ -71,7 +71,8 @@ func (c *Client) Rename(ctx context.Context, from, to engram.SpaceID) error {
 	body := struct {
 		To engram.SpaceID `json:"to"`
 	}{to}
-	_, err := c.do(ctx, call{method: http.MethodPost, path: spacePath(from) + "/rename", body: body}, nil)
+	var info engram.SpaceInfo
+	_, err := c.do(ctx, call{method: http.MethodPost, path: spacePath(from) + "/rename", body: body}, &info)
 	return err
 }
 

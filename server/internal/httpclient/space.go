@@ -183,7 +183,7 @@ func (s *Space) Associations(ctx context.Context, id string) ([]engram.Associati
 // another write comes between, it is a conflict and nothing is changed.
 func (s *Space) Configure(ctx context.Context, change func(*engram.SpaceConfig)) (receipt engram.Receipt, err error) {
 	var config engram.SpaceConfig
-	header, err := s.do(ctx, call{method: http.MethodGet, path: "/config"}, &config)
+	header, err := s.do(ctx, call{method: http.MethodGet, path: "/config", mayLack: true}, &config)
 	if err != nil {
 		return receipt, err
 	}
