@@ -36,6 +36,8 @@ func (c Certificates) Add(rule string) error {
 	return nil
 }
 
+// authenticate returns the principal of a certificate. TLS has verified it when its
+// connection began: on that it counts until it expires, whatever becomes of its authority.
 func (c Certificates) authenticate(certificate *x509.Certificate) (*Principal, error) {
 	names := []string{"cn:" + certificate.Subject.CommonName}
 	for _, name := range certificate.DNSNames {
