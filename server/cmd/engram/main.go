@@ -11,9 +11,19 @@ import (
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, endingSignals()...)
 	go endOnSignal(signals, cancel)
 	os.Exit(newApp(os.Stdin, os.Stdout, os.Stderr).run(ctx, os.Args[1:]))
+}
+
+// endingSignals are the signals that ask the process to end. A hangup is one where it
+// has not been told to outlive its terminal, as by nohup.
+func endingSignals() []os.Signal {
+	ending := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		ending = append(ending, syscall.SIGHUP)
+	}
+	return ending
 }
 
 // endOnSignal ends the work in good order at the first signal, and the process

@@ -140,9 +140,11 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a data directory over HTTP and gRPC",
-		Long: `Serve a data directory over HTTP and gRPC, until SIGINT or SIGTERM: then requests
-that are under way are finished and the directory is closed. A second signal
-ends the process at once; acknowledged memories survive that.
+		Long: `Serve a data directory over HTTP and gRPC, until SIGINT, SIGTERM or SIGHUP: then
+requests that are under way are finished and the directory is closed. A second
+signal ends the process at once; acknowledged memories survive that. No signal is
+needed for keys and TLS files that change: they are read again. Other settings
+count at the start.
 
 With --embedder the contents of memories and the texts of cues are sent to that
 service; without it no content is sent anywhere. Its key, if it wants one, is read

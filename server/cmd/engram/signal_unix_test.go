@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -110,7 +111,7 @@ func (p *program) hang(space string) {
 func (p *program) address() string { return strings.TrimPrefix(p.url, "http://") }
 
 func TestOneSignalEndsInGoodOrder(t *testing.T) {
-	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		sh := newShell(t)
 		p := startProgram(t, sh.dir)
 		status, _ := post(t, p.url+"/v1/spaces", `{"id":"alpha"}`)
@@ -119,6 +120,14 @@ func TestOneSignalEndsInGoodOrder(t *testing.T) {
 		require.NoError(t, p.wait())
 		require.Empty(t, sh.contents("alpha"))
 	}
+}
+
+// TestHangupThatIsIgnoredStaysIgnored: a server that nohup started outlives its terminal.
+func TestHangupThatIsIgnoredStaysIgnored(t *testing.T) {
+	require.Contains(t, endingSignals(), syscall.SIGHUP)
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	require.NotContains(t, endingSignals(), syscall.SIGHUP)
 }
 
 // TestSecondSignalEndsAtOnce: a request that never ends holds the first signal
