@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -304,7 +305,7 @@ func (d *dumper) segment(name string) error {
 }
 
 // frames dumps the frames of b from there on. Behind damage it looks for the
-// next one at every byte.
+// next one at every byte, and asks the context wherever one may be.
 func (d *dumper) frames(name string, b []byte, at int, key uint64) error {
 	damaged := at
 	flush := func(to int) error {
@@ -313,12 +314,16 @@ func (d *dumper) frames(name string, b []byte, at int, key uint64) error {
 		}
 		return d.emit(DumpRecord{File: name, Offset: int64(damaged), Length: int64(to - damaged), Kind: DumpDamage})
 	}
+	sums := sumRanges(b)
 	for at+frameHeaderBytes <= len(b) {
 		if _, ok := looksLikeFrame(b[at:]); !ok {
 			at++
 			continue
 		}
-		f, n, err := decodeFrame(b[at:], key)
+		if err := d.ctx.Err(); err != nil {
+			return err
+		}
+		f, n, err := sums.frame(at, key)
 		if err != nil {
 			at++
 			continue
@@ -407,7 +412,7 @@ func (d *dumper) journal() error {
 			return err
 		}
 	}
-	slices.SortFunc(newest.files, func(a, b headFile) int { return int(int64(a.number - b.number)) })
+	slices.SortFunc(newest.files, func(a, b headFile) int { return cmp.Compare(a.number, b.number) })
 	for _, f := range newest.files {
 		if f.generation == 0 {
 			continue

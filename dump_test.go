@@ -1,6 +1,8 @@
 package engram
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"path"
 	"slices"
@@ -8,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 // dumpOf returns the pieces that a dump of the directory yields; it changes nothing.
@@ -211,4 +214,59 @@ func ExampleDump() {
 		fmt.Println(record.File, record.Offset, record.Kind, record.Intact)
 	}
 	// Output: cannot be dumped
+}
+
+// framesAt are where the frames of b from there on stand, each place tried by itself.
+func framesAt(b []byte, at int, key uint64) (places [][2]int64) {
+	for at < len(b) {
+		_, n, err := decodeFrame(b[at:], key)
+		if err != nil {
+			at++
+			continue
+		}
+		places = append(places, [2]int64{int64(at), int64(n)})
+		at += n
+	}
+	return places
+}
+
+// Behind damage all frames are found that are there, whatever the contents look like.
+func TestDumpFindsFrames(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := damagedFrames(t)
+		var found [][2]int64
+		d := &dumper{ctx: background, yield: func(r DumpRecord, _ error) bool {
+			if r.Kind == DumpFrame {
+				found = append(found, [2]int64{r.Offset, r.Length})
+			}
+			return true
+		}}
+		require.NoError(t, d.frames("file", b, 0, exampleIdentity().key))
+		require.Equal(t, framesAt(b, 0, exampleIdentity().key), found)
+	})
+}
+
+// headers are 5 MiB of headers of frames, one every 8 bytes: each claims to be that of
+// a frame of 4 MiB, and none verifies.
+func headers() []byte {
+	return bytes.Repeat([]byte{1, 0, 0, 0, 0, 0, 0x40, 0}, 5<<20/8)
+}
+
+// What it takes to dump contents that are full of headers does not grow with what
+// each of these says that its frame is long.
+func TestDumpOfHeaders(t *testing.T) {
+	var list []DumpRecord
+	d := &dumper{ctx: t.Context(), yield: func(r DumpRecord, _ error) bool {
+		list = append(list, r)
+		return true
+	}}
+	b := bytes.Repeat(headers(), 4)
+	require.NoError(t, d.frames("file", b, 0, exampleIdentity().key))
+	require.Equal(t, []DumpRecord{{File: "file", Length: int64(len(b)), Kind: DumpDamage}}, list)
+}
+
+// A dump ends with its context also where it finds nothing for long.
+func TestDumpEndsAmongHeaders(t *testing.T) {
+	d := &dumper{ctx: &endingContext{background, 100}, yield: func(DumpRecord, error) bool { return true }}
+	require.ErrorIs(t, d.frames("file", headers(), 0, exampleIdentity().key), context.Canceled)
 }

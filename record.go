@@ -109,6 +109,19 @@ func sumExcept(sum uint32, b []byte) uint32 {
 // decodeFrame reads the frame at the start of b and returns it with its encoded
 // length. The payload is part of b.
 func decodeFrame(b []byte, key uint64) (frame, int, error) {
+	f, n, err := splitFrame(b)
+	if err != nil {
+		return frame{}, 0, err
+	}
+	b = b[:n]
+	if sumExcept(keyedSum(key), b) != f.checksum {
+		return frame{}, 0, errNotFrame
+	}
+	return f, n, nil
+}
+
+// splitFrame is decodeFrame without a look at the checksum.
+func splitFrame(b []byte) (frame, int, error) {
 	n, err := frameLen(b)
 	if err != nil {
 		return frame{}, 0, err
@@ -126,9 +139,6 @@ func decodeFrame(b []byte, key uint64) (frame, int, error) {
 		epoch:    binary.LittleEndian.Uint32(b[24:]),
 		kind:     binary.LittleEndian.Uint16(b[28:]),
 		payload:  b[frameHeaderBytes : frameHeaderBytes+payload],
-	}
-	if sumExcept(keyedSum(key), b) != f.checksum {
-		return frame{}, 0, errNotFrame
 	}
 	if f.kind != kindLog && f.kind != kindBodies || binary.LittleEndian.Uint16(b[30:]) != 0 || f.count == 0 || f.firstSeq == 0 {
 		return frame{}, 0, errNotFrame

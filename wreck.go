@@ -30,7 +30,8 @@ type salvaged struct {
 	bytes []byte // where it was found in the journal
 }
 
-// openWreck reads what is left of the space. ctx ends it between two segments.
+// openWreck reads what is left of the space. ctx ends it between two segments, and
+// at each place in one where a frame may be.
 func (r *Registry) openWreck(ctx context.Context, id SpaceID, s *SpaceSalvage) (*wreck, error) {
 	dir, err := r.root.OpenDir(string(id))
 	if err != nil {
@@ -70,8 +71,11 @@ func (w *wreck) read(ctx context.Context, r *Registry, id SpaceID, s *SpaceSalva
 	s.OpenEnd = state == nil || r.journal.damage != nil
 	for _, f := range frames {
 		end = max(end, f.lastSeq)
-		if f.bytes != nil {
-			w.take(f.bytes, locator{}, f.bytes, math.MaxUint64)
+		if f.bytes == nil {
+			continue
+		}
+		if err := w.take(ctx, f.bytes, locator{}, f.bytes, math.MaxUint64); err != nil {
+			return err
 		}
 	}
 	if err := w.loadCheckpoint(state, s); err != nil {
@@ -219,31 +223,47 @@ func (w *wreck) readLog(ctx context.Context) error {
 		if !found {
 			before = math.MaxUint64
 		}
-		w.take(b, locator{segment: n}, nil, before)
+		if err := w.take(ctx, b, locator{segment: n}, nil, before); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// wildRecords that fail to verify, one behind the other, end the walk through what
+// looks like a frame, once more have failed in all than the bytes have room for.
+const wildRecords = 16
+
+// recordSearch is what records are looked for in, and how many failed to verify.
+type recordSearch struct {
+	*rangeSums
+	held   []byte // the bytes, where they have to be kept
+	before uint64 // records from this seq on are left out
+	failed int
 }
 
 // take files the records below the seq of the frames in b, which stands at the
 // place. Behind damage it looks for the next frame at every byte. held is b where
 // it has to be kept.
-func (w *wreck) take(b []byte, at locator, held []byte, before uint64) {
+func (w *wreck) take(ctx context.Context, b []byte, at locator, held []byte, before uint64) error {
+	s := &recordSearch{rangeSums: sumRanges(b), held: held, before: before}
 	for i := 0; i+frameHeaderBytes <= len(b); {
 		n, ok := looksLikeFrame(b[i:])
 		if !ok {
 			i++
 			continue
 		}
-		end := min(i+n, len(b))
-		place := at
-		place.offset += int64(i + frameHeaderBytes)
-		w.takeRecords(b[i:end], place, held, i+frameHeaderBytes, before)
-		if _, _, err := decodeFrame(b[i:], w.identity.key); err != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w.takeRecords(s, i, min(i+n, len(b)), at)
+		if _, _, err := s.frame(i, w.identity.key); err != nil {
 			i++
 			continue
 		}
 		i += n
 	}
+	return nil
 }
 
 // looksLikeFrame reports whether a frame may begin at b, and its length: what
@@ -257,36 +277,41 @@ func looksLikeFrame(b []byte) (int, bool) {
 	return n, kind == uint32(kindLog) || kind == uint32(kindBodies)
 }
 
-// takeRecords files the records of a frame. Each is verified for itself: the
-// frame may be damaged in another place.
-func (w *wreck) takeRecords(frame []byte, place locator, held []byte, from int, before uint64) {
-	seq := binary.LittleEndian.Uint64(frame[16:])
-	bodies := binary.LittleEndian.Uint16(frame[28:]) == kindBodies
-	b := frame[frameHeaderBytes:]
-	skip := func(n int) {
-		b, place.offset, from = b[n:], place.offset+int64(n), from+n
-	}
-	for ; ; seq++ {
+// takeRecords files the records of the frame in bytes[from:end]; place is that of
+// the first byte. Each is verified for itself: the frame may be damaged in another
+// place. Frames do not overlap, and together have no more records than the bytes have
+// room for. Contents that are full of headers may have each lead through the same
+// bytes again: so it is only among those that a frame is left before its end.
+func (w *wreck) takeRecords(s *recordSearch, from, end int, place locator) {
+	header := s.bytes[from:][:frameHeaderBytes]
+	seq := binary.LittleEndian.Uint64(header[16:])
+	bodies := binary.LittleEndian.Uint16(header[28:]) == kindBodies
+	inRow := 0 // that failed
+	for at := from + frameHeaderBytes; ; seq++ {
 		if bodies {
-			if len(b) < 8 {
+			if end-at < 8 {
 				return
 			}
-			seq = binary.LittleEndian.Uint64(b)
-			skip(8)
+			seq = binary.LittleEndian.Uint64(s.bytes[at:])
+			at += 8
 		}
-		n, err := splitRecord(b)
+		n, err := splitRecord(s.bytes[at:end])
 		if err != nil {
 			return
 		}
-		if seq < before && operationSum(b[:n], w.identity.key, seq) == binary.LittleEndian.Uint32(b[4:]) {
+		if seq < s.before && s.except(sumNumber(keyedSum(w.identity.key), seq), at, at+n) == binary.LittleEndian.Uint32(s.bytes[at+4:]) {
 			found := salvaged{locator: place}
+			found.offset += int64(at)
 			found.length = n
-			if held != nil {
-				found.bytes = held[from:][:n]
+			if s.held != nil {
+				found.bytes = s.held[at:][:n]
 			}
 			w.records[seq] = found
+			inRow = 0
+		} else if s.failed, inRow = s.failed+1, inRow+1; inRow >= wildRecords && s.failed > len(s.bytes)/operationHeaderBytes {
+			return
 		}
-		skip(n)
+		at += n
 	}
 }
 
