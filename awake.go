@@ -364,7 +364,7 @@ func (a *awake) commit(writes []*write) {
 	case noRoom(err):
 		a.registry.logger.Warn("frames wait in memory and journal", zap.String("space", string(a.space.ID())), zap.Error(err))
 	case err != nil:
-		a.stop(err)
+		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
 	a.apply(writes, segment, offset)
 	a.wantVectors()

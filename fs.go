@@ -380,31 +380,44 @@ func (l osLock) Close() error {
 type osFile struct{ file *os.File }
 
 // ReadAt implements [io.ReaderAt].
-func (f osFile) ReadAt(p []byte, offset int64) (int, error) { return f.file.ReadAt(p, offset) }
+func (f osFile) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := f.file.ReadAt(p, offset)
+	return n, withoutDir(err)
+}
 
 // WriteAt implements [io.WriterAt].
 func (f osFile) WriteAt(p []byte, offset int64) (int, error) {
 	n, err := f.file.WriteAt(p, offset)
-	return n, portableError(err)
+	return n, portableError(withoutDir(err))
 }
 
 // Size implements [vfs.File].
 func (f osFile) Size() (int64, error) {
 	info, err := f.file.Stat()
 	if err != nil {
-		return 0, err
+		return 0, withoutDir(err)
 	}
 	return info.Size(), nil
 }
 
 // Truncate implements [vfs.File].
-func (f osFile) Truncate(size int64) error { return portableError(f.file.Truncate(size)) }
+func (f osFile) Truncate(size int64) error { return portableError(withoutDir(f.file.Truncate(size))) }
 
 // Sync implements [vfs.File].
-func (f osFile) Sync() error { return portableError(syncFile(f.file)) }
+func (f osFile) Sync() error { return portableError(withoutDir(syncFile(f.file))) }
 
 // Close implements [io.Closer].
 func (f osFile) Close() error { return f.file.Close() }
+
+// withoutDir leaves of a name in err the last part: the directory in front is the one
+// in which the file was opened, and may have been renamed since.
+func withoutDir(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return &fs.PathError{Op: at.Op, Path: filepath.Base(at.Path), Err: at.Err}
+	}
+	return err
+}
 
 // withDescriptor calls f with file's descriptor, which stays open and, unlike
 // with [os.File.Fd], in its mode meanwhile.

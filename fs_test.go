@@ -443,3 +443,25 @@ func holdLock(t *testing.T, path string) {
 	_, err = io.Copy(io.Discard, os.Stdin)
 	require.NoError(t, err)
 }
+
+// What fails in a file names the file, but not the directory in which it was opened:
+// that of a space is renamed when it is created, at the latest.
+func TestFSErrorsNameNoFormerDirectory(t *testing.T) {
+	dir, _ := openTestDir(t)
+	require.NoError(t, dir.Mkdir("before"))
+	file, err := dir.Create("before/file")
+	require.NoError(t, err)
+	require.NoError(t, dir.Rename("before", "after"))
+	require.NoError(t, file.Close())
+
+	var at *fs.PathError
+	_, err = file.WriteAt([]byte{1}, 0)
+	require.ErrorIs(t, err, fs.ErrClosed)
+	require.ErrorAs(t, err, &at)
+	require.Equal(t, "file", at.Path)
+	_, err = file.ReadAt(make([]byte, 1), 0)
+	require.ErrorAs(t, err, &at)
+	require.Equal(t, "file", at.Path)
+	require.ErrorAs(t, file.Truncate(0), &at)
+	require.Equal(t, "file", at.Path)
+}
