@@ -35,9 +35,9 @@ func (q *recalling) wholeParts() {
 	v, s := q.view, &q.vector
 	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
 	imaged := &v.image.of(v.generation).vectors
-	s.addPart(rabitq.Part{Codes: &imaged.codes, Live: q.liveImaged(imaged)}, imagedRows)
-	s.addPart(rabitq.Part{Codes: &v.recent.vectors.codes, Live: q.liveRecent()}, recentRows)
-	s.addPart(rabitq.Part{Codes: &v.recent.derived.codes.codes, Live: q.liveDerived()}, derivedRows)
+	s.addPart(rabitq.WholePart(&imaged.codes, q.liveImaged(imaged)), imagedRows)
+	s.addPart(rabitq.WholePart(&v.recent.vectors.codes, q.liveRecent()), recentRows)
+	s.addPart(rabitq.WholePart(&v.recent.derived.codes.codes, q.liveDerived()), derivedRows)
 }
 
 // probedParts has the leaves searched that are nearest to the cue, as many as the
@@ -74,12 +74,12 @@ func (q *recalling) probedParts(enough int) (all bool) {
 	}
 	if !byLeaf {
 		s.keepProbed(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
-		s.addPart(rabitq.Part{Codes: &set.vectors.codes, Live: liveImaged}, imagedRows)
+		s.addPart(rabitq.WholePart(&set.vectors.codes, liveImaged), imagedRows)
 	}
 	s.keepProbed(liveRecent, recent.leavesUnder(p))
 	s.keepProbed(liveDerived, derived.leavesUnder(p))
-	s.addPart(rabitq.Part{Codes: &recent.codes, Live: liveRecent}, recentRows)
-	s.addPart(rabitq.Part{Codes: &derived.codes, Live: liveDerived}, derivedRows)
+	s.addPart(rabitq.WholePart(&recent.codes, liveRecent), recentRows)
+	s.addPart(rabitq.WholePart(&derived.codes, liveDerived), derivedRows)
 	return probed == p.leaves.Leaves()
 }
 
@@ -107,7 +107,7 @@ func (s *vectorScratch) keepProbed(live []uint64, leaves []uint16) {
 // live and satisfy the filter.
 func (q *recalling) addLeaf(x *imageVectors, leaf uint16) (rows int) {
 	from, to := x.rowsOf(leaf)
-	part := rabitq.Part{Codes: &x.codes, First: int(from), Count: int(to - from)}
+	part := rabitq.Part{Codes: &x.codes, First: int(from), End: int(to)}
 	if rows = int(to - from); q.chooses() {
 		part.Live = q.liveImagedRows(x, from, to)
 		rows = 0

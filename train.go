@@ -160,7 +160,7 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	queries := 0
 	for row := step / 2; row < rows && going(); row += step {
 		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()])
-		found = search.All(found[:0], []rabitq.Part{{Codes: &x.codes, Live: live}}, query, deepest, probeNearest+1)
+		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+1)
 		at, scanned := 0, 0
 		for leaf := range p.leaves.Nearest(query, len(sizes)) {
 			place[leaf] = at

@@ -50,13 +50,13 @@ func benchmarkSearch(b *testing.B, set simd.Set, codes *rabitq.Codes, vectors, q
 	for i, truth := range truths {
 		q := queries[i*benchDim:][:benchDim]
 		query.Set(q)
-		found = search.All(found[:0], []rabitq.Part{{Codes: codes}}, query, depth, 30)
+		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(codes, nil)}, query, depth, 30)
 		sum += recall(truth, ranked(found, vectors, q, 10))
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		query.Set(queries[i%100*benchDim:][:benchDim])
-		found = search.All(found[:0], []rabitq.Part{{Codes: codes}}, query, depth, 30)
+		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(codes, nil)}, query, depth, 30)
 	}
 	b.ReportMetric(sum/float64(len(truths)), "recall@10")
 }

@@ -87,7 +87,7 @@ func TestAnswersStayTheSame(t *testing.T) {
 			query := rabitq.NewQuery(rotation.WithSet(set), precision)
 			query.Set(vectors[:dim])
 			var search rabitq.Search
-			all, err := binary.Append(nil, binary.LittleEndian, search.All(nil, []rabitq.Part{{Codes: codes}}, query, 100, 30))
+			all, err := binary.Append(nil, binary.LittleEndian, search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 100, 30))
 			require.NoError(t, err)
 			require.Equal(t, want, crc32.ChecksumIEEE(all), "%d %v", precision, set)
 		}
@@ -149,7 +149,7 @@ func TestEstimates(t *testing.T) {
 	for _, q := range [][]float32{gaussianVectors(1, dim, 10), vectors[:dim]} {
 		query.Set(q)
 		var errors, squares float64
-		for _, candidate := range search.All(nil, []rabitq.Part{{Codes: codes}}, query, rows, rows) {
+		for _, candidate := range search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, rows, rows) {
 			v := vectors[int(candidate.Row)*dim:][:dim]
 			cosine := dot(v, q) / math.Sqrt(dot(v, v)*dot(q, q))
 			errors += float64(candidate.Score) - cosine
@@ -175,7 +175,7 @@ func TestFineDeviation(t *testing.T) {
 			query.Set(q)
 			var search rabitq.Search
 			squares, beyond := 0.0, 0
-			for _, candidate := range search.All(nil, []rabitq.Part{{Codes: codes}}, query, rows, rows) {
+			for _, candidate := range search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, rows, rows) {
 				v := vectors[int(candidate.Row)*dim:][:dim]
 				cosine := dot(v, q) / math.Sqrt(dot(v, v)*dot(q, q))
 				off := (float64(candidate.Score) - cosine) / rabitq.FineDeviation(dim, cosine)
@@ -219,7 +219,7 @@ func TestRecall(t *testing.T) {
 			for i := range 50 {
 				q := queries[i*dim:][:dim]
 				query.Set(q)
-				found := search.All(nil, []rabitq.Part{{Codes: codes}}, query, test.depth, 30)
+				found := search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, test.depth, 30)
 				sum += recall(nearest(vectors, q, 10), ranked(found, vectors, q, 10))
 			}
 			t.Logf("%s %+v: %.3f", cloud.Name, test, sum/50)
@@ -251,7 +251,7 @@ func TestSearchesAgree(t *testing.T) {
 						query := rabitq.NewQuery(rabitq.NewRotation(dim, 2).WithSet(set), precision)
 						query.Set(q)
 						var search rabitq.Search
-						got := search.All(nil, []rabitq.Part{{Codes: codes, Live: live}}, query, depth, 20)
+						got := search.All(nil, []rabitq.Part{rabitq.WholePart(codes, live)}, query, depth, 20)
 						if i == 0 {
 							want = got
 						}
@@ -274,12 +274,12 @@ func TestSearchAppends(t *testing.T) {
 	codes, query := encodeAll(rotation, gaussianVectors(9, dim, 1)), rabitq.NewQuery(rotation, rabitq.TwoBits)
 	query.Set(gaussianVectors(1, dim, 2))
 	var search rabitq.Search
-	got := search.All([]rabitq.Candidate{{Row: 99}}, []rabitq.Part{{Codes: codes}}, query, 9, 2)
+	got := search.All([]rabitq.Candidate{{Row: 99}}, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 9, 2)
 	require.Len(t, got, 3)
 	require.Equal(t, uint32(99), got[0].Row)
 	require.Greater(t, got[1].Score, got[2].Score)
-	require.Empty(t, search.All(nil, []rabitq.Part{{Codes: codes}}, query, 9, 0))
-	require.Empty(t, search.All(nil, []rabitq.Part{{Codes: codes}}, query, 0, 9))
+	require.Empty(t, search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 9, 0))
+	require.Empty(t, search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 0, 9))
 }
 
 // Equal vectors have equal scores, and none of them is left out.
@@ -295,7 +295,7 @@ func TestTiesAreWhole(t *testing.T) {
 	query.Set(v)
 	var search rabitq.Search
 	for _, depth := range []int{20, 50, rows - 1, rows} {
-		found := search.All(nil, []rabitq.Part{{Codes: codes}}, query, depth, 20)
+		found := search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, depth, 20)
 		require.Len(t, found, rows)
 		for i, candidate := range found {
 			require.Equal(t, uint32(i), candidate.Row)
@@ -313,7 +313,7 @@ func TestZeroVectors(t *testing.T) {
 	var search rabitq.Search
 	for _, precision := range []int{0, 1} {
 		query.Set(vectors[precision*dim:][:dim])
-		for _, candidate := range search.All(nil, []rabitq.Part{{Codes: codes}}, query, 4, 4) {
+		for _, candidate := range search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 4, 4) {
 			if precision == 0 || candidate.Row == 0 {
 				require.Zero(t, candidate.Score)
 			} else {
@@ -332,7 +332,7 @@ func TestSearchAllocatesNothing(t *testing.T) {
 	found := make([]rabitq.Candidate, 0, 30)
 	require.Zero(t, testing.AllocsPerRun(10, func() {
 		query.Set(vectors[:dim])
-		found = search.All(found[:0], []rabitq.Part{{Codes: codes}}, query, 800, 30)
+		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(codes, nil)}, query, 800, 30)
 		encoder.Replace(codes, 1, vectors[:dim])
 	}))
 }
@@ -348,8 +348,8 @@ func TestMisuse(t *testing.T) {
 		"a vector too short":        func() { query.Set(make([]float32, 63)) },
 		"a vector too long":         func() { rabitq.NewEncoder(rotation).Append(new(rabitq.Codes), make([]float32, 65)) },
 		"a query of three bits":     func() { rabitq.NewQuery(rotation, 3) },
-		"codes of other dimensions": func() { search.All(nil, []rabitq.Part{{Codes: codes}}, wide, 1, 1) },
-		"a bitmap too short":        func() { search.All(nil, []rabitq.Part{{Codes: codes, Live: make([]uint64, 1)}}, query, 1, 1) },
+		"codes of other dimensions": func() { search.All(nil, []rabitq.Part{rabitq.WholePart(codes, nil)}, wide, 1, 1) },
+		"a bitmap too short":        func() { search.All(nil, []rabitq.Part{rabitq.WholePart(codes, make([]uint64, 1))}, query, 1, 1) },
 	} {
 		require.Panics(t, misuse, name)
 	}
@@ -392,16 +392,20 @@ func TestPartsAreOne(t *testing.T) {
 	var search rabitq.Search
 	for range 20 {
 		query.Set(draw())
-		want := search.All(nil, []rabitq.Part{{Codes: &whole}}, query, 100, 30)
-		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &first}, {Codes: &second}}, query, 100, 30))
-		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &whole}, {Codes: &rabitq.Codes{}}}, query, 100, 30))
-		require.Equal(t, want, search.All(nil, []rabitq.Part{{Codes: &whole, Count: 1703}, {Codes: &whole, First: 1703}}, query, 100, 30))
+		want := search.All(nil, []rabitq.Part{rabitq.WholePart(&whole, nil)}, query, 100, 30)
+		require.Equal(t, want, search.All(nil, []rabitq.Part{rabitq.WholePart(&first, nil), rabitq.WholePart(&second, nil)}, query, 100, 30))
+		require.Equal(t, want, search.All(nil, []rabitq.Part{rabitq.WholePart(&whole, nil), rabitq.WholePart(&rabitq.Codes{}, nil)}, query, 100, 30))
+		require.Equal(t, want, search.All(nil, []rabitq.Part{
+			{Codes: &whole, End: 1703},
+			{Codes: &whole, First: 1703, End: 1703}, // none
+			{Codes: &whole, First: 1703, End: 3000},
+		}, query, 100, 30))
 
 		// Every third row lives, and the later rows come first.
-		want = search.All(nil, []rabitq.Part{{Codes: &whole, Live: thirds(0, 3000)}}, query, 100, 30)
+		want = search.All(nil, []rabitq.Part{rabitq.WholePart(&whole, thirds(0, 3000))}, query, 100, 30)
 		turned := search.All(nil, []rabitq.Part{
-			{Codes: &whole, First: 1703, Count: 1297, Live: thirds(1703, 3000)},
-			{Codes: &whole, Count: 1703, Live: thirds(0, 1703)},
+			{Codes: &whole, First: 1703, End: 3000, Live: thirds(1703, 3000)},
+			{Codes: &whole, End: 1703, Live: thirds(0, 1703)},
 		}, query, 100, 30)
 		for i := range turned {
 			turned[i].Row = (turned[i].Row + 1703) % 3000
@@ -445,7 +449,7 @@ func TestAhead(t *testing.T) {
 	codes, query := encodeAll(rotation, gaussianVectors(rows, dim, 1)), rabitq.NewQuery(rotation, rabitq.TwoBits)
 	query.Set(gaussianVectors(1, dim, 2))
 	var search, less rabitq.Search
-	parts := []rabitq.Part{{Codes: codes}}
+	parts := []rabitq.Part{rabitq.WholePart(codes, nil)}
 	found := search.All(nil, parts, query, depth, rows)
 	require.GreaterOrEqual(t, len(found), depth)
 	ranked := make([]bool, rows)

@@ -40,22 +40,22 @@ type Search struct {
 	products     []int32
 }
 
-// Part is some of the rows that are searched together: those of Codes from First on,
-// as many as Count says, 0 for all. Rows whose bit in Live is not set are left out:
+// Part is some of the rows that are searched together: those of Codes from First to
+// End-1, none where the two are equal. Rows whose bit in Live is not set are left out:
 // bit i%64 of word i/64 is that of the i-th of them; nil is all.
 type Part struct {
-	Codes        *Codes
-	First, Count int
-	Live         []uint64
+	Codes      *Codes
+	First, End int
+	Live       []uint64
+}
+
+// WholePart is all rows of codes.
+func WholePart(codes *Codes, live []uint64) Part {
+	return Part{Codes: codes, End: codes.Rows(), Live: live}
 }
 
 // Rows is how many rows the part has.
-func (p *Part) Rows() int {
-	if p.Count > 0 {
-		return p.Count
-	}
-	return p.Codes.Rows() - p.First
-}
+func (p *Part) Rows() int { return p.End - p.First }
 
 // All returns the candidates among the rows of the parts, which count on from
 // part to part; best first, of equal scores the lowest row first: the limit best
