@@ -12,6 +12,16 @@ import (
 
 // This file is how the journal lets go of frames: it settles the spaces that a
 // generation names, carries forward what cannot be settled, and frees the file.
+//
+// What the journal knows of a space, each for itself:
+//
+//	generation.owed  the generation has frames of it that no mark is known to cover
+//	hanging          it is asked to settle, and has not answered; it is not asked again
+//	told             it has said up to where its mark is, which is not filed yet
+//	carried          why its frames were carried forward: settling failed or hangs
+//
+// settledLocked takes it from the generations that its mark covers, and once none owes
+// it a frame, from carried; dropLocked, where it was deleted, from all of them.
 
 const (
 	settleParallel = 64

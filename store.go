@@ -57,9 +57,15 @@ func locatorOf(place uint64, length uint32) locator {
 	return locator{segment: place >> 32, offset: int64(place & (1<<32 - 1)), length: int(length)}
 }
 
-// segmentUse says what of a segment is needed: records of living memories
-// against those that are not, and the forgetting and associating operations,
-// which repeat ids and are in the checkpoint.
+// segmentUse says what of a segment is needed, in bytes. Live are the records of
+// living memories and of the derived vectors that these have. Dead are those of
+// memories and vectors that are gone, the other operations but configure, which repeat
+// ids or are in the checkpoint, and what stands behind a sealed segment's end.
+//
+// Memories come and go in [store.count]. A derived vector comes in [store.embed] and
+// goes in [store.drop]: with its memory, or with its whole generation. [store.rebase]
+// takes over what a checkpoint counted of the segments that it wrote, and
+// [store.carryDrops] then counts there what went while it was made.
 type segmentUse struct {
 	live int64
 	dead int64
