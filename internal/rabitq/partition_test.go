@@ -17,7 +17,7 @@ import (
 func always() bool { return true }
 
 // trained returns codes of clusters, and a partition of them.
-func trained(t *testing.T, dim, rows int) (*rabitq.Rotation, *rabitq.Codes, *rabitq.Partition) {
+func trained(t testing.TB, dim, rows int) (*rabitq.Rotation, *rabitq.Codes, *rabitq.Partition) {
 	t.Helper()
 	r := rabitq.NewRotation(dim, 5)
 	cloud := clouds.Of(dim, rand.New(rand.NewPCG(1, uint64(dim))))[1]
@@ -159,4 +159,58 @@ func TestDecodePartition(t *testing.T) {
 		_, ok := rabitq.DecodePartition(100, changed)
 		require.False(t, ok, name)
 	}
+}
+
+// FuzzDecodePartition decodes the input as it is, and behind numbers of groups and
+// leaves that fit its length. What is decoded has the same bytes again, and a leaf for
+// every row and query.
+func FuzzDecodePartition(f *testing.F) {
+	_, _, p := trained(f, 24, 400)
+	b := p.Append(nil)
+	f.Add(uint16(24), b)
+	f.Add(uint16(24), b[:len(b)-1])
+	f.Add(uint16(24), b[:8])
+	f.Add(uint16(64), b)
+	f.Add(uint16(65), b)
+	f.Add(uint16(0), []byte{})
+	f.Fuzz(func(t *testing.T, dim uint16, b []byte) {
+		d := 1 + int(dim-1)%rabitq.MaxDim
+		requirePartition(t, d, b)
+		const ends, centroid = 4, 4 // bytes of the end of a group, and of a scale
+		fine := (d + 63) / 64 * 64 / 2
+		if n := len(b); n > 8 {
+			leaves := min((n-8-ends-centroid-fine)/(centroid+fine), rabitq.MaxLeaves)
+			if leaves < 1 {
+				return
+			}
+			one := slices.Clone(b[:8+ends+(1+leaves)*(centroid+fine)])
+			binary.LittleEndian.PutUint32(one, 1)
+			binary.LittleEndian.PutUint32(one[4:], uint32(leaves))
+			binary.LittleEndian.PutUint32(one[8:], uint32(leaves))
+			requirePartition(t, d, one)
+		}
+	})
+}
+
+// requirePartition requires of b, if it is a partition, that it is sound.
+func requirePartition(t *testing.T, dim int, b []byte) {
+	t.Helper()
+	p, ok := rabitq.DecodePartition(dim, b)
+	if !ok {
+		return
+	}
+	require.Equal(t, b, p.Append(nil))
+	r := rabitq.NewRotation(dim, 1)
+	codes := encodeAll(r, gaussianVectors(3, dim, 4))
+	for _, leaf := range p.AppendLeaves(nil, codes.Fine) {
+		require.Less(t, int(leaf), p.Leaves())
+	}
+	query := rabitq.NewQuery(r, rabitq.TwoBits)
+	query.SetCode(codes.Fine[:r.FineBytes()])
+	seen := make([]bool, p.Leaves())
+	for leaf := range p.Nearest(query, 2) {
+		require.False(t, seen[leaf])
+		seen[leaf] = true
+	}
+	require.NotContains(t, seen, false)
 }
