@@ -27,6 +27,7 @@ func fuzzSeeds() map[string]seeds {
 		"FuzzFrame":      frameSeeds(),
 		"FuzzOperation":  operationSeeds(),
 		"FuzzSegment":    segmentSeeds(),
+		"FuzzDump":       dumpSeeds(),
 		"FuzzCheckpoint": checkpointSeeds(),
 		"FuzzSpaceFile":  spaceFileSeeds(),
 		"FuzzJournal":    journalSeeds(),
@@ -184,6 +185,22 @@ func segmentSeeds() seeds {
 		"lying-length":          {putU32(bytes.Clone(b), at(2), maxFrameBytes), byte(1)},
 		"fewer-operations":      {count, byte(0)},
 	}
+}
+
+// dumpSeeds are the segments of segmentSeeds, and some whose contents look like frames.
+func dumpSeeds() seeds {
+	b, ends := fuzzSegment(fuzzOperations())
+	list := seeds{
+		"headers":             {slices.Concat(b[:ends[0].offset], headers()[:600], b[ends[0].offset:])},
+		"headers-and-records": {slices.Concat(b[:ends[0].offset], chainedHeaders(640), b[ends[0].offset:])},
+		"frame-in-frame":      {slices.Insert(bytes.Clone(b), int(ends[1].offset)+frameHeaderBytes+8, b[ends[2].offset:ends[3].offset]...)},
+		"no-header":           {b[segmentHeaderBytes:]},
+		"bodies":              {exampleBodies()},
+	}
+	for name, seed := range segmentSeeds() {
+		list[name] = seed[:1]
+	}
+	return list
 }
 
 func checkpointSeeds() seeds {

@@ -95,15 +95,20 @@ func wreckOf(id identity) *wreck {
 func TestWreckFindsRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := damagedFrames(t)
-		before := rapid.SampledFrom([]uint64{math.MaxUint64, 1, 5, 12}).Draw(t, "before")
-		w, found := wreckOf(exampleIdentity()), make(map[uint64]locator)
-		require.NoError(t, w.take(background, b, locator{segment: 7}, b, before))
-		for seq, r := range w.records {
-			require.Equal(t, b[r.offset:][:r.length], r.bytes)
-			found[seq] = r.locator
-		}
-		require.Equal(t, recordsAt(b, w.identity.key, before), found)
+		requireRecords(t, b, exampleIdentity(), rapid.SampledFrom([]uint64{math.MaxUint64, 1, 5, 12}).Draw(t, "before"))
 	})
+}
+
+// requireRecords requires that those records are found in b that recordsAt finds.
+func requireRecords(t tester, b []byte, id identity, before uint64) {
+	t.Helper()
+	w, found := wreckOf(id), make(map[uint64]locator)
+	require.NoError(t, w.take(background, b, locator{segment: 7}, b, before))
+	for seq, r := range w.records {
+		require.Equal(t, b[r.offset:][:r.length], r.bytes)
+		found[seq] = r.locator
+	}
+	require.Equal(t, recordsAt(b, id.key, before), found)
 }
 
 // chainedHeaders are headers of frames, one every 64 bytes, behind each of which
