@@ -18,9 +18,10 @@ type tlsFiles struct {
 	cert, key, clientCA string // clientCA may be empty
 	logger              *zap.Logger
 
-	mu     sync.Mutex // guards the fields below
-	seen   [3]fs.FileInfo
-	config *tls.Config
+	mu      sync.Mutex // guards the fields below
+	seen    [3]fs.FileInfo
+	config  *tls.Config
+	refused string // why files were that have not counted since; said once
 }
 
 // openTLS loads the files. It fails if they cannot be used.
@@ -47,6 +48,7 @@ func (f *tlsFiles) current() *tls.Config {
 	defer f.mu.Unlock()
 	seen, err := f.look()
 	if err == nil && f.sameLocked(seen) {
+		f.refused = ""
 		return f.config
 	}
 	var config *tls.Config
@@ -54,10 +56,13 @@ func (f *tlsFiles) current() *tls.Config {
 		config, err = f.load()
 	}
 	if err != nil {
-		f.logger.Error("TLS files cannot be used, the last ones still count", zap.Error(err))
+		if why := err.Error(); why != f.refused {
+			f.refused = why
+			f.logger.Error("TLS files cannot be used, the last ones still count", zap.Error(err))
+		}
 		return f.config
 	}
-	f.config, f.seen = config, seen
+	f.config, f.seen, f.refused = config, seen, ""
 	f.logger.Info("TLS files were loaded")
 	return f.config
 }

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // authority issues certificates.
@@ -165,4 +167,29 @@ func TestServeTLS(t *testing.T) {
 	stop()
 	require.Equal(t, exitOK, <-code, logged.String())
 	require.NotContains(t, logged.String(), key.Key)
+}
+
+// TestTLSFilesAreComplainedOfOnce: strangers who begin handshakes make no log lines.
+func TestTLSFilesAreComplainedOfOnce(t *testing.T) {
+	core, logs := observer.New(zap.ErrorLevel)
+	var flags accessFlags
+	flags.tlsCert, flags.tlsKey, _ = newAuthority(t).serverFiles(t.TempDir())
+	secured, err := openTLS(flags, zap.New(core))
+	require.NoError(t, err)
+	handshakes := func() {
+		for range 3 {
+			_, err := secured.GetConfigForClient(nil)
+			require.NoError(t, err)
+		}
+	}
+	for round := range 2 {
+		require.NoError(t, os.Rename(flags.tlsCert, flags.tlsCert+".kept"))
+		handshakes()
+		require.Equal(t, 2*round+1, logs.Len(), "the file is gone")
+		require.NoError(t, os.WriteFile(flags.tlsCert, []byte("no certificate"), 0o600))
+		handshakes()
+		require.Equal(t, 2*round+2, logs.Len(), "there is another, which is none")
+		require.NoError(t, os.Rename(flags.tlsCert+".kept", flags.tlsCert))
+		handshakes()
+	}
 }
