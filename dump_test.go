@@ -255,6 +255,7 @@ func headers() []byte {
 // What it takes to dump contents that are full of headers does not grow with what
 // each of these says that its frame is long.
 func TestDumpOfHeaders(t *testing.T) {
+	t.Parallel()
 	var list []DumpRecord
 	d := &dumper{ctx: t.Context(), yield: func(r DumpRecord, _ error) bool {
 		list = append(list, r)

@@ -65,6 +65,7 @@ func anyMemory(t *rapid.T, dimension int) Memory {
 
 // An export that is imported exports to the same bytes, and is the same memories.
 func TestExportImportRoundTrip(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		opts := Options{Clock: newStepClock(), Durability: rapid.SampledFrom([]Durability{Sync, None}).Draw(t, "durability")}
 		opts.seams.segmentBytes, opts.seams.checkpointBytes = 2000, 3000
@@ -135,6 +136,7 @@ func associateAny(t *rapid.T, s *Space) {
 // The order in which associations were made, or were at last given a weight, does
 // not show in an export, and a graph as large as any is carried over whole.
 func TestExportImportManyAssociations(t *testing.T) {
+	t.Parallel()
 	const memories, each = 250, 80
 	var head, edges strings.Builder
 	fmt.Fprintf(&head, `{"format":"engram-export","version":1,"memories":%d,"config":{"auto_associate":2}}`+"\n", memories)

@@ -12,6 +12,7 @@ import (
 // What documents are inverted together changes nothing: not the postings, not what
 // terms a document has, not how terms are numbered. Nor does copying them.
 func TestInversionIsThatOfEachDocument(t *testing.T) {
+	t.Parallel()
 	word := rapid.Custom(func(t *rapid.T) string { return fmt.Sprint("w", rapid.IntRange(0, 300).Draw(t, "word")) })
 	term := rapid.Custom(func(t *rapid.T) termCount {
 		return termCount{word.Draw(t, "term"), rapid.Uint32Range(1, 300).Draw(t, "count")}

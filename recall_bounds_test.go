@@ -13,6 +13,7 @@ import (
 // among them: a short answer is how the long one begins. The texts are a few
 // words in many episodes, and questions, so that nearly every bound is tight.
 func TestRecallBoundsLoseNothing(t *testing.T) {
+	t.Parallel()
 	words := []string{"anchor", "barley", "cradle", "dagger", "ember", "falcon", "garnet"}
 	for seed := range uint64(6) {
 		random := rand.New(rand.NewPCG(seed, 1))

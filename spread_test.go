@@ -484,6 +484,7 @@ func randomGraph(nodes, edges int) *store {
 }
 
 func TestSpreadIsBounded(t *testing.T) {
+	t.Parallel()
 	s := randomGraph(20_000, 200_000)
 	v := s.view()
 	seeds := []seed{{0, 1}, {1, 0.5}}

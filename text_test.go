@@ -124,7 +124,9 @@ func TestFoldRuneJoinsCases(t *testing.T) {
 	for r := range unicode.MaxRune {
 		folded, role := foldRune(r)
 		again, _ := foldRune(folded)
-		require.Equal(t, folded, again, "%U folds twice", r)
+		if again != folded { // a requirement for each of a million takes a second
+			require.Equal(t, folded, again, "%U folds twice", r)
+		}
 		if role != runeInWord && role != runeIsWord {
 			continue
 		}

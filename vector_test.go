@@ -178,6 +178,7 @@ func (h *vectorHistory) change() {
 // what was stored since: exact where all are compared, nearly so elsewhere, and
 // the same answer from the same state.
 func TestRecallByEmbeddingEqualsOracle(t *testing.T) {
+	t.Parallel()
 	for _, dim := range []int{1, 8, 9, 100, 768, 1536, MaxDimension} {
 		t.Run(fmt.Sprint(dim), func(t *testing.T) {
 			h := &vectorHistory{

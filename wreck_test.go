@@ -126,6 +126,7 @@ func chainedHeaders(n int) []byte {
 // What it takes to look for records in contents that are full of headers does not
 // grow with what each of these leads to, and what stands behind them is found.
 func TestWreckOfHeaders(t *testing.T) {
+	t.Parallel()
 	written, ends := fuzzSegment(fuzzOperations())
 	frames := written[segmentHeaderBytes:]
 	for name, contents := range map[string][]byte{"headers": headers(), "headers and records": chainedHeaders(8 << 20)} {
