@@ -3,7 +3,11 @@ package rabitq_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/clouds"
 	"github.com/engramdb/engram/internal/rabitq"
@@ -12,16 +16,16 @@ import (
 
 const (
 	benchDim  = 768
-	benchRows = 100_000
 	benchSeed = 7
 )
 
-// BenchmarkSearch is the candidates of 100,000 rows: scan, ranking by fine codes
-// and, not in the time, by 30 vectors, for recall@10. BenchmarkExact is the scan
-// of all vectors beside it.
+// BenchmarkSearch is the candidates of 100,000 rows, or as many as ENGRAM_BENCH_ROWS
+// says: scan, ranking by fine codes and, not in the time, by 30 vectors, for recall@10.
+// BenchmarkExact is the scan of all vectors beside it.
 func BenchmarkSearch(b *testing.B) {
+	rows := benchRows(b)
 	for _, cloud := range clouds.Of(benchDim, rand.New(rand.NewPCG(3, 3))) {
-		vectors := drawVectors(cloud.Draw, benchRows, benchDim)
+		vectors := drawVectors(cloud.Draw, rows, benchDim)
 		queries := drawVectors(cloud.Draw, 100, benchDim)
 		truths := make([][]rabitq.Candidate, 100)
 		for i := range truths {
@@ -61,9 +65,20 @@ func benchmarkSearch(b *testing.B, set simd.Set, codes *rabitq.Codes, vectors, q
 	b.ReportMetric(sum/float64(len(truths)), "recall@10")
 }
 
+func benchRows(b *testing.B) int {
+	b.Helper()
+	set := os.Getenv("ENGRAM_BENCH_ROWS")
+	if set == "" {
+		return 100_000
+	}
+	rows, err := strconv.Atoi(set)
+	require.NoError(b, err)
+	return rows
+}
+
 func BenchmarkExact(b *testing.B) {
 	source := rand.New(rand.NewPCG(3, 4))
-	vectors := drawVectors(clouds.Of(benchDim, source)[0].Draw, benchRows, benchDim)
+	vectors := drawVectors(clouds.Of(benchDim, source)[0].Draw, benchRows(b), benchDim)
 	for b.Loop() {
 		nearest(vectors, vectors[:benchDim], 10)
 	}
