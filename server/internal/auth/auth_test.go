@@ -380,12 +380,20 @@ func TestIdleStreamsEnd(t *testing.T) {
 	})
 }
 
-func TestUnreadableKeysStayAsTheyWere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	key, text := newKey(t, time.Time{}, "aaa:read")
+// keyringOfOne returns a keyring of one key that reads space aaa, its file, the key and
+// what is shown for it.
+func keyringOfOne(t *testing.T, logger *zap.Logger) (ring *Keyring, path string, key Key, text string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "keys.json")
+	key, text = newKey(t, time.Time{}, "aaa:read")
 	write(t, path, key)
-	ring, err := OpenKeyring(path, zap.NewNop())
+	ring, err := OpenKeyring(path, logger)
 	require.NoError(t, err)
+	return ring, path, key, text
+}
+
+func TestUnreadableKeysStayAsTheyWere(t *testing.T) {
+	ring, path, _, text := keyringOfOne(t, zap.NewNop())
 	defer ring.Close()
 	for _, spoil := range []func() error{
 		func() error { return os.WriteFile(path, []byte("{"), 0o600) },
@@ -397,7 +405,7 @@ func TestUnreadableKeysStayAsTheyWere(t *testing.T) {
 		require.NoError(t, p.Check())
 	}
 	write(t, path)
-	_, err = ring.authenticate(text)
+	_, err := ring.authenticate(text)
 	require.ErrorIs(t, err, ErrUnknown)
 	ring.Close()
 }
@@ -405,12 +413,8 @@ func TestUnreadableKeysStayAsTheyWere(t *testing.T) {
 // TestUnreadableKeysAreTriedAgain: what made them unreadable may end without a trace
 // in the file, as a lack of descriptors does.
 func TestUnreadableKeysAreTriedAgain(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	key, text := newKey(t, time.Time{}, "aaa:read")
-	write(t, path, key)
 	core, log := observer.New(zap.ErrorLevel)
-	ring, err := OpenKeyring(path, zap.New(core))
-	require.NoError(t, err)
+	ring, path, key, text := keyringOfOne(t, zap.New(core))
 	ring.Close() // the test looks itself
 	key.Revoked = time.Now()
 	write(t, path, key)
@@ -436,12 +440,8 @@ func TestUnreadableKeysAreTriedAgain(t *testing.T) {
 
 // TestKeysThatGoAreComplainedOf: each time, also where the same file came back meanwhile.
 func TestKeysThatGoAreComplainedOf(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	key, _ := newKey(t, time.Time{}, "aaa:read")
-	write(t, path, key)
 	core, log := observer.New(zap.ErrorLevel)
-	ring, err := OpenKeyring(path, zap.New(core))
-	require.NoError(t, err)
+	ring, path, _, _ := keyringOfOne(t, zap.New(core))
 	ring.Close() // the test looks itself
 	for times := 1; times <= 3; times++ {
 		require.NoError(t, os.Rename(path, path+".away"))

@@ -64,12 +64,19 @@ func ReadKeys(path string) ([]Key, error) {
 	return keys, err
 }
 
+// refuseIrregular refuses what is there and is no regular file: opening a pipe waits for
+// who writes to it, and everybody who shows a credential meanwhile.
+func refuseIrregular(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	return nil
+}
+
 // readKeys returns, with the keys, what the file was when they were read.
 func readKeys(path string) (keys []Key, info fs.FileInfo, err error) {
-	info, err = os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		// Opening a pipe waits for who writes to it, and everybody who shows a key meanwhile.
-		return nil, nil, fmt.Errorf("%w: %s is not a regular file", ErrKeys, path)
+	if err := refuseIrregular(path); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrKeys, err)
 	}
 	file, err := os.Open(path)
 	if err != nil {

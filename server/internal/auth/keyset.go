@@ -158,10 +158,8 @@ func (s *keySet) read(ctx context.Context) ([]publicKey, error) {
 
 func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 	if !isURL(s.source) {
-		info, err := os.Stat(s.source)
-		if err == nil && !info.Mode().IsRegular() {
-			// Opening a pipe waits for who writes to it, and with it whoever needs the set.
-			return nil, fmt.Errorf("%s is not a regular file", s.source)
+		if err := refuseIrregular(s.source); err != nil {
+			return nil, err
 		}
 		return os.ReadFile(s.source)
 	}

@@ -38,15 +38,11 @@ func TestChangedKeysKeepTheirReaders(t *testing.T) {
 
 // TestKeysAreNoPipe: whoever shows a key would wait for what writes to it.
 func TestKeysAreNoPipe(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.json")
-	key, text := newKey(t, time.Time{}, "aaa:read")
-	write(t, path, key)
-	ring, err := OpenKeyring(path, zap.NewNop())
-	require.NoError(t, err)
+	ring, path, _, text := keyringOfOne(t, zap.NewNop())
 	defer ring.Close()
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
-	_, err = ring.authenticate(text)
+	_, err := ring.authenticate(text)
 	require.NoError(t, err, "the last ones still count")
 	_, err = OpenKeyring(path, zap.NewNop())
 	require.ErrorIs(t, err, ErrKeys)
