@@ -25,7 +25,7 @@ func newRecentTerms() recentTerms { return recentTerms{table: newTermTable()} }
 // find returns the postings of the term, nil if there is none.
 func (x *recentTerms) find(term string) *postings { return x.table.find(term) }
 
-// postings returns the list of the term, which it makes if there is none.
+// postings returns the list of the term of that hash, which it makes if there is none.
 func (x *recentTerms) postings(hash uint64, term string) *postings {
 	p := x.table.at(hash, term)
 	if p == nil {

@@ -132,9 +132,8 @@ func (s *store) makeView() *view {
 }
 
 // now is a view that is good until the next operation is applied, and costs
-// nothing.
+// nothing. Its terms are those of the last publish.
 func (s *store) now() view {
-	s.recent.terms.invert()
 	return view{seq: s.seq, vectorState: s.vectorState, image: s.image, recent: s.recent}
 }
 
