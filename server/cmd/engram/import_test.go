@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/internal/strictjson"
 	"github.com/engramdb/engram/server/internal/local"
 )
 
@@ -168,36 +167,4 @@ func (r readers) Read(p []byte) (int, error) {
 		return r[1].Read(p)
 	}
 	return n, nil
-}
-
-// FuzzImportLine: the parser never panics; what it refuses it refuses with a
-// reason; what it accepts the library takes or refuses as a memory, and it
-// survives being written as a line again.
-func FuzzImportLine(f *testing.F) {
-	registry, err := engram.Open(f.TempDir(), engram.Options{Durability: engram.None})
-	require.NoError(f, err)
-	f.Cleanup(func() { require.NoError(f, registry.Close()) })
-	// The quota bounds what hours of fuzzing leave behind.
-	space, err := registry.Create(f.Context(), "fuzz", engram.SpaceConfig{MaxMemories: 1000})
-	require.NoError(f, err)
-	f.Fuzz(func(t *testing.T, line []byte) {
-		m, err := parseLine(line)
-		if err != nil {
-			var reason *strictjson.Error
-			require.ErrorAs(t, err, &reason)
-			require.Less(t, len(err.Error()), 1000)
-			return
-		}
-		again, err := json.Marshal(m)
-		require.NoError(t, err)
-		back, err := parseLine(again)
-		require.NoError(t, err)
-		written, err := json.Marshal(back)
-		require.NoError(t, err)
-		require.Equal(t, string(again), string(written))
-
-		if _, err := space.Remember(t.Context(), m); err != nil {
-			require.True(t, isRefusal(err), "%v", err)
-		}
-	})
 }
