@@ -21,6 +21,7 @@ type maintenance struct {
 	size    int64        // of the last checkpoint; guarded by running
 	least   atomic.Int64 // the checkpoint under way is no shorter; 0: none is
 	left    []string     // files of a checkpoint that was abandoned; guarded by running
+	old     []string     // checkpoints that were replaced, until they are removed; guarded by running
 
 	partitioning atomic.Bool // a partition is being made
 }
@@ -104,8 +105,12 @@ func (a *awake) runCheckpoint(explicit bool) error {
 	job, err := a.beginCheckpoint(explicit)
 	a.commits.Unlock()
 	defer a.maintenance.running.Unlock()
-	if err == nil && job != nil {
+	switch {
+	case err != nil:
+	case job != nil:
 		err = a.finishCheckpoint(job)
+	default:
+		err = a.removeReplaced()
 	}
 	if err == nil && explicit {
 		err = a.emptyQuarantine()
@@ -196,13 +201,28 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
 	a.space.feed.flush(a.log.settledState().mark.seq) // which covers what came since settling, too
 	a.maintenance.size = ref.size
-	if err := a.log.collect(); err != nil {
+	if old.seq != 0 {
+		a.maintenance.old = append(a.maintenance.old, old.name())
+	}
+	return a.removeReplaced()
+}
+
+// removeReplaced removes what checkpoints have replaced and no reader needs. Where that
+// fails for want of a descriptor, the next one does it.
+func (a *awake) removeReplaced() error {
+	if err := a.log.collect(); err != nil || len(a.maintenance.old) == 0 {
 		return err
 	}
-	if old.seq == 0 {
-		return nil
+	for _, name := range a.maintenance.old {
+		if err := removeIfExists(a.log.dir, name); err != nil {
+			return err
+		}
 	}
-	return errors.Join(removeIfExists(a.log.dir, old.name()), a.log.dir.Sync("."))
+	if err := a.log.dir.Sync("."); err != nil {
+		return err
+	}
+	a.maintenance.old = nil
+	return nil
 }
 
 // abandon gives up the files that a checkpoint has written. Where SPACE may name

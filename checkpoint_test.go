@@ -2,6 +2,7 @@ package engram
 
 import (
 	"errors"
+	"iter"
 	"strconv"
 	"strings"
 	"syscall"
@@ -156,5 +157,71 @@ func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 	}
 	release()
 	require.NoError(t, <-another)
+	require.NoError(t, r.Close())
+}
+
+// What a checkpoint has replaced and could not remove for want of a descriptor, the
+// next one removes, though it has nothing else to do.
+func TestCheckpointRemovesWhatStayed(t *testing.T) {
+	t.Parallel()
+	calls := 0 // that need a descriptor, and find one
+	for reached := true; reached; calls++ {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "aaa")
+		remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content"})
+		require.NoError(t, s.Checkpoint(background))
+		forget(t, s, "n")
+		named, installed, left := false, false, calls
+		reached = false
+		f.SetHook(func(c crashfs.Call) error {
+			named = named || c.Op == crashfs.OpRename && strings.HasSuffix(c.Name, checkpointTemporary)
+			if installed && (c.Op == crashfs.OpRemove || c.Op == crashfs.OpSyncDir) {
+				if left--; left < 0 {
+					reached = true
+					return syscall.EMFILE
+				}
+			}
+			installed = installed || named && c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, spaceFile)
+			return nil
+		})
+		if err := s.Checkpoint(background); reached {
+			require.ErrorIs(t, err, syscall.EMFILE, calls)
+		}
+		f.SetHook(nil)
+		require.NoError(t, s.Checkpoint(background), calls)
+		for seed := range uint64(10) {
+			require.Equal(t, []string{"checkpoint-4-3", "00000003.wal", "00000004.wal"}, filesOf(t, f.Crash(seed), "aaa"), calls)
+		}
+		_ = r.Close() // its process has ended
+	}
+	require.Greater(t, calls, 4)
+}
+
+// The last reader of what a checkpoint has replaced may find no descriptor to remove it
+// with: the next one does it.
+func TestReaderRemovesWhatStayed(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content"})
+	next, stop := iter.Pull2(s.Memories(background, Filter{}))
+	_, err, _ := next()
+	require.NoError(t, err)
+	forget(t, s, "n")
+	require.NoError(t, s.Checkpoint(background))
+	require.Len(t, filesOf(t, f, "aaa"), 4)
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpRemove {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	stop()
+	f.SetHook(nil)
+	require.Len(t, filesOf(t, f, "aaa"), 4)
+	require.Equal(t, []string{"m"}, idsOf(list(t, s, Filter{})))
+	require.Len(t, filesOf(t, f, "aaa"), 3)
 	require.NoError(t, r.Close())
 }

@@ -61,7 +61,8 @@ type log struct {
 	// removing is held while doomed segments are removed: close waits for that.
 	// Order: removing > pins > segment.mu.
 	removing sync.Mutex
-	closed   bool // guarded by removing
+	closed   bool       // guarded by removing, as are
+	unpinned []*segment // the doomed ones that no reader pins any more, until they are removed
 
 	pins sync.Mutex    // guards sets
 	sets []*segmentSet // oldest first; the last is the current one
@@ -415,7 +416,8 @@ func (l *log) unpin(set *segmentSet) {
 }
 
 // collect removes the doomed segments that no reader pins any more. It does
-// nothing that a failure could undo: what stays is removed at the next wake.
+// nothing that a failure could undo: what stays for want of a descriptor is removed
+// at the next call, anything else at the next wake.
 func (l *log) collect() error {
 	l.removing.Lock()
 	defer l.removing.Unlock()
@@ -423,21 +425,23 @@ func (l *log) collect() error {
 		return nil
 	}
 	l.pins.Lock()
-	var doomed []*segment
 	for len(l.sets) > 1 && l.sets[0].refs == 0 {
-		doomed = append(doomed, l.sets[0].doomed...)
+		l.unpinned = append(l.unpinned, l.sets[0].doomed...)
 		l.sets = l.sets[1:]
 	}
 	l.pins.Unlock()
-	if len(doomed) == 0 {
+	if len(l.unpinned) == 0 {
 		return nil
 	}
 	var errs []error
-	for _, s := range doomed {
-		errs = append(errs, s.close(), l.dir.Remove(segmentPath(s.number)))
+	for _, s := range l.unpinned {
+		errs = append(errs, s.close(), removeIfExists(l.dir, segmentPath(s.number)))
 	}
-	errs = append(errs, l.dir.Sync(walDir))
-	return errors.Join(errs...)
+	err := errors.Join(append(errs, l.dir.Sync(walDir))...)
+	if !noRoom(err) {
+		l.unpinned = nil
+	}
+	return err
 }
 
 // read returns the record at loc, unverified. The caller has pinned a set.

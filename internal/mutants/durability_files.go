@@ -175,7 +175,7 @@ func checkpoints() []mutant {
 		return ref, err
 	}
 	if err := writeNewFile(dir, ref.name(), b); err != nil {`},
-				{"checkpoint.go", `	if old.seq == 0 {`, `	if old.seq == 0 || old.name() == ref.name() {`},
+				{"checkpoint.go", `	if old.seq != 0 {`, `	if old.seq != 0 && old.name() != ref.name() {`},
 				{"spacefile.go", `return checkpointName(c.seq, c.segment) }`, `return checkpointName(1, 1) }`},
 			},
 			tests: "TestCrashLives",
