@@ -220,8 +220,8 @@ func (r *Registry) giveUpReserve() bool {
 	if !r.reserved {
 		return false
 	}
-	r.reserved = false
 	err := removeIfExists(r.root, reserveFile)
+	r.reserved = outOfDescriptors(err) // then it is there for the next who needs it
 	if err != nil {
 		r.logger.Warn("reserve could not be given up", zap.Error(err))
 	}

@@ -152,6 +152,25 @@ func TestReserveBesideASpaceThatDoesNotSettle(t *testing.T) {
 	}
 }
 
+// A reserve that could not be given up for want of a descriptor is there for the next
+// who needs it.
+func TestReserveThatIsNotGivenUpStays(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpRemove && c.Name == reserveFile {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	require.False(t, r.giveUpReserve())
+	f.SetHook(nil)
+	require.True(t, r.giveUpReserve())
+	require.False(t, r.giveUpReserve())
+	require.NoError(t, r.Close())
+}
+
 // A reserve that cannot be opened says why.
 func TestReserveThatDoesNotOpen(t *testing.T) {
 	f := crashfs.New()
