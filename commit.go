@@ -21,8 +21,8 @@ const (
 
 // groupLog is where the frames of all spaces become durable together. The
 // registry's journal is one; a replicated log can be another. append returns
-// when the frames are as durable as the registry promises; after any error but
-// ErrDiskFull nothing more will be appended.
+// when the frames are as durable as the registry promises. After ErrUnknownOutcome and
+// ErrStopped nothing more will be appended; any other error means that nothing was.
 type groupLog interface {
 	append(frames []groupFrame) error
 }

@@ -117,8 +117,8 @@ func journalPath(number uint64) string { return fmt.Sprintf("%08d", number) }
 func journalFilePath(number uint64) string { return path.Join(journalDir, journalPath(number)) }
 
 // append makes a group of the frames durable, or with a durability that does
-// not wait, hands it to the operating system. ErrDiskFull means that nothing
-// happened; any other error that nothing more is written.
+// not wait, hands it to the operating system. ErrUnknownOutcome and ErrStopped mean
+// that nothing more is written; any other error that nothing happened.
 func (j *journal) append(frames []groupFrame) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
