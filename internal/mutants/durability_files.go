@@ -244,6 +244,13 @@ func checkpoints() []mutant {
 			tests: "TestReadersOfManyTimes",
 		},
 		{
+			name: "replaced-stays", what: "what a checkpoint has replaced stays where no descriptor was left to remove it",
+			edits: []edit{{"wal.go", `	if !noRoom(err) {
+		l.unpinned = nil`, `	if true {
+		l.unpinned = nil`}},
+			tests: "TestReaderRemovesWhatStayed",
+		},
+		{
 			name: "successor-forgets-deaths", what: "what dies while the end of a checkpoint is prepared lives again",
 			edits: []edit{{"rebase.go", `			next.bury(next.recent.documents[i], died)
 `, `			_ = i
