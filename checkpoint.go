@@ -418,6 +418,10 @@ func (a *awake) emptyQuarantine() error {
 			return err
 		}
 	}
+	// Before the directory goes: without it nobody knows that there is something to flush.
+	if err := dir.Sync(quarantineDir); err != nil {
+		return err
+	}
 	return errors.Join(dir.Remove(quarantineDir), dir.Sync("."))
 }
 

@@ -2,6 +2,7 @@ package engram
 
 import (
 	"errors"
+	"io/fs"
 	"iter"
 	"strconv"
 	"strings"
@@ -224,4 +225,50 @@ func TestReaderRemovesWhatStayed(t *testing.T) {
 	require.Equal(t, []string{"m"}, idsOf(list(t, s, Filter{})))
 	require.Len(t, filesOf(t, f, "aaa"), 3)
 	require.NoError(t, r.Close())
+}
+
+// Nor does a crash bring back what a checkpoint has removed from quarantine, where the
+// first one found no descriptor to flush that with.
+func TestCheckpointEmptiesQuarantineForGood(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+	require.NoError(t, r.Close())
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	log, err := root.Open("aaa/"+segmentPath(1), true)
+	require.NoError(t, err)
+	size, err := log.Size()
+	require.NoError(t, err)
+	_, err = log.WriteAt([]byte("what no frame begins with"), size)
+	require.NoError(t, errors.Join(err, log.Sync(), log.Close(), root.Close()))
+
+	r = openMemory(t, f, Options{})
+	s := get(t, r, "aaa")
+	require.Len(t, list(t, s, Filter{}), 1)
+	require.Equal(t, TornTail, s.Stats().Operator.Recovery.Verdict)
+	removed := false
+	f.SetHook(func(c crashfs.Call) error {
+		removed = removed || c.Op == crashfs.OpRemove && strings.Contains(c.Name, quarantineDir)
+		if removed && c.Op == crashfs.OpSyncDir {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	require.ErrorIs(t, s.Checkpoint(background), syscall.EMFILE)
+	f.SetHook(nil)
+	require.NoError(t, s.Checkpoint(background))
+	for seed := range uint64(20) {
+		after := f.Crash(seed)
+		root, err := after.OpenDir("", false)
+		require.NoError(t, err)
+		entries, err := root.ReadDir("aaa/" + quarantineDir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+		}
+		require.Empty(t, entries, seed)
+		require.NoError(t, root.Close())
+	}
+	_ = r.Close() // its process has ended
 }
