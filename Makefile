@@ -53,10 +53,11 @@ tidy: ## fail if go mod tidy would change a module
 	@$(call each-module,GOWORK=off go mod tidy -diff)
 
 # What damages stored bytes and reads them again has nothing to race with, and is a
-# third of the work; nor have other long tests that do one thing after the other,
-# packages of pure functions, and what measures. make nightly has it all.
-ALONE := ^Test(Damage|Salvage|Partition|Forgotten|AssociationsAgainst|ExportImport|TermsOf|Dump|FuzzSeeds|RecallBounds)
-PURE := mutants|rabitq|simd|stem
+# third of the work; nor have other long tests that do one thing after the other, those
+# of what is tracked and of a browser, packages of pure functions, and what measures.
+# make nightly has it all.
+ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|Associations?Against|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys)
+PURE := mutants|rabitq|simd|stem|console
 .PHONY: race
 race: ## run the tests but those of damage, the slow ones shortened, under the race detector
 	go test -race -short -skip='$(ALONE)' -timeout=20m \
@@ -181,11 +182,12 @@ vuln: ## look for known vulnerabilities that the code reaches
 build-off: ## build each module without the workspace
 	@$(call each-module,GOWORK=off go build -o /dev/null ./...)
 
-# vet compiles the tests too, which build leaves out. The benchmarks are for Linux.
+# vet compiles the tests too, which build leaves out; those of the server for Windows
+# alone, whose files differ the most. The benchmarks are for Linux.
 .PHONY: cross
 cross: ## build and vet for macOS and Windows, assemble as for a plugin, and look for fused products on arm64
 	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
-	GOOS=darwin GOARCH=arm64 go vet ./... ./server/...
+	GOOS=darwin GOARCH=arm64 go vet ./...
 	ENGRAM_CROSS=1 go test -count=1 -run='^TestPolicyNoFusedProducts$$' .
 	GOOS=windows GOARCH=amd64 go build ./... ./server/...
 	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
