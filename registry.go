@@ -81,8 +81,8 @@ type options struct {
 //
 // Damage to the journal's own tables is a [CorruptionError]. With
 // Options.ReadOnly such a registry opens, and each of its spaces is quarantined:
-// its last operations may be missing. An error leaves nothing behind but, in a
-// new directory, the files of an empty registry.
+// its last operations may be missing. An error leaves nothing behind but the file of
+// the lock and, in a new directory, the files of an empty registry.
 func Open(dir string, opts Options) (*Registry, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
@@ -119,13 +119,13 @@ func (r *Registry) open() error {
 		return fmt.Errorf("lock %s: %w", r.dir, err)
 	}
 	r.lock = lock
+	if err := r.readNames(); err != nil {
+		return err
+	}
 	if !r.ReadOnly {
 		if err := r.prepareDirectory(); err != nil {
 			return err
 		}
-	}
-	if err := r.readNames(); err != nil {
-		return err
 	}
 	r.journal, err = openJournal(r.root, r.Options, r, r.catalogue.Len() > 0)
 	if err != nil {
@@ -228,17 +228,24 @@ func (r *Registry) giveUpReserve() bool {
 	return err == nil
 }
 
+// readNames fills the catalogue. Directories that stand beside no journal are another
+// program's, or their last operations are lost: nothing is to be made there.
 func (r *Registry) readNames() error {
 	entries, err := r.root.ReadDir(".")
 	if err != nil {
 		return fmt.Errorf("list %s: %w", r.dir, err)
 	}
+	journalFound := false
 	for _, e := range entries {
+		journalFound = journalFound || e.Name() == journalDir
 		if id := SpaceID(e.Name()); e.IsDir() && id.Validate() == nil {
 			s := newSpace(r, id)
 			r.spaces.Store(id, s)
 			r.catalogue.ReplaceOrInsert(row{id, s})
 		}
+	}
+	if r.catalogue.Len() > 0 && !journalFound && !r.ReadOnly {
+		return &CorruptionError{File: journalDir, Offset: -1, Reason: "is missing, and there are directories named like spaces"}
 	}
 	return nil
 }

@@ -109,6 +109,21 @@ func TestOpenRefusesOptions(t *testing.T) {
 	require.Equal(t, Sync, Interval(-time.Second))
 }
 
+// A directory of something else may hold names that a space could have.
+func TestOpenMakesNothingBesideStrangers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "docs"), 0o700))
+	_, err := Open(dir, Options{})
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.True(t, isDamage("", err), err)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Equal(t, lockFile, entries[0].Name())
+	require.Equal(t, "docs", entries[1].Name())
+}
+
 func TestGetNeverCreates(t *testing.T) {
 	r, m := newRegistry(t, Options{})
 	for _, id := range []SpaceID{"alice", "alice-2", "alicia", "bob", "zzz-alice"} {
