@@ -93,6 +93,7 @@ var errDumpEnds = errors.New("dump ends")
 type dumper struct {
 	ctx      context.Context // of the one call that the dumper serves
 	contents bool
+	dumped   SpaceID // whose files are; empty: the journal's
 	yield    func(DumpRecord, error) bool
 	root     vfs.Dir
 	identity identity // whose key verifies the frames
@@ -121,6 +122,7 @@ func (d *dumper) run(system vfs.FS, dir string, space SpaceID) (err error) {
 	if space == "" {
 		return d.journal()
 	}
+	d.dumped = space
 	entries, err := d.root.ReadDir(string(space))
 	if errors.Is(err, fs.ErrNotExist) {
 		return &SpaceNotFoundError{Space: space}
@@ -331,7 +333,7 @@ func (d *dumper) frames(name string, b []byte, at int, key uint64) error {
 		if err := flush(at); err != nil {
 			return err
 		}
-		r := d.frame(&f, key)
+		r := d.frame(&f, key, d.dumped)
 		r.File, r.Offset, r.Length = name, int64(at), int64(n)
 		if err := d.emit(r); err != nil {
 			return err
@@ -342,8 +344,8 @@ func (d *dumper) frames(name string, b []byte, at int, key uint64) error {
 	return flush(len(b))
 }
 
-// frame describes an intact frame.
-func (d *dumper) frame(f *frame, key uint64) DumpRecord {
+// frame describes an intact frame of the space.
+func (d *dumper) frame(f *frame, key uint64, space SpaceID) DumpRecord {
 	r := DumpRecord{
 		Kind: DumpFrame, Intact: true, FirstSeq: f.firstSeq, Count: f.count, Epoch: f.epoch, Bodies: f.kind == kindBodies,
 		Checksum: checksumText(f.checksum), Previous: checksumText(f.prev),
@@ -357,12 +359,12 @@ func (d *dumper) frame(f *frame, key uint64) DumpRecord {
 		if err != nil {
 			return r
 		}
-		r.Operations = append(r.Operations, d.operation(b[:n], key, seq))
+		r.Operations = append(r.Operations, d.operation(b[:n], key, seq, space))
 		b = b[n:]
 	}
 }
 
-func (d *dumper) operation(record []byte, key, seq uint64) DumpOperation {
+func (d *dumper) operation(record []byte, key, seq uint64, space SpaceID) DumpOperation {
 	names := map[operationKind]string{
 		opConfigure: "configure", opRemember: "remember", opForget: "forget", opAssociate: "associate",
 		opEmbed: "embed", opEmbedder: "embedder", opReembed: "reembed", opSwitch: "switch", opPartition: "partition",
@@ -385,6 +387,7 @@ func (d *dumper) operation(record []byte, key, seq uint64) DumpOperation {
 	if op.kind == opRemember {
 		o.IDs = []string{op.memory.ID}
 		if d.contents {
+			op.memory.Space = space
 			o.Memory = &op.memory
 		}
 	}
@@ -471,7 +474,7 @@ func (d *dumper) groupFrame(name string, at int64, body []byte, e *groupEntry) e
 		}
 		if id, _, err := decodeSpaceFile(file); err == nil && id.incarnation == e.space {
 			if f, _, err := decodeFrame(b, id.key); err == nil {
-				r = d.frame(&f, id.key)
+				r = d.frame(&f, id.key, e.id)
 			}
 		}
 		r.Intact = true

@@ -93,7 +93,6 @@ func TestDumpContents(t *testing.T) {
 	}
 	r := openMemory(t, s.fs, damageOptions(s.fs, true))
 	for _, m := range list(t, get(t, r, damagedSpace), Filter{}) {
-		m.Space = ""
 		require.Equal(t, &m, remembered[m.Seq])
 	}
 	require.NoError(t, r.Close())
@@ -101,7 +100,7 @@ func TestDumpContents(t *testing.T) {
 
 func TestDumpJournal(t *testing.T) {
 	s := unpoweredRegistry(t)
-	list := dumpOf(t, s.fs, DumpOptions{})
+	list := dumpOf(t, s.fs, DumpOptions{Contents: true})
 	require.Len(t, ofKind(list, DumpHead), 2)
 	require.Empty(t, ofKind(list, DumpDamage))
 	groups := s.groupsOf(t)
@@ -118,6 +117,9 @@ func TestDumpJournal(t *testing.T) {
 		require.True(t, f.Intact)
 		require.Len(t, f.Operations, int(f.Count))
 		require.Equal(t, f.FirstSeq, f.Operations[0].Seq)
+		for _, op := range f.Operations {
+			require.True(t, op.Kind != "remember" || op.Memory.Space == f.Space)
+		}
 		spaces[f.Space]++
 	}
 	require.Len(t, spaces, 2)
