@@ -109,7 +109,7 @@ func rememberOperations(id SpaceID, ms []Memory, now int64, hash payloadHash) ([
 	for i := range ms {
 		m := &ms[i]
 		if m.Space != "" && m.Space != id {
-			return nil, fmt.Errorf("memory %d: %w", i, ErrWrongSpace)
+			return nil, inBatch(ErrWrongSpace, i, len(ms))
 		}
 		if err := m.validate(); err != nil {
 			return nil, inBatch(err, i, len(ms))
