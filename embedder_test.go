@@ -439,6 +439,15 @@ func TestVectorsOfCallers(t *testing.T) {
 	})
 }
 
+// TestCallerComesBeforeTheEmbedder: a space whose first embedding a caller gives while
+// the embedder is about to have its vectors there does not tell that it has.
+func TestCallerComesBeforeTheEmbedder(t *testing.T) {
+	s, _ := newTestSpace(t, Options{Embedder: newMeanings(), Durability: None})
+	last := remember(t, s, Memory{Content: "the dog barks", Embedding: []float32{1, 2, 3}})[0]
+	require.ErrorIs(t, s.adopt(background, newMeanings()), errGivenUp)
+	require.Equal(t, last.Seq, s.Info().Seq)
+}
+
 // What is stored while a space's turn ends with an error gets a turn of its own: a
 // memory that held up a change of embedder may have been forgotten meanwhile.
 func TestEmbeddingGoesOnAfterAnError(t *testing.T) {

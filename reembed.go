@@ -15,7 +15,7 @@ import (
 // that began it as its number, so none is used twice, and a vector that comes
 // late for one that was given up is no other's.
 
-// errGivenUp says that a generation is not the space's next one any more.
+// errGivenUp says that a generation is not, or cannot be, the space's next one any more.
 var errGivenUp = errors.New("was given up")
 
 // vectorState says whose vectors a space has.
@@ -183,7 +183,7 @@ func (s *Space) switchVectors(ctx context.Context, v *view) error {
 func (a *awake) refuseVectors(op *operation) error {
 	s := a.store
 	switch {
-	case op.kind == opPartition && !s.partitions(op):
+	case op.kind == opEmbedder && !s.adopts(op), op.kind == opPartition && !s.partitions(op):
 		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
 	case op.kind == opSwitch && op.generation != s.next.generation:
 		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
@@ -191,6 +191,12 @@ func (a *awake) refuseVectors(op *operation) error {
 		return &ForeignVectorsError{Space: a.space.ID(), Memories: s.given()}
 	}
 	return nil
+}
+
+// adopts reports whether the operation's generation can be the space's first one: it
+// has no vectors yet, not of its callers either.
+func (x *vectorState) adopts(op *operation) bool {
+	return op.generation == x.generation+1 && x.dimension == 0
 }
 
 // has reports whether the space has the vectors that the operation names.
@@ -202,7 +208,7 @@ func (x *vectorState) has(op *operation) bool {
 // that does not fit the space changes nothing.
 func (s *store) changeVectors(op *operation) {
 	switch {
-	case op.kind == opEmbedder && op.generation == s.generation+1 && s.dimension == 0:
+	case op.kind == opEmbedder && s.adopts(op):
 		s.generation, s.embedder, s.dimension = op.generation, op.embedder, op.dimension
 	case op.kind == opReembed && s.dimension > 0:
 		s.beginNext(op)
