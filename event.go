@@ -22,7 +22,8 @@ const (
 	// its embedder.
 	Embedded    EventKind = "embedded"
 	EmbedderSet EventKind = "embedder_set"
-	// The space begins to get vectors of another embedder beside those that it has.
+	// The space begins to get vectors of another embedder beside those that it has. Where
+	// they are that embedder's, it gives up those that it was to get.
 	ReembeddingBegun EventKind = "reembedding_begun"
 	// The vectors of a large space were divided, so that recalls scan a part of them.
 	Partitioned EventKind = "partitioned"

@@ -71,9 +71,9 @@ type Reembedding struct {
 // Reembed begins to give the space vectors of the registry's embedder in place of
 // those of an earlier one, or of callers whose memories are gone. It returns when
 // that is decided and as durable as any write. The vectors are made in the
-// background, in batches, beside those that there are, also after a restart; then
-// one operation, an EmbedderSet, puts them in the place of those. [Space.Reembedding]
-// says how far it is.
+// background, in batches, beside those that there are; after a restart that goes on
+// when the space is woken. Then one operation, an EmbedderSet, puts them in the place
+// of those. [Space.Reembedding] says how far it is.
 //
 // Until then the space has its old vectors. A cue's text cannot be compared with
 // them, so it is answered from the text alone, and Plan.Degraded says
