@@ -295,5 +295,6 @@ func TestDamageFoundByAReader(t *testing.T) {
 		require.ErrorIs(t, err, ErrStopped)
 		require.Equal(t, Quarantined, infoOf(t, s).State)
 		require.Contains(t, s.Stats().Operator.Stopped, "a memory's record is damaged")
+		require.NotContains(t, err.Error(), "device", "which has not failed")
 	}
 }

@@ -18,7 +18,7 @@ var (
 	// registry's journal or under the space's files, or because a read found the
 	// space damaged, which the error then says, too. Reads go on; reopen the
 	// registry to recover.
-	ErrStopped = errors.New("writes are stopped after a device failure, reopen the registry")
+	ErrStopped = errors.New("writes are stopped until the registry is reopened")
 	// ErrUnknownOutcome: the write was handed to the device, which failed. It
 	// may or may not be found after the registry is reopened.
 	ErrUnknownOutcome = errors.New("outcome of the write is unknown")
