@@ -351,10 +351,12 @@ func (r *Registry) sweepTombstones() error {
 
 // Rename gives a space another id. Handles stay valid and follow it. When it
 // returns nil the new id survives a power loss; after a crash before that the
-// space has one of the two. It wakes and settles the space; an id that is taken
-// is ErrSpaceExists. After an error the space has its old id, unless that matches
-// ErrUnknownOutcome. After that, and where the files failed, not only for want of room
-// ([ErrDiskFull]) or of a descriptor, the space's writes are stopped.
+// space has one of the two. It wakes and settles the space. An id that is taken is
+// [ErrSpaceExists], unless the space has it itself: then nothing is done. One that no
+// space can have is [ErrInvalidSpaceID], an unknown space a [SpaceNotFoundError], a
+// damaged one a [CorruptionError]. After an error the space has its old id, unless that
+// matches [ErrUnknownOutcome]. After that, and where the files failed, not only for want
+// of room ([ErrDiskFull]) or of a descriptor, the space's writes are stopped.
 func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if err := to.Validate(); err != nil {
 		return err

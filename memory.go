@@ -136,7 +136,9 @@ type ForgetReceipt struct {
 	Forgotten int `json:"forgotten"`
 }
 
-// Filter narrows a listing, a recall or a ForgetWhere. Zero fields do not narrow.
+// Filter narrows a listing, a recall or a ForgetWhere. Zero fields do not narrow, and
+// what no memory can have, as a time out of the range of [Memory].Time, is ErrInvalid
+// or ErrLimit.
 type Filter struct {
 	After      time.Time         `json:"after,omitzero"`       // memories at this time or later
 	Before     time.Time         `json:"before,omitzero"`      // memories before this time

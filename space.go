@@ -17,8 +17,8 @@ import (
 
 // Space is one tenant's memory. Its methods may be called concurrently. A
 // *Space stays valid while the space sleeps, wakes and is renamed; after the
-// space is deleted every method returns [ErrSpaceDeleted], also when another
-// space of that id exists.
+// space is deleted every method that has an error returns [ErrSpaceDeleted], also
+// when another space of that id exists.
 //
 // A damaged space is quarantined: it refuses writes with a [CorruptionError].
 // Where waking found the damage, its reads return what precedes it together with that
@@ -225,8 +225,8 @@ func (s *Space) ID() SpaceID { return *s.name.Load() }
 
 // Info describes the space without waking it: of a sleeping space it reads SPACE, 16
 // KiB, whose figures are those of the mark. Where that cannot be read, and after the
-// space was deleted, only the id and the state are filled in; [Registry.Info]
-// tells why.
+// space was deleted or the registry closed, only the id and the state are filled in;
+// [Registry.Info] tells why.
 func (s *Space) Info() SpaceInfo {
 	info, err := s.info()
 	if err != nil || s.gone() != nil {
