@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -27,6 +28,7 @@ const (
 	defaultAttempts = 4
 	firstBackoff    = 50 * time.Millisecond // doubled for each further attempt
 	maxBackoff      = 2 * time.Second
+	connectTimeout  = 20 * time.Second         // of one attempt to connect, as gRPC has it by default
 	maxRequestBytes = 2 * engram.MaxBatchBytes // that a server takes
 	maxAnswerBytes  = 32 << 20
 	pingAfter       = time.Minute // of silence the client asks whether the server is there
@@ -68,6 +70,12 @@ func Dial(address string, options Options) (*Client, error) {
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+		// A connection that failed is tried again as soon as calls are: until it is, gRPC
+		// fails them unsent, by default for a second and up to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: backoff.DefaultConfig.Jitter, MaxDelay: maxBackoff},
+			MinConnectTimeout: connectTimeout,
+		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
 	}
 	if options.Credentials != nil {

@@ -436,6 +436,26 @@ func TestUnreachableServer(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
+// TestAttemptsMeetAServerThatComesBack: the attempts of a call last longer than the
+// connection waits before it tries again.
+func TestAttemptsMeetAServerThatComesBack(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	var dialled atomic.Int32
+	c, err := client.Dial(h.address, client.Options{Insecure: true, Attempts: 5, Dial: []grpc.DialOption{grpc.WithContextDialer(
+		func(ctx context.Context, address string) (net.Conn, error) {
+			if dialled.Add(1) == 1 {
+				return nil, errors.New("not there yet")
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		})}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	_, err = c.Stats(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, dialled.Load())
+}
+
 // TestClose: what is under way then and what comes later says that the client is
 // closed, which is not what a cancelled context says.
 func TestClose(t *testing.T) {
