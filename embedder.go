@@ -11,8 +11,9 @@ import (
 // spaces, by [Options.Embedder]; server/embed has clients of two common services.
 //
 // Its methods may be called concurrently. They return soon after ctx is done,
-// with an error: Close of the registry ends calls that way, and waits for them. Their
-// errors are logged, so they have no text in them.
+// with an error: Close of the registry ends calls that way, and waits for them. The
+// deadline of ctx says how long a call is waited for. Their errors are logged, so they
+// have no text in them.
 type Embedder interface {
 	// ID names the model and everything else that its vectors depend on, 1 to
 	// MaxEmbedderIDBytes of UTF-8 without control characters: vectors under

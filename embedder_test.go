@@ -290,6 +290,42 @@ func TestRecallWithoutTheEmbedder(t *testing.T) {
 	})
 }
 
+// askedInTime is an embedder that notes how long its caller waits for it.
+type askedInTime struct {
+	*meanings
+	documents, query time.Duration
+}
+
+func (e *askedInTime) EmbedDocuments(ctx context.Context, texts []string) ([][]float32, error) {
+	e.documents = timeLeft(ctx)
+	return e.meanings.EmbedDocuments(ctx, texts)
+}
+
+func (e *askedInTime) EmbedQuery(ctx context.Context, text string) ([]float32, error) {
+	e.query = timeLeft(ctx)
+	return e.meanings.EmbedQuery(ctx, text)
+}
+
+func timeLeft(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return time.Until(deadline)
+}
+
+// TestEmbedderKnowsItsTime: what a client of a service would wait for in vain it need
+// not wait for.
+func TestEmbedderKnowsItsTime(t *testing.T) {
+	t.Parallel()
+	e := &askedInTime{meanings: newMeanings()}
+	inBubble(t, Options{Embedder: e, Durability: None}, func(t *testing.T, s *Space, _ *memoryFS) {
+		remember(t, s, Memory{Content: "dog"})
+		embedded(t, s)
+		_, err := s.Recall(background, Cue{Text: "dog"})
+		require.NoError(t, err)
+		require.Equal(t, embedTime, e.documents)
+		require.Equal(t, queryTime, e.query)
+	})
+}
+
 // lateMeanings is an embedder during whose work on a cue something else happens.
 type lateMeanings struct {
 	*meanings

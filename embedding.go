@@ -47,11 +47,9 @@ func newEmbedding(r *Registry) *embedding {
 
 // context returns one that ends with ctx, with the registry, and after d.
 func (x *embedding) context(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	limited, cancel := context.WithCancel(ctx)
-	stopTimer := afterFunc(d, cancel)
+	limited, cancel := context.WithTimeout(ctx, d)
 	stopAll := context.AfterFunc(x.all, cancel)
 	return limited, func() {
-		stopTimer()
 		stopAll()
 		cancel()
 	}
