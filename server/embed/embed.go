@@ -58,7 +58,8 @@ type Config struct {
 	Timeout time.Duration
 	// Retries of a request that failed with 429 or 5xx, or was not answered;
 	// default 3, negative none. The pause before each is twice the one before, or
-	// what the service asks for with Retry-After, at most 30 s.
+	// what the service asks for with Retry-After, at most 30 s. One that the caller's
+	// deadline does not leave time for is not begun.
 	Retries int
 	// Client that makes the requests; default one of its own, which follows no
 	// redirect: the key is not shown to whoever it leads to.
@@ -166,8 +167,12 @@ func (x *client) batch(ctx context.Context, texts []string) ([][]float32, error)
 		if !errors.As(err, &again) || try >= x.Retries || ctx.Err() != nil {
 			return nil, err
 		}
-		if err := x.pause(ctx, min(max(pause, again.after), maxPause)); err != nil {
+		after := min(max(pause, again.after), maxPause)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= after {
 			return nil, err
+		}
+		if ended := x.pause(ctx, after); ended != nil {
+			return nil, fmt.Errorf("%w, after %w", ended, err)
 		}
 		pause = min(2*pause, maxPause)
 	}

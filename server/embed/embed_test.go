@@ -259,6 +259,29 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	require.NoError(t, wait(context.Background(), time.Nanosecond))
 }
 
+// What a pause would outlast is not waited for, and what ends one does not hide what it
+// was for.
+func TestPausesEndWithTheirContext(t *testing.T) {
+	url := service(t, func(w http.ResponseWriter, _ *http.Request, _ call) {
+		w.Header().Set("Retry-After", "20")
+		http.Error(w, "quota is used up", http.StatusTooManyRequests)
+	})
+	e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: 2})
+	require.NoError(t, err)
+	pauses := paused(e)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = e.EmbedQuery(ctx, "x")
+	require.ErrorIs(t, err, ErrService)
+	require.ErrorContains(t, err, "quota is used up")
+	require.Empty(t, *pauses)
+
+	e.(*client).pause = func(context.Context, time.Duration) error { return context.Canceled }
+	_, err = e.EmbedQuery(context.Background(), "x")
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "quota is used up")
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	good := Config{URL: "http://127.0.0.1:1", Model: "m", Dimension: 2}
 	for name, change := range map[string]func(*Config){
