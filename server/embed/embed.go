@@ -266,7 +266,7 @@ func (x *client) vectors(answer []byte, n int) ([][]float32, error) {
 		return nil, err
 	}
 	if len(vectors) != n {
-		return nil, fmt.Errorf("%d vectors for %d texts", len(vectors), n)
+		return nil, wrongCount(len(vectors), n)
 	}
 	for _, v := range vectors {
 		if len(v) != x.Config.Dimension {
@@ -274,6 +274,10 @@ func (x *client) vectors(answer []byte, n int) ([][]float32, error) {
 		}
 	}
 	return vectors, nil
+}
+
+func wrongCount(vectors, texts int) error {
+	return fmt.Errorf("%d vectors for %d texts", vectors, texts)
 }
 
 // decodeOpenAI puts the vectors in the order of their indexes.
@@ -286,6 +290,9 @@ func decodeOpenAI(body []byte, n int) ([][]float32, error) {
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return nil, err
+	}
+	if len(answer.Data) != n { // of those that are missing no dimension is wrong
+		return nil, wrongCount(len(answer.Data), n)
 	}
 	vectors := make([][]float32, n)
 	for _, d := range answer.Data {

@@ -282,6 +282,18 @@ func TestPausesEndWithTheirContext(t *testing.T) {
 	require.ErrorContains(t, err, "quota is used up")
 }
 
+// What says nothing of vectors says nothing of their dimension.
+func TestAnswersWithoutVectors(t *testing.T) {
+	for name, newEmbedder := range map[string]func(Config) (engram.Embedder, error){"openai": NewOpenAI, "ollama": NewOllama} {
+		url := service(t, func(w http.ResponseWriter, _ *http.Request, _ call) { write(w, map[string]any{"error": "overloaded"}) })
+		e, err := newEmbedder(Config{URL: url, Model: "m", Dimension: 2})
+		require.NoError(t, err)
+		_, err = e.EmbedQuery(context.Background(), "x")
+		require.ErrorIs(t, err, ErrService, name)
+		require.ErrorContains(t, err, "0 vectors for 1 texts", name)
+	}
+}
+
 func TestConfigIsChecked(t *testing.T) {
 	good := Config{URL: "http://127.0.0.1:1", Model: "m", Dimension: 2}
 	for name, change := range map[string]func(*Config){
