@@ -32,8 +32,9 @@ const (
 	defaultRetries = 3
 	firstPause     = 250 * time.Millisecond
 	maxPause       = 30 * time.Second
-	// bytesPerNumber is more than a float32 takes in JSON, with what stands around it.
-	bytesPerNumber = 32
+	// bytesPerNumber is more than a number takes in JSON, with all the digits of a
+	// float64 and the indentation of a line of its own.
+	bytesPerNumber = 64
 	maxErrorBytes  = 1 << 10
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -292,6 +293,28 @@ func TestAnswersWithoutVectors(t *testing.T) {
 		require.ErrorIs(t, err, ErrService, name)
 		require.ErrorContains(t, err, "0 vectors for 1 texts", name)
 	}
+}
+
+// Answers may be indented, and have more digits than are of use.
+func TestIndentedAnswers(t *testing.T) {
+	const dimension = 256
+	vector := make([]float64, dimension)
+	for i := range vector {
+		vector[i] = -1 / float64(3000+i)
+	}
+	url := service(t, func(w http.ResponseWriter, _ *http.Request, c call) {
+		var data []any
+		for i := range c.Input {
+			data = append(data, map[string]any{"index": i, "embedding": vector})
+		}
+		to := json.NewEncoder(w)
+		to.SetIndent("", "    ")
+		_ = to.Encode(map[string]any{"data": data})
+	})
+	e, err := NewOpenAI(Config{URL: url, Model: "m", Dimension: dimension})
+	require.NoError(t, err)
+	_, err = e.EmbedDocuments(context.Background(), slices.Repeat([]string{"x"}, defaultBatch))
+	require.NoError(t, err)
 }
 
 func TestConfigIsChecked(t *testing.T) {
