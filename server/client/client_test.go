@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
@@ -379,6 +380,37 @@ func TestLargeAnswersAreStreamed(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 33, n)
+}
+
+// TestLargeAnswersAreAskedForAgain: as a stream a recall is a call like any other.
+func TestLargeAnswersAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	var streams atomic.Int32
+	c, err := client.Dial(h.address, client.Options{Insecure: true, Dial: []grpc.DialOption{
+		grpc.WithUnaryInterceptor(
+			func(ctx context.Context, method string, q, a any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+				if strings.HasSuffix(method, "/Recall") {
+					return status.Error(codes.ResourceExhausted, "message is too large")
+				}
+				return invoke(ctx, method, q, a, conn, options...)
+			}),
+		grpc.WithStreamInterceptor(
+			func(ctx context.Context, d *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+				if streams.Add(1) == 1 {
+					return nil, status.Error(codes.Unavailable, "connection broke")
+				}
+				return open(ctx, d, conn, method, options...)
+			}),
+	}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+	space := h.space(c, "alpha")
+	_, err = space.Remember(t.Context(), engram.Memory{Content: "x"})
+	require.NoError(t, err)
+	answer, err := space.Recall(t.Context(), engram.Cue{Text: "x"})
+	require.NoError(t, err)
+	require.Len(t, answer.Recollections, 1)
 }
 
 func TestExportAndImport(t *testing.T) {

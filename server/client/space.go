@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
@@ -138,7 +139,7 @@ func (s *Space) Recall(ctx context.Context, cue engram.Cue) (engram.Recall, erro
 	answer, err := retried(ctx, s.c, s.c.memories.Recall, &engramv1.RecallRequest{MemorySpaceId: string(s.id), Cue: message})
 	var e *Error
 	if errors.As(err, &e) && e.Code == codes.ResourceExhausted && e.Reason == "" {
-		return s.recallStream(ctx, message)
+		answer, err = retried(ctx, s.c, s.recallStream, &engramv1.RecallStreamRequest{MemorySpaceId: string(s.id), Cue: message})
 	}
 	if err != nil {
 		return engram.Recall{}, err
@@ -146,23 +147,26 @@ func (s *Space) Recall(ctx context.Context, cue engram.Cue) (engram.Recall, erro
 	return wire.ToRecall(answer)
 }
 
-func (s *Space) recallStream(ctx context.Context, cue *engramv1.Cue) (engram.Recall, error) {
+// recallStream puts an answer that comes as a stream together.
+func (s *Space) recallStream(
+	ctx context.Context, request *engramv1.RecallStreamRequest, options ...grpc.CallOption,
+) (*engramv1.RecallResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := s.c.memories.RecallStream(ctx, &engramv1.RecallStreamRequest{MemorySpaceId: string(s.id), Cue: cue})
+	stream, err := s.c.memories.RecallStream(ctx, request, options...)
 	if err != nil {
-		return engram.Recall{}, s.c.errorOf(err, nil)
+		return nil, err
 	}
 	whole, expected := &engramv1.RecallResponse{}, int64(0)
 	for {
 		part, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF) && int64(len(whole.Recollections)) == expected:
-			return wire.ToRecall(whole)
+			return whole, nil
 		case errors.Is(err, io.EOF):
-			return engram.Recall{}, fmt.Errorf("answer of %d recollections ended early: %w", expected, io.ErrUnexpectedEOF)
+			return nil, fmt.Errorf("answer of %d recollections ended early: %w", expected, io.ErrUnexpectedEOF)
 		case err != nil:
-			return engram.Recall{}, s.c.errorOf(err, nil)
+			return nil, err
 		}
 		if summary := part.GetSummary(); summary != nil {
 			whole.Seq, whole.Plan, expected = summary.GetSeq(), summary.GetPlan(), summary.GetRecollections()
