@@ -14,9 +14,10 @@
 // long as its context lets it, at most [Options.Attempts] times. That is safe: a
 // read changes nothing, and a write carries a request id, the caller's or a
 // random one, by which the space does it once. What creates, deletes or renames a
-// space has no such id and is tried once. Where the last attempt found no server
-// the error is [ErrUnavailable]; a write may then have taken effect, and the same
-// write with the same [RequestID] finds out.
+// space has no such id and is tried once, and so is an export, which may be written
+// in part by then. Where the last attempt found no server the error is
+// [ErrUnavailable]; a write may then have taken effect, and the same write with the
+// same [RequestID] finds out.
 //
 // A subscription goes on by itself behind the last event, over restarts of the
 // server, and waits where that has too many calls for now.

@@ -270,7 +270,7 @@ func (s *Space) Verify(ctx context.Context) (engram.VerifyReport, error) {
 }
 
 // Export writes one snapshot of the space to dst as JSON Lines and returns its
-// seq. With an error, what was written is not whole.
+// seq. It is tried once: with an error, what was written is not whole.
 func (s *Space) Export(ctx context.Context, dst io.Writer) (uint64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
