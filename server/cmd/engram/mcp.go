@@ -71,11 +71,14 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 		return err
 	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "engram-relay", Version: "1"}, nil)
+	// An answer that is an error would be the end of the session, an error of the transport
+	// is not.
 	upstream, err := client.Connect(ctx, &mcp.StreamableClientTransport{
-		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1, HTTPClient: &http.Client{Transport: transport},
+		Endpoint: endpoint, DisableStandaloneSSE: true, MaxRetries: -1,
+		HTTPClient: &http.Client{Transport: httpclient.Refusing{RoundTripper: transport}},
 	}, nil)
 	if err != nil {
-		return notConnected(ctx, address, transport, err)
+		return notConnected(address, err)
 	}
 	defer func() { err = errors.Join(err, upstream.Close()) }()
 
@@ -96,24 +99,17 @@ func (a *app) relayMCP(ctx context.Context, address, space string) (err error) {
 	}})
 }
 
-// notConnected says why a server could not be connected to. What it says itself is
-// asked for again: the protocol's client keeps only the status.
-func notConnected(ctx context.Context, address string, transport http.RoundTripper, err error) error {
-	client, badAddress := httpclient.New(address, transport)
-	if badAddress != nil {
-		return badAddress
-	}
-	for _, said := range client.Spaces(ctx, "") {
-		if problem := new(httpclient.Problem); errors.As(said, &problem) {
-			return said
-		}
-		break
+// notConnected says why a server could not be connected to.
+func notConnected(address string, err error) error {
+	if problem := new(httpclient.Problem); errors.As(err, &problem) {
+		return problem
 	}
 	return &unreachableError{address, err}
 }
 
 // relayCall passes one call on as it is, with the span that it is part of. What else
-// is said about the call is about this session.
+// is said about the call is about this session. What the server refuses before it looks
+// for the tool is the tool's error.
 func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallToolParamsRaw) (*mcp.CallToolResult, error) {
 	params := &mcp.CallToolParams{Name: call.Name}
 	if len(call.Arguments) > 0 {
@@ -122,7 +118,11 @@ func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallT
 	if parent, ok := call.Meta[tracing.Traceparent]; ok {
 		params.Meta = mcp.Meta{tracing.Traceparent: parent}
 	}
-	return upstream.CallTool(ctx, params)
+	result, err := upstream.CallTool(ctx, params)
+	if problem := new(httpclient.Problem); errors.As(err, &problem) {
+		return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: problem.Document()}}}, nil
+	}
+	return result, err
 }
 
 // mcpEndpoint returns where the server speaks the protocol. The space goes with

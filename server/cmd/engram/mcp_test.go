@@ -102,6 +102,22 @@ func TestMCPOverStdio(t *testing.T) {
 	}
 }
 
+// TestMCPOutlivesARefusal: a message that the server refuses as a whole is answered with
+// what the server says, and those behind it go on.
+func TestMCPOutlivesARefusal(t *testing.T) {
+	t.Setenv(spaceVariable, "")
+	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alice"}})
+	session := stdio(t, "--addr", server.URL(), "--space", "alice")
+	text, failed := callTool(t, session, "remember", map[string]any{"content": make([]int, 140_000)})
+	require.True(t, failed)
+	var problem struct{ Type, Instance string }
+	require.NoError(t, json.Unmarshal([]byte(text), &problem))
+	require.Equal(t, "urn:engram:problem:malformed-message", problem.Type)
+	require.NotEmpty(t, problem.Instance)
+	_, failed = callTool(t, session, "remember", map[string]any{"content": "x"})
+	require.False(t, failed)
+}
+
 func TestMCPNeedsAServer(t *testing.T) {
 	sh := newShell(t)
 	sh.args = nil

@@ -29,7 +29,12 @@ type Problem struct {
 	Floor  uint64 `json:"floor"` // of history-trimmed: the last seq that is not kept
 	// Near are spaces that may have been meant, of space-not-found.
 	Near []engram.SpaceID `json:"near"`
+
+	document string
 }
+
+// Document returns the problem document as the server sent it.
+func (p *Problem) Document() string { return p.document }
 
 // Slug returns the part of the type that tells kinds of problems apart.
 func (p *Problem) Slug() string { return strings.TrimPrefix(p.Type, typePrefix) }
@@ -53,13 +58,26 @@ func (p *Problem) Is(target error) bool {
 
 // problemOf reads the problem document of an answer.
 func problemOf(response *http.Response) error {
-	var p Problem
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxProblemBytes))
 	if err != nil {
 		return fmt.Errorf("read problem: %w", err)
 	}
+	p := Problem{document: string(text)}
 	if err := json.Unmarshal(text, &p); err != nil || !strings.HasPrefix(p.Type, typePrefix) {
 		return fmt.Errorf("%w: it answers with status %s", ErrNoServer, response.Status)
 	}
 	return &p
+}
+
+// Refusing is a transport that returns the problem document of an answer as an error,
+// a *Problem: some clients keep only the status of an answer that is one.
+type Refusing struct{ http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (t Refusing) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.RoundTripper.RoundTrip(r)
+	if err != nil || response.Header.Get("Content-Type") != "application/problem+json" {
+		return response, err
+	}
+	return nil, errors.Join(problemOf(response), response.Body.Close())
 }
