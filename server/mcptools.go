@@ -71,7 +71,7 @@ type (
 		Episode    string            `json:"episode,omitempty" jsonschema:"the conversation, session or task that it belongs to"`
 		Attributes map[string]string `json:"attributes,omitempty" jsonschema:"names and values to filter by later"`
 		Kind       engram.Kind       `json:"kind,omitempty" jsonschema:"episodic for something that happened, semantic for a fact; left out, episodic"`
-		Confidence float64           `json:"confidence,omitempty" jsonschema:"how much to believe it, above 0 and up to 1; left out, 1"`
+		Confidence float64           `json:"confidence,omitempty" jsonschema:"how much to believe it, above 0 and up to 1; left out or 0, 1"`
 		RequestID  *string           `json:"request_id,omitempty" jsonschema:"makes a retry with the same request_id take effect once"`
 	}
 	rememberResult struct {
@@ -86,7 +86,7 @@ type (
 
 		Text          string   `json:"text,omitempty" jsonschema:"what to recall, as a question or in key words"`
 		IDs           []string `json:"ids,omitempty" jsonschema:"recall what these memories bring to mind"`
-		Limit         int      `json:"limit,omitempty" jsonschema:"at most this many, 1 to 1000; left out, 10"`
+		Limit         int      `json:"limit,omitempty" jsonschema:"at most this many, 1 to 1000; left out or 0, 10"`
 		MinActivation float64  `json:"min_activation,omitempty" jsonschema:"leave out what is activated less, 0 to 1"`
 	}
 	recallResult struct {
@@ -116,7 +116,7 @@ type (
 		toolSpace
 		filterBody
 
-		Limit  int    `json:"limit,omitempty" jsonschema:"at most this many, 1 to 1000; left out, 20"`
+		Limit  int    `json:"limit,omitempty" jsonschema:"at most this many, 1 to 1000; left out or 0, 20"`
 		Cursor string `json:"cursor,omitempty" jsonschema:"the field next of the page before, with the same filter"`
 	}
 	listResult struct {
