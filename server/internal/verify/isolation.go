@@ -242,6 +242,23 @@ func tryFigures(ctx context.Context, c *check) error {
 		c.that(first.Seq == info.Seq && first.Bytes == info.Bytes, "of spaces that the same was done to, %s is at seq %d with %d bytes, %s at seq %d with %d",
 			first.ID, first.Seq, first.Bytes, info.ID, info.Seq, info.Bytes)
 	}
+	// What is alike everywhere may be another space's: of these one has more.
+	pair, held, err := c.makeFilled(ctx, 2)
+	if err != nil {
+		return err
+	}
+	more := memoryID(len(held[0]))
+	held[0][more] = "One more."
+	if _, err := pair[0].remember(ctx, engram.Memory{ID: more, Content: held[0][more]}, write{}); err != nil {
+		return err
+	}
+	for i, space := range pair {
+		info, err := c.over.Info(ctx, space.ID())
+		if err != nil {
+			return err
+		}
+		c.that(info.Memories == int64(len(held[i])), "space %s counts %d memories of %d", space.ID(), info.Memories, len(held[i]))
+	}
 	return nil
 }
 

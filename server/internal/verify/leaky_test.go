@@ -176,6 +176,22 @@ func leaksOfMemories() []leak {
 			}
 			send(w, got)
 		}},
+		{"figures of another space", "http/isolation/figures", "counts", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
+			if r.Method != http.MethodGet || space == "" || rest != "" {
+				l.next.ServeHTTP(w, r)
+				return
+			}
+			got := l.record(r)
+			got.header.Del("Content-Length")
+			l.sibling(space)
+			for _, other := range l.all() {
+				if its := l.ask(r, http.MethodGet, "/v1/spaces/"+other, ""); its.status == http.StatusOK {
+					got.body = strings.ReplaceAll(its.body, `"`+other+`"`, `"`+space+`"`)
+					break
+				}
+			}
+			send(w, got)
+		}},
 		{"existence told by status", "http/isolation/foreign-memory", "tells apart", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
 			l.sibling(space)
 			got := l.record(r)
