@@ -111,6 +111,19 @@ func send(w http.ResponseWriter, a answer) {
 	_, _ = io.WriteString(w, a.body)
 }
 
+// answerCached answers as it did what had the same key before.
+func (l *leaky) answerCached(w http.ResponseWriter, r *http.Request, key string) {
+	got := l.record(r)
+	l.mu.Lock()
+	if kept, here := l.cached[key]; here {
+		got = kept
+	} else if got.status == http.StatusOK {
+		l.cached[key] = got
+	}
+	l.mu.Unlock()
+	send(w, got)
+}
+
 // redirect asks for the same in another space.
 func (l *leaky) redirect(w http.ResponseWriter, r *http.Request, space, rest string) {
 	if named, _ := parts(r); named == space {
@@ -149,15 +162,7 @@ func leaksOfMemories() []leak {
 				l.next.ServeHTTP(w, r)
 				return
 			}
-			got := l.record(r)
-			l.mu.Lock()
-			if kept, here := l.cached[rest]; here {
-				got = kept
-			} else if got.status == http.StatusOK {
-				l.cached[rest] = got
-			}
-			l.mu.Unlock()
-			send(w, got)
+			l.answerCached(w, r, rest)
 		}},
 		{"recalls of another space", "http/isolation/recall-text", "of space verify-", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
 			if rest == "/memories" || rest == "/recall" {
@@ -259,6 +264,15 @@ func leaksOfRequests() []leak {
 				return
 			}
 			l.next.ServeHTTP(w, r)
+		}},
+		{"recalls from a cache that forgetting leaves as it is", "http/lifecycle/forget", "forgot", func(l *leaky, w http.ResponseWriter, r *http.Request, space, rest string) {
+			if rest != "/recall" {
+				l.next.ServeHTTP(w, r)
+				return
+			}
+			cue, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(cue))
+			l.answerCached(w, r, space+string(cue))
 		}},
 		{"the first of two names counts", "http/routing/disagreement", "not refused as ambiguous", func(l *leaky, w http.ResponseWriter, r *http.Request, space, _ string) {
 			if space != "" {

@@ -223,6 +223,13 @@ func tryForget(ctx context.Context, c *check) error {
 	}
 	forgetful, id := made[0], memoryID(0)
 	lost := held[0][id]
+	for _, cue := range cuesOf(id, lost) { // an answer that is kept is wrong from then on
+		recall, err := forgetful.Recall(ctx, cue)
+		if err != nil {
+			return err
+		}
+		c.that(len(recall.Recollections) > 0, "a recall of the memory %q of space %s gives nothing before that is forgotten", id, forgetful.ID())
+	}
 	if _, err := forgetful.Forget(ctx, []string{id}); err != nil {
 		return err
 	}
@@ -238,11 +245,16 @@ func tryForget(ctx context.Context, c *check) error {
 	return nil
 }
 
+// cuesOf returns what recalls a memory, or what it is associated with.
+func cuesOf(id, content string) []engram.Cue {
+	return []engram.Cue{{Text: content, Limit: 50}, {IDs: []string{id}, Limit: 50}}
+}
+
 // forgotten counts comparisons that a forgotten memory is on no path.
 func (c *check) forgotten(ctx context.Context, s space, id, content, when string) error {
 	_, err := s.Lookup(ctx, id)
 	c.refused(err, engram.ErrMemoryNotFound, "%s, a lookup of a memory that space %s forgot", when, s.ID())
-	for _, cue := range []engram.Cue{{Text: content, Limit: 50}, {IDs: []string{id}, Limit: 50}} {
+	for _, cue := range cuesOf(id, content) {
 		recall, err := s.Recall(ctx, cue)
 		if err != nil {
 			return err
