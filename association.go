@@ -87,7 +87,7 @@ func (s *Space) Dissociate(ctx context.Context, a Association, opts ...WriteOpti
 		return Receipt{}, err
 	}
 	a.Weight = 0
-	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
+	if o.requestID == "" && !o.expects && !s.registry.options.ReadOnly {
 		seq, skip, err := s.skips(ctx, func(v *view) bool { return v.graph.has(a.From, a.To, a.Kind) })
 		if err != nil || skip {
 			return Receipt{Seq: seq}, err

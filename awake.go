@@ -362,7 +362,7 @@ func (a *awake) commit(writes []*write) {
 	segment, offset, err := a.log.append(a.buf, &a.frame)
 	switch {
 	case noRoom(err):
-		a.registry.logger.Warn("frames wait in memory and journal", zap.String("space", string(a.space.ID())), zap.Error(err))
+		a.registry.options.Logger.Warn("frames wait in memory and journal", zap.String("space", string(a.space.ID())), zap.Error(err))
 	case err != nil:
 		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
@@ -389,7 +389,7 @@ func (a *awake) apply(writes []*write, segment uint64, offset int64) {
 	}
 	a.log.advance(a.store.position())
 	a.store.publish()
-	a.space.feed.apply(a.store.seq, a.registry.Durability == Sync)
+	a.space.feed.apply(a.store.seq, a.registry.options.Durability == Sync)
 }
 
 // stop refuses further writes: the space's files failed, its acknowledged
@@ -402,7 +402,7 @@ func (a *awake) stop(cause error) {
 	}
 	a.space.feed.fail(err)
 	a.space.quarantined(cause)
-	a.registry.logger.Error("writes of a space are stopped",
+	a.registry.options.Logger.Error("writes of a space are stopped",
 		zap.String("space", string(a.space.ID())), zap.Error(cause))
 }
 
@@ -456,7 +456,7 @@ func (r *reader) close() { r.awake.unpin(r.pins) }
 func (a *awake) unpin(pins *segmentSet) {
 	a.log.unpin(pins)
 	if err := a.log.collect(); err != nil {
-		a.registry.logger.Warn("segment could not be removed",
+		a.registry.options.Logger.Warn("segment could not be removed",
 			zap.String("space", string(a.space.ID())), zap.Error(err))
 	}
 }

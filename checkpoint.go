@@ -48,7 +48,7 @@ type checkpointJob struct {
 // another is due, the writer waits for it.
 func (a *awake) checkpointIfDue(frameBytes int) {
 	a.maintenance.logged += int64(frameBytes)
-	limit := max(a.registry.seams.checkpointBytes, a.maintenance.least.Load()/2)
+	limit := max(a.registry.options.seams.checkpointBytes, a.maintenance.least.Load()/2)
 	if a.maintenance.logged < limit {
 		return
 	}

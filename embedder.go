@@ -110,7 +110,7 @@ type askedVector struct {
 // ask has the embedder make the cue's vector, where the space has such as it can
 // be compared with. A failure of the embedder is no error.
 func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
-	e := s.registry.Embedder
+	e := s.registry.options.Embedder
 	if e == nil || cue.Text == "" && len(cue.Embedding) == 0 {
 		return askedVector{}, nil
 	}
@@ -243,7 +243,7 @@ func (s *Space) withoutVector(
 func (s *Space) adopt(ctx context.Context, e Embedder) error {
 	op := operation{
 		kind: opEmbedder, generation: 1, embedder: e.ID(), dimension: e.Dimension(),
-		storedAt: nanosOf(s.registry.Clock),
+		storedAt: nanosOf(s.registry.options.Clock),
 	}
 	_, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	return err
@@ -255,7 +255,7 @@ func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) er
 	if err != nil {
 		return err
 	}
-	now := nanosOf(s.registry.Clock)
+	now := nanosOf(s.registry.options.Clock)
 	var operations []operation
 	for i, v := range vectors {
 		operations = append(operations, operation{

@@ -58,7 +58,7 @@ func (x *embedding) context(ctx context.Context, d time.Duration) (context.Conte
 // wantVectors has the vectors made that the space lacks, if the embedder can.
 // Only who applies operations may call it.
 func (a *awake) wantVectors() {
-	e, s := a.registry.Embedder, a.store
+	e, s := a.registry.options.Embedder, a.store
 	switch {
 	case e == nil || a.damage != nil:
 	case s.vectors < s.live && (s.dimension == 0 || s.isOf(e)), s.next.isOf(e):
@@ -68,7 +68,7 @@ func (a *awake) wantVectors() {
 
 // want says that the space may lack vectors.
 func (x *embedding) want(s *Space) {
-	if x.registry.ReadOnly {
+	if x.registry.options.ReadOnly {
 		return
 	}
 	x.mu.Lock()
@@ -118,7 +118,7 @@ func (x *embedding) run() {
 
 // serve makes one call for the space. more says that it may lack vectors still.
 func (x *embedding) serve(e *embeddingSpace) (more bool, err error) {
-	s, embedder := e.space, x.registry.Embedder
+	s, embedder := e.space, x.registry.options.Embedder
 	t, err := s.withoutVector(x.all, embedder, e.texts, e.skip, e.known)
 	if err != nil {
 		return false, err
@@ -161,7 +161,7 @@ func (x *embedding) served(e *embeddingSpace, more bool, err error) {
 	var failure *embedderFailure
 	failed := errors.As(err, &failure) || noRoom(err) || errors.Is(err, errSkipped)
 	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrSpaceDeleted) && x.all.Err() == nil {
-		x.registry.logger.Warn("memories of a space have no vectors yet",
+		x.registry.options.Logger.Warn("memories of a space have no vectors yet",
 			zap.String("space", string(e.space.ID())), zap.Error(err))
 	}
 	x.mu.Lock()

@@ -115,7 +115,7 @@ func (s *Space) Subscribe(ctx context.Context, after uint64) iter.Seq2[Event, er
 
 // checkPosition wakes the space: only then its feed says where it stands.
 func (s *Space) checkPosition(ctx context.Context, after uint64) error {
-	if s.registry.ReadOnly {
+	if s.registry.options.ReadOnly {
 		return ErrReadOnly
 	}
 	a, err := s.use(ctx)

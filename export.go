@@ -81,7 +81,7 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (seq uint64, err erro
 	defer a.uses.Add(-1)
 	r := a.read()
 	defer r.close()
-	if a.damage == nil && s.registry.Durability != Sync && !s.registry.ReadOnly {
+	if a.damage == nil && s.registry.options.Durability != Sync && !s.registry.options.ReadOnly {
 		if err := a.settleForExport(); err != nil {
 			return 0, err
 		}
@@ -209,7 +209,7 @@ func (r *Registry) Import(ctx context.Context, id SpaceID, src io.Reader) (*Spac
 	if !created {
 		return nil, fmt.Errorf("import %q: %w", string(id), ErrSpaceExists)
 	}
-	if r.Embedder != nil {
+	if r.options.Embedder != nil {
 		r.embedding.want(s)
 	}
 	return s, nil
@@ -438,7 +438,7 @@ func (in *importer) addAssociation(a *awake, e Association) error {
 	if in.edges[edge] || a.store.graph.has(e.From, e.To, e.Kind) {
 		return &InvalidError{Field: associationField, Reason: "is that of an earlier line"}
 	}
-	op := &operation{kind: opAssociate, association: e, storedAt: nanosOf(in.registry.Clock)}
+	op := &operation{kind: opAssociate, association: e, storedAt: nanosOf(in.registry.options.Clock)}
 	if err := in.append(a, op); err != nil {
 		return err
 	}
@@ -491,7 +491,7 @@ func (in *importer) append(a *awake, op *operation) error {
 func (in *importer) operation(m Memory, seq uint64) operation {
 	op := operation{kind: opRemember, seq: seq, memory: m, storedAt: m.StoredAt.UnixNano()}
 	if m.StoredAt.IsZero() {
-		op.storedAt = nanosOf(in.registry.Clock)
+		op.storedAt = nanosOf(in.registry.options.Clock)
 	}
 	if m.Time.IsZero() {
 		op.memory.Time = unixTime(op.storedAt)
@@ -537,7 +537,7 @@ func (in *importer) flush(a *awake) error {
 // seal makes the files of a space that was filled durable, with a checkpoint
 // where one would be due.
 func (a *awake) seal() error {
-	if a.maintenance.logged >= a.registry.seams.checkpointBytes {
+	if a.maintenance.logged >= a.registry.options.seams.checkpointBytes {
 		job, err := a.beginCheckpoint(false)
 		if err == nil {
 			err = a.finishCheckpoint(job)

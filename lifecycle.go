@@ -112,11 +112,11 @@ func (r *Registry) claim(s *Space) *Space {
 // them, and then gives the directory its name: from then on the absence of any
 // of them is damage.
 func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (err error) {
-	id, err := r.seams.newIdentity()
+	id, err := r.options.seams.newIdentity()
 	if err != nil {
 		return err
 	}
-	id.created = nanosOf(r.Clock)
+	id.created = nanosOf(r.options.Clock)
 	temporary := path.Join(tmpDir, id.incarnation.String())
 	a, err := r.buildFiles(s, temporary, id, cfg)
 	if err != nil {
@@ -199,7 +199,7 @@ func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfi
 	segments := []*segment{{
 		number: 1, kind: kindLog, header: header, last: lastFrame{offset: segmentHeaderBytes, sum: f.checksum},
 	}}
-	a := r.newAwake(s, id, store, newLog(dir, state, r.seams.segmentBytes, segments, at, 1))
+	a := r.newAwake(s, id, store, newLog(dir, state, r.options.seams.segmentBytes, segments, at, 1))
 	a.report = RecoveryReport{Space: s.ID(), LastSeq: 1, MarkSeq: 1, Verdict: Clean}
 	a.maintenance.logged = int64(len(frameBytes))
 	s.feed.begin(store.seq, nil)
@@ -270,7 +270,7 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	// The deletion holds, whatever becomes of the files: the next Open removes them.
 	err = errors.Join(err, removeChildren(r.root, path.Join(trashDir, incarnation.String()), false), r.sweepTombstones())
 	if err != nil {
-		r.logger.Warn("files of a deleted space are left", zap.String("space", string(id)), zap.Error(err))
+		r.options.Logger.Warn("files of a deleted space are left", zap.String("space", string(id)), zap.Error(err))
 	}
 	return nil
 }

@@ -84,10 +84,10 @@ func (r *recovery) run(reg *Registry) (*log, error) {
 		r.damage = reg.journal.damage.in(r.id)
 		r.report.Verdict = r.verdict()
 	}
-	if r.damage != nil || reg.ReadOnly {
-		return r.overlay(reg.seams.segmentBytes), nil
+	if r.damage != nil || reg.options.ReadOnly {
+		return r.overlay(reg.options.seams.segmentBytes), nil
 	}
-	l, err := r.complete(reg.seams.segmentBytes)
+	l, err := r.complete(reg.options.seams.segmentBytes)
 	if err != nil {
 		return nil, errors.Join(err, closeAll(r.segments))
 	}

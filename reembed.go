@@ -91,13 +91,13 @@ type Reembedding struct {
 // that comes later holds up the change for as long as it is there. A registry
 // without an embedder is ErrInvalid; other errors are as of Remember.
 func (s *Space) Reembed(ctx context.Context) (Receipt, error) {
-	if s.registry.ReadOnly {
+	if s.registry.options.ReadOnly {
 		return Receipt{}, ErrReadOnly
 	}
-	if s.registry.Embedder == nil {
+	if s.registry.options.Embedder == nil {
 		return Receipt{}, &InvalidError{Field: "embedder", Reason: "the registry has none"}
 	}
-	return s.reembed(ctx, s.registry.Embedder)
+	return s.reembed(ctx, s.registry.options.Embedder)
 }
 
 func (s *Space) reembed(ctx context.Context, e Embedder) (Receipt, error) {
@@ -108,7 +108,7 @@ func (s *Space) reembed(ctx context.Context, e Embedder) (Receipt, error) {
 		return Receipt{Seq: seq}, err
 	}
 	op := operation{
-		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: nanosOf(s.registry.Clock),
+		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: nanosOf(s.registry.options.Clock),
 	}
 	w, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Space) embeddedText(ctx context.Context) (text string, found bool) {
 func (s *Space) switchVectors(ctx context.Context, v *view) error {
 	op := operation{
 		kind: opSwitch, generation: v.next.generation, embedder: v.next.embedder,
-		storedAt: nanosOf(s.registry.Clock),
+		storedAt: nanosOf(s.registry.options.Clock),
 	}
 	_, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	return err

@@ -34,7 +34,7 @@ const (
 // called concurrently; spaces never wait for each other but in the group
 // commit that they share.
 type Registry struct {
-	options
+	options   Options // with every default filled in
 	dir       string
 	root      vfs.Dir
 	lock      io.Closer
@@ -66,12 +66,6 @@ type row struct {
 	space *Space
 }
 
-// options are Options with every default filled in.
-type options struct {
-	Options
-	logger *zap.Logger
-}
-
 // Open opens the registry in the directory dir, which it creates, with its parents,
 // if there is none and opts are not ReadOnly. Another holder of the directory is a
 // [LockedError], at once; bad options are [ErrInvalid] or [ErrLimit], a format that
@@ -93,7 +87,7 @@ func Open(dir string, opts Options) (*Registry, error) {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	r := &Registry{
-		options: options{opts, opts.Logger}, dir: dir, ended: make(chan struct{}),
+		options: opts, dir: dir, ended: make(chan struct{}),
 		catalogue:  btree.NewG(treeDegree, func(a, b row) bool { return a.id < b.id }),
 		awake:      make(map[incarnation]*awake),
 		tombstones: make(map[incarnation]bool),
@@ -110,7 +104,7 @@ func Open(dir string, opts Options) (*Registry, error) {
 }
 
 func (r *Registry) open() error {
-	lock, holder, err := r.root.Lock(lockFile, r.ReadOnly, processID()+"\n")
+	lock, holder, err := r.root.Lock(lockFile, r.options.ReadOnly, processID()+"\n")
 	if errors.Is(err, vfs.ErrLocked) {
 		pid, _ := strconv.Atoi(strings.TrimSpace(holder)) // 0 where the holder has not written it yet
 		return &LockedError{Dir: r.dir, PID: pid}
@@ -122,19 +116,19 @@ func (r *Registry) open() error {
 	if err := r.readNames(); err != nil {
 		return err
 	}
-	if !r.ReadOnly {
+	if !r.options.ReadOnly {
 		if err := r.prepareDirectory(); err != nil {
 			return err
 		}
 	}
-	r.journal, err = openJournal(r.root, r.Options, r, r.catalogue.Len() > 0)
+	r.journal, err = openJournal(r.root, r.options, r, r.catalogue.Len() > 0)
 	if err != nil {
 		return err
 	}
 	r.holdSpares()
 	r.epoch = r.journal.head.epoch
-	r.commits = &committer{log: r.journal, gather: r.Durability == Sync}
-	if r.ReadOnly {
+	r.commits = &committer{log: r.journal, gather: r.options.Durability == Sync}
+	if r.options.ReadOnly {
 		return nil
 	}
 	if err := r.sweepTombstones(); err != nil {
@@ -223,7 +217,7 @@ func (r *Registry) giveUpReserve() bool {
 	err := removeIfExists(r.root, reserveFile)
 	r.reserved = outOfDescriptors(err) // then it is there for the next who needs it
 	if err != nil {
-		r.logger.Warn("reserve could not be given up", zap.Error(err))
+		r.options.Logger.Warn("reserve could not be given up", zap.Error(err))
 	}
 	return err == nil
 }
@@ -244,7 +238,7 @@ func (r *Registry) readNames() error {
 			r.catalogue.ReplaceOrInsert(row{id, s})
 		}
 	}
-	if r.catalogue.Len() > 0 && !journalFound && !r.ReadOnly {
+	if r.catalogue.Len() > 0 && !journalFound && !r.options.ReadOnly {
 		return &CorruptionError{File: journalDir, Offset: -1, Reason: "is missing, and there are directories named like spaces"}
 	}
 	return nil
@@ -349,7 +343,7 @@ func (r *Registry) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if r.ReadOnly {
+	if r.options.ReadOnly {
 		return ErrReadOnly
 	}
 	return r.admit()
@@ -394,7 +388,7 @@ func (r *Registry) Settle(ctx context.Context) error {
 		return err // who waits for room has it first, and a failed journal forgets nothing
 	}
 	if err := r.makeReserve(); err != nil {
-		r.logger.Warn("reserve could not be made", zap.Error(err))
+		r.options.Logger.Warn("reserve could not be made", zap.Error(err))
 	}
 	return err
 }
@@ -431,7 +425,7 @@ func (r *Registry) Close() error {
 	}
 	r.work.Wait()
 	var errs []error
-	if !r.ReadOnly {
+	if !r.options.ReadOnly {
 		errs = append(errs, r.journal.settle(context.Background()), r.sweepTombstones())
 	}
 	errs = append(errs, r.journal.close())
@@ -440,7 +434,7 @@ func (r *Registry) Close() error {
 		go func() {
 			r.journal.awaitSettlers()
 			if err := r.releaseSpaces(); err != nil {
-				r.logger.Warn("files of a closed registry", zap.Error(err))
+				r.options.Logger.Warn("files of a closed registry", zap.Error(err))
 			}
 		}()
 		return errors.Join(errs...)

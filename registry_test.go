@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -122,6 +123,16 @@ func TestOpenMakesNothingBesideStrangers(t *testing.T) {
 	require.Len(t, entries, 2)
 	require.Equal(t, lockFile, entries[0].Name())
 	require.Equal(t, "docs", entries[1].Name())
+}
+
+// A caller could change the options of an open registry by a field that is promoted.
+func TestHandlesShowNoFields(t *testing.T) {
+	t.Parallel()
+	for _, handle := range []reflect.Type{reflect.TypeFor[Registry](), reflect.TypeFor[Space]()} {
+		for _, field := range reflect.VisibleFields(handle) {
+			require.False(t, field.IsExported(), "%s.%s", handle.Name(), field.Name)
+		}
+	}
 }
 
 func TestGetNeverCreates(t *testing.T) {

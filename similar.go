@@ -34,7 +34,7 @@ type link struct {
 // before it in the write.
 func (a *awake) linkSimilar(operations []operation) {
 	most := int(a.store.autoAssociate.Load())
-	if most == 0 || a.registry.ReadOnly { // it is refused, wherever it leads
+	if most == 0 || a.registry.options.ReadOnly { // it is refused, wherever it leads
 		return
 	}
 	f := similarFinder{view: a.store.view(), most: most}

@@ -170,9 +170,9 @@ func (s *Space) recover() (*awake, error) {
 		s.quarantined(a.damage)
 	}
 	a.report.Duration = monotonic().Sub(began)
-	log := r.logger.Info
+	log := r.options.Logger.Info
 	if a.damage != nil {
-		log = r.logger.Error
+		log = r.options.Logger.Error
 	}
 	log("space woken", zap.String("space", string(id)), zap.String("verdict", string(a.report.Verdict)),
 		zap.Uint64("seq", a.report.LastSeq), zap.Int("frames", a.report.Frames),
@@ -204,7 +204,7 @@ func (s *Space) sleepLocked() {
 		return
 	}
 	defer a.maintenance.running.Unlock()
-	if a.damage == nil && !s.registry.ReadOnly {
+	if a.damage == nil && !s.registry.options.ReadOnly {
 		seq, err := a.settle()
 		if err != nil {
 			s.awake.Store(a)
@@ -216,7 +216,7 @@ func (s *Space) sleepLocked() {
 	delete(s.registry.awake, a.identity.incarnation)
 	s.registry.mu.Unlock()
 	if err := a.log.close(); err != nil {
-		s.registry.logger.Warn("files of a sleeping space", zap.String("space", string(s.ID())), zap.Error(err))
+		s.registry.options.Logger.Warn("files of a sleeping space", zap.String("space", string(s.ID())), zap.Error(err))
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *store) partitionDue(least int64) bool {
 // partitionIfDue begins to partition the space, behind others that are due: a training
 // takes a core. Its caller has made a checkpoint and is counted in Registry.work.
 func (a *awake) partitionIfDue() {
-	if !a.store.partitionDue(a.registry.seams.partitionRows) || !a.maintenance.partitioning.CompareAndSwap(false, true) {
+	if !a.store.partitionDue(a.registry.options.seams.partitionRows) || !a.maintenance.partitioning.CompareAndSwap(false, true) {
 		return
 	}
 	a.registry.work.Add(1)
@@ -63,7 +63,7 @@ func (a *awake) partitionIfDue() {
 			return // it fell asleep in between
 		}
 		if err := a.partition(); err != nil && a.going() {
-			a.registry.logger.Warn("vectors of a space are not partitioned", zap.String("space", string(a.space.ID())), zap.Error(err))
+			a.registry.options.Logger.Warn("vectors of a space are not partitioned", zap.String("space", string(a.space.ID())), zap.Error(err))
 		}
 	}()
 }
@@ -99,7 +99,7 @@ func (a *awake) logPartition() (*partition, error) {
 func (s *Space) divide(v *view, p *partition) error {
 	op := operation{
 		kind: opPartition, generation: v.generation, dimension: v.dimension, partition: *p,
-		storedAt: nanosOf(s.registry.Clock),
+		storedAt: nanosOf(s.registry.options.Clock),
 	}
 	_, err := s.write(context.Background(), []operation{op}, payloadHash{}, writeOptions{})
 	return err

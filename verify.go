@@ -242,7 +242,7 @@ func (v *verification) broken(e extent, offset int64, reason string) error {
 // verifyHeader reads the segment's header. A read-only registry has frames in a
 // segment that is in memory only.
 func (v *verification) verifyHeader(e extent) error {
-	if v.registry.ReadOnly && e.header.number == 0 {
+	if v.registry.options.ReadOnly && e.header.number == 0 {
 		return nil
 	}
 	b := make([]byte, segmentHeaderBytes)

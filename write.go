@@ -49,7 +49,7 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 	defer a.uses.Add(-1)
 	analyzer := a.analyzer
 	hash := newPayloadHash(opRemember, o)
-	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
+	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.options.Clock), hash)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 	if err != nil {
 		return ForgetReceipt{}, err
 	}
-	if o.requestID == "" && !o.expects && !s.registry.ReadOnly {
+	if o.requestID == "" && !o.expects && !s.registry.options.ReadOnly {
 		seq, skip, err := s.skips(ctx, matches)
 		if errors.Is(err, ErrDiskFull) && s.registry.giveUpReserve() { // waking may need room
 			seq, skip, err = s.skips(ctx, matches)
@@ -224,7 +224,7 @@ func (s *Space) forget(ctx context.Context, op operation, opts []WriteOption, ma
 	}
 	hash := newPayloadHash(opForget, o)
 	hash.add(encodeOperation(&op))
-	op.storedAt = nanosOf(s.registry.Clock)
+	op.storedAt = nanosOf(s.registry.options.Clock)
 	w, err := s.write(ctx, []operation{op}, hash, o)
 	if errors.Is(err, ErrDiskFull) && s.registry.giveUpReserve() {
 		w, err = s.write(ctx, []operation{op}, hash, o)
@@ -275,7 +275,7 @@ func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOpt
 func (s *Space) writeOne(ctx context.Context, op operation, o writeOptions) (Receipt, error) {
 	hash := newPayloadHash(op.kind, o)
 	hash.add(encodeOperation(&op))
-	op.storedAt = nanosOf(s.registry.Clock)
+	op.storedAt = nanosOf(s.registry.options.Clock)
 	w, err := s.write(ctx, []operation{op}, hash, o)
 	switch {
 	case err != nil:
@@ -288,7 +288,7 @@ func (s *Space) writeOne(ctx context.Context, op operation, o writeOptions) (Rec
 
 // write encodes the operations of one write and commits them.
 func (s *Space) write(ctx context.Context, operations []operation, hash payloadHash, o writeOptions) (*write, error) {
-	if s.registry.ReadOnly {
+	if s.registry.options.ReadOnly {
 		return nil, ErrReadOnly
 	}
 	w := &write{operations: operations, options: o, hash: hash.sum(), signal: make(chan step, 2)}

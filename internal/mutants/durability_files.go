@@ -342,7 +342,7 @@ func names() []mutant {
 		},
 		{
 			name: "incarnation-from-name", what: "a space created again under its name is the same incarnation",
-			edits: []edit{{"lifecycle.go", `	id.created = nanosOf(r.Clock)`, `	id.created, id.key, id.incarnation = nanosOf(r.Clock), 1, incarnation{}
+			edits: []edit{{"lifecycle.go", `	id.created = nanosOf(r.options.Clock)`, `	id.created, id.key, id.incarnation = nanosOf(r.options.Clock), 1, incarnation{}
 	copy(id.incarnation[:], s.ID())`}},
 			tests: "TestCrashLives",
 		},

@@ -156,8 +156,8 @@ func leakingTexts() []mutant {
 		},
 		{
 			name: "existence-by-class", what: "whether another space exists decides which error a probe gets",
-			edits: []edit{{"write.go", `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
-`, `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.Clock), hash)
+			edits: []edit{{"write.go", `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.options.Clock), hash)
+`, `	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.options.Clock), hash)
 	if errors.Is(err, ErrWrongSpace) {
 		for i := range ms {
 			if _, missing := s.registry.Get(ctx, ms[i].Space); ms[i].Space != "" && missing != nil {
@@ -177,7 +177,7 @@ func leakingTexts() []mutant {
 		{
 			name: "content-logged", what: "the log shows what is remembered",
 			edits: []edit{{"write.go", `	a.linkSimilar(operations)
-	w, err`, `	s.registry.logger.Debug("remember " + ms[0].Content)
+	w, err`, `	s.registry.options.Logger.Debug("remember " + ms[0].Content)
 	a.linkSimilar(operations)
 	w, err`}},
 		},
@@ -389,11 +389,11 @@ func leakingStreams() []mutant {
 		},
 		{
 			name: "broadcast", what: "a commit is announced to the subscribers of every space",
-			edits: []edit{{"awake.go", `	a.space.feed.apply(a.store.seq, a.registry.Durability == Sync)
+			edits: []edit{{"awake.go", `	a.space.feed.apply(a.store.seq, a.registry.options.Durability == Sync)
 `, `	a.registry.mu.Lock()
 	defer a.registry.mu.Unlock()
 	for _, other := range a.registry.awake {
-		other.space.feed.apply(a.store.seq, a.registry.Durability == Sync)
+		other.space.feed.apply(a.store.seq, a.registry.options.Durability == Sync)
 	}
 `}},
 		},
