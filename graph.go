@@ -10,9 +10,9 @@ import (
 
 // graph holds the associations of a space, by number: a memory that has any is a
 // node. It knows memories by their ids, not by their documents: it stays as it is
-// when a checkpoint numbers those anew. Nodes are immutable, a change puts another one in its place, in a page of
-// its own since the last snapshot, so a view's pages stay as they were. An edge
-// takes 16 bytes where it begins and 4 where it ends.
+// when a checkpoint numbers those anew. Nodes are immutable, a change puts another one
+// in its place, in a page of its own since the last snapshot, so a view's pages stay
+// as they were. An edge takes 16 bytes where it begins and 4 where it ends.
 type graph struct {
 	pages  []*nodePage // by number
 	epoch  uint64      // raised by each snapshot: what is older, a view may share

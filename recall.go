@@ -106,8 +106,8 @@ func (a *awake) returnScratch(s *scratch) {
 // recall is the whole plan: each kind of cue finds its candidates, activation
 // spreads from the best of them over associations, their activations are the
 // means of what the kinds give, and the most activated that satisfy the filter
-// are read. A further kind of cue is a further source of
-// candidates. asked is what an embedder made of the cue's text.
+// are read. A further kind of cue is a further source of candidates. asked is what an
+// embedder made of the cue's text.
 func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recall, error) {
 	if n := len(cue.Embedding); n > 0 && r.view.dimension > 0 && n != r.view.dimension {
 		return Recall{}, wrongDimension(n, r.view.dimension)

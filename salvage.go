@@ -73,8 +73,9 @@ func (r SalvageReport) ExitCode() int {
 // new one, which it makes in out and which must not exist or be empty. Of the
 // spaces named, or of all, it copies the configuration and each memory that
 // verifies: with its id, times, episode, attributes, embedding, confidence and
-// kind, also from behind damage, and the associations between those. The new spaces are new incarnations: their seqs
-// begin anew, request ids and events are not taken over. dir is not changed.
+// kind, also from behind damage, and the associations between those. The new spaces
+// are new incarnations: their seqs begin anew, request ids and events are not taken
+// over. dir is not changed.
 //
 // It shares dir with other readers; a registry that has it open for writing is
 // a [LockedError]. What is lost is in the report; the error is for a directory

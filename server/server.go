@@ -195,10 +195,10 @@ func (s *Server) Drain() {
 }
 
 // Serve answers the requests of a listener, which it closes. When ctx ends, it
-// drains: it stops being ready, ends event streams, lets requests that are under way finish, and returns nil;
-// requests that take longer than Options.DrainTimeout are cut off and Serve
-// returns an error. A write that was cut off may have taken effect, which the
-// same Idempotency-Key finds out.
+// drains: it stops being ready, ends event streams, lets requests that are under way
+// finish, and returns nil; requests that take longer than Options.DrainTimeout are cut
+// off and Serve returns an error. A write that was cut off may have taken effect, which
+// the same Idempotency-Key finds out.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	web := &http.Server{
 		Handler:           s,
