@@ -15,8 +15,9 @@ import (
 // batch must not cost memory for good.
 const maxKeptFrameBytes = 256 << 10
 
-// awake is the loaded state of a space: its store, its log and its queue. The
-// store changes only in commit, which one writer at a time calls.
+// awake is the loaded state of a space: its store, its log and its queue. What the
+// store says changes only in commit, which one writer at a time calls: take reads it
+// without a lock. The end of a checkpoint changes how the store holds it.
 type awake struct {
 	space    *Space
 	registry *Registry

@@ -44,11 +44,13 @@
 //
 // Every exported method may be called from many goroutines. Writes of all
 // spaces share one group commit, in which no space waits for another's files.
-// Reads work on immutable snapshots and hold no lock that a commit waits for.
-// Where several locks are taken, it is in this order, one of those between commas:
+// Reads work on immutable snapshots, and hold a lock that a commit waits for only
+// while one is made. Where several locks are taken, it is in this order, one of those
+// between commas:
 //
-//	Registry.training > Space.mu > awake.commits > maintenance.running > log.files > log.pins > store.mu > log.mu
-//	> journal.mu, Registry.reserve, embedding.mu
+//	Registry.training > Space.mu > awake.commits > maintenance.running
+//	> log.files, log.removing > log.pins > store.mu > log.mu
+//	> segment.mu, journal.mu, Registry.reserve, embedding.mu
 //	> Registry.mu, committer.mu, feed.mu
 //
 // Where descriptors run out, idle spaces fall asleep with whatever is locked: nobody

@@ -49,7 +49,7 @@ const (
 	DegradedReembedding Degradation = "reembedding"
 )
 
-// embedding is how an embedder is asked.
+// How an embedder is asked.
 const (
 	embedTexts       = 64        // at most in a call
 	embedBytes       = 256 << 10 // of text in a call, unless one alone is longer

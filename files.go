@@ -89,7 +89,7 @@ func removeTree(dir vfs.Dir, name string) error {
 	return removeIfExists(dir, name)
 }
 
-// removeChildren empties a directory, or with keep the directories in it.
+// removeChildren empties a directory; with keep the directories in it stay, empty.
 func removeChildren(dir vfs.Dir, name string, keep bool) error {
 	entries, err := dir.ReadDir(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -228,7 +228,7 @@ func (m *image) findPair(a attribute) (uint32, bool) {
 // append appends the pair as one text: the key, counted, and the value.
 func (a attribute) append(b []byte) []byte { return append(appendCounted(b, a.key), a.value...) }
 
-// pair decodes one; ok is false if it is none.
+// pairOf is the inverse of append; ok is false if the text is no pair.
 func pairOf(text []byte) (a attribute, ok bool) {
 	n, width := binary.Uvarint(text)
 	if width <= 0 || n > uint64(len(text)-width) {

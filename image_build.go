@@ -10,7 +10,7 @@ import (
 )
 
 // encode makes the file of a checkpoint of the view, with the places of moved
-// records, and c's image, which is read in it.
+// records.
 func (c *checkpoint) encode(v *view, moved map[movedRecord]locator) ([]byte, error) {
 	b := newImageBuilder(v, moved)
 	type section struct {

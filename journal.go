@@ -37,7 +37,7 @@ type journal struct {
 
 	// mu serialises groups, changes of file and releases; it is held over a
 	// group's write and flush. Nothing but a feed is locked while it is held and,
-	// where descriptors run out, Registry.mu.
+	// where descriptors run out, what freeDescriptors locks.
 	mu        sync.Mutex
 	changed   *sync.Cond // a file was freed, an extent was zeroed, a generation ended, a space has settled or not, or the journal failed
 	head      head

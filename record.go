@@ -225,7 +225,7 @@ func encodeSegmentHeader(h segmentHeader) []byte {
 	return sealBlock(b[:segmentHeaderBytes])
 }
 
-// decodeSegmentHeader returns errVersion or errBlock where b is no header.
+// decodeSegmentHeader returns errUnknownVersion or errBlock where b is no header.
 func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 	if len(b) < segmentHeaderBytes {
 		return segmentHeader{}, errBlock

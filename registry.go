@@ -43,7 +43,7 @@ type Registry struct {
 	embedding *embedding
 	epoch     uint32
 	ended     chan struct{}  // closed when Close has finished
-	work      sync.WaitGroup // checkpoints, embedding, training
+	work      sync.WaitGroup // calls that admit has let in, checkpoints, embedding, training
 	training  sync.Mutex     // held by the space that is being partitioned
 	spaces    sync.Map       // from SpaceID to *Space, also of those that are being created
 	closed    atomic.Bool    // set while mu is held
@@ -398,8 +398,8 @@ func (r *Registry) Settle(ctx context.Context) error {
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
 // waits for calls that create, wake, import, rename, delete, checkpoint or settle, also
 // to export, and cancels those of the Embedder. A space that hangs while it is settled
-// is given up after a second; the directory is then released when that has ended, or with the
-// process. Calling Close again only waits for the first call. An error says what could
+// is given up after a second; the directory is then released when that has ended, or
+// with the process. Calling Close again only waits for the first call. An error says what could
 // not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
 	r.mu.Lock()

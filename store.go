@@ -11,8 +11,8 @@ const keptRequests = 4096
 
 // store is the state of one space: a pure function of its operations. It does
 // no I/O, asks no clock and starts no goroutine. apply has one caller at a
-// time; readers work on the view that publish makes, and neither waits for the
-// other.
+// time; readers work on views, and wait for it, or it for them, only where a view
+// has to be made.
 //
 // What the last checkpoint holds is read in its image, what was stored since is
 // in recent. Contents and embeddings are in neither: a document has the place of

@@ -206,7 +206,8 @@ func (b *imageBuilder) appendVectors(file []byte) []byte {
 	return x.append(file, 0)
 }
 
-// append writes the number of rows, another number, and the columns.
+// append writes the number of rows, a number that stands behind it (of the next
+// generation its dimension, else 0), and the columns.
 func (x *vectors) append(file []byte, number uint32) []byte {
 	file = appendU32(appendU32(file, uint32(len(x.documents))), number)
 	for _, word := range x.codes.Binary {

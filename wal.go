@@ -35,8 +35,9 @@ var errUnwritten = errors.New("log could not be written")
 // log is a space's own history: numbered segments, of which the last is
 // appended to, unflushed. Settling flushes it and records the mark.
 //
-// append, rotate and install have one caller at a time (the space's commit
-// lock); settle, pin and read are concurrent with them and each other.
+// append and rotate have one caller at a time (who holds awake.commits), install
+// another (who holds maintenance.running); settle, pin and read are concurrent with
+// them and each other.
 type log struct {
 	dir          vfs.Dir // the space's
 	identity     identity
