@@ -58,7 +58,7 @@ func (a *awake) checkpointIfDue(frameBytes int) {
 		return
 	}
 	job, err := a.beginCheckpoint(false)
-	if err != nil || job == nil {
+	if err != nil {
 		a.maintenance.running.Unlock()
 		a.checkpointFailed(err)
 		return
