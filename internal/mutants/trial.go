@@ -133,7 +133,7 @@ func (t trial) kill(ctx context.Context, m mutant) (killer, how string, err erro
 		return "", "", err
 	}
 	for i, f := range forms() {
-		output, failed := t.test(ctx, binary, dir, m, f)
+		output, failed := t.test(ctx, binary, m, f)
 		if err := ctx.Err(); err != nil {
 			return "", "", err
 		}
@@ -165,8 +165,8 @@ func (t trial) compile(ctx context.Context, pkg, dir string, flags ...string) (s
 }
 
 // test runs m's tests, in the package's directory as go test does, up to the
-// first that fails. What they leave behind goes into dir.
-func (t trial) test(ctx context.Context, binary, dir string, m mutant, f form) (output []byte, failed error) {
+// first that fails. What they leave behind goes beside the binary.
+func (t trial) test(ctx context.Context, binary string, m mutant, f form) (output []byte, failed error) {
 	// The binary's own limit names the test that hangs; this one is for a
 	// process that does not even keep that.
 	ctx, cancel := context.WithTimeout(ctx, f.timeout+f.timeout/2)
@@ -245,7 +245,7 @@ func (t trial) unmutated(ctx context.Context, mutants []mutant) error {
 		}
 		passed := make(map[string]bool)
 		for _, f := range forms()[:2] {
-			output, err := t.test(ctx, binary, t.temporary, suites[pkg], f)
+			output, err := t.test(ctx, binary, suites[pkg], f)
 			if err != nil {
 				return fmt.Errorf("the tests fail without a mutant: %w\n%s", err, output[max(len(output)-shownBytes, 0):])
 			}
