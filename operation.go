@@ -383,7 +383,7 @@ func (op *operation) decode(record []byte, key, seq uint64) error {
 	if err == nil && op.kind == opPartition && !op.partition.whole() {
 		err = errNotOperation
 	}
-	op.memory.StoredAt = time.Unix(0, op.storedAt).UTC()
+	op.memory.StoredAt = unixTime(op.storedAt)
 	return err
 }
 
@@ -512,7 +512,7 @@ func decodeMemoryField(m *Memory, tag byte, value []byte) error {
 		m.ID = string(value)
 	case tagTime:
 		n, err = decodeInt64(value)
-		m.Time = time.Unix(0, n).UTC()
+		m.Time = unixTime(n)
 	case tagKind:
 		m.Kind = Kind(value)
 	case tagConfidence:
@@ -544,10 +544,10 @@ func (f *Filter) decodeField(tag byte, value []byte) error {
 		f.Attributes, err = decodeAttributes(value)
 	case tagAfter:
 		n, err = decodeInt64(value)
-		f.After = time.Unix(0, n).UTC()
+		f.After = unixTime(n)
 	case tagBefore:
 		n, err = decodeInt64(value)
-		f.Before = time.Unix(0, n).UTC()
+		f.Before = unixTime(n)
 	default:
 		return unknownTag(tag)
 	}
