@@ -51,13 +51,12 @@ const (
 
 // How an embedder is asked.
 const (
-	embedTexts       = 64        // at most in a call
-	embedBytes       = 256 << 10 // of text in a call, unless one alone is longer
-	embedTime        = time.Minute
-	queryTime        = 2 * time.Second // a recall waits no longer for the vector of its cue
-	embedPause       = time.Second     // after a call that failed; doubled with each more
-	maxEmbedPause    = time.Minute
-	embedPauseDouble = 2
+	embedTexts    = 64        // at most in a call
+	embedBytes    = 256 << 10 // of text in a call, unless one alone is longer
+	embedTime     = time.Minute
+	queryTime     = 2 * time.Second // a recall waits no longer for the vector of its cue
+	embedPause    = time.Second     // after a call that failed; doubled with each more
+	maxEmbedPause = time.Minute
 )
 
 func validateEmbedderID(id string) error {

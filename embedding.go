@@ -168,7 +168,7 @@ func (x *embedding) served(e *embeddingSpace, more bool, err error) {
 	defer x.mu.Unlock()
 	switch {
 	case failed && !x.closed:
-		e.pause = min(max(embedPause, embedPauseDouble*e.pause), maxEmbedPause)
+		e.pause = min(max(embedPause, 2*e.pause), maxEmbedPause)
 		e.stop = afterFunc(e.pause, func() { x.resume(e) })
 	case e.again || err == nil && more:
 		e.pause = 0

@@ -128,7 +128,7 @@ func openDirIn(root *os.Root, name string) (*os.Root, error) {
 // openDirAs opens a directory, which must be the one that Lstat returned info for.
 func openDirAs(root *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
 	if !info.IsDir() {
-		return nil, unsafeError("open", name)
+		return nil, unsafeError(name)
 	}
 	// "name/." can only be opened through a directory: a pipe put in its place
 	// is an error, where opening plain name would wait for a writer.
@@ -138,7 +138,7 @@ func openDirAs(root *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
 	}
 	opened, err := dir.Stat(".")
 	if err == nil && !os.SameFile(info, opened) {
-		err = unsafeError("open", name)
+		err = unsafeError(name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
@@ -211,7 +211,7 @@ func (d osDir) open(name string, write bool) (file *os.File, err error) {
 // openFileAs opens a file, which must be the one that Lstat returned info for.
 func openFileAs(root *os.Root, name string, write bool, info fs.FileInfo) (*os.File, error) {
 	if !info.Mode().IsRegular() {
-		return nil, unsafeError("open", name)
+		return nil, unsafeError(name)
 	}
 	// O_NONBLOCK means nothing to a regular file; opening a pipe put in its
 	// place would wait for the other end without it.
@@ -225,13 +225,13 @@ func openFileAs(root *os.Root, name string, write bool, info fs.FileInfo) (*os.F
 	}
 	opened, err := file.Stat()
 	if err == nil && !os.SameFile(info, opened) {
-		err = unsafeError("open", name)
+		err = unsafeError(name)
 	}
 	if err == nil {
 		var links uint64
 		links, err = linkCount(file, opened)
 		if err == nil && links != 1 {
-			err = unsafeError("open", name)
+			err = unsafeError(name)
 		}
 	}
 	if err != nil {
@@ -434,8 +434,8 @@ func withDescriptor(file *os.File, f func(fd uintptr) error) error {
 	return errCalled
 }
 
-func unsafeError(op, name string) error {
-	return &fs.PathError{Op: op, Path: name, Err: vfs.ErrUnsafe}
+func unsafeError(name string) error {
+	return &fs.PathError{Op: "open", Path: name, Err: vfs.ErrUnsafe}
 }
 
 // processID is what the lock file says of its holder.

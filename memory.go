@@ -170,7 +170,7 @@ func (m *Memory) validate() error {
 	if err := validateTime("time", m.Time); err != nil {
 		return err
 	}
-	if err := validateEpisode("episode", m.Episode); err != nil {
+	if err := validateName("episode", m.Episode); err != nil {
 		return err
 	}
 	if err := validateAttributes("attributes", m.Attributes); err != nil {
@@ -192,7 +192,7 @@ func (f *Filter) validate() error {
 	if err := validateTime("filter.before", f.Before); err != nil {
 		return err
 	}
-	if err := validateEpisode("filter.episode", f.Episode); err != nil {
+	if err := validateName("filter.episode", f.Episode); err != nil {
 		return err
 	}
 	if err := validateAttributes("filter.attributes", f.Attributes); err != nil {
@@ -211,9 +211,8 @@ func validateMemoryID(field, id string, emptyAllowed bool) error {
 	return validateName(field, id)
 }
 
-func validateEpisode(field, episode string) error { return validateName(field, episode) }
-
-// validateName holds for ids and episode names: short, printable, one line.
+// validateName holds for ids, episodes and other names: short, and without control
+// characters.
 func validateName(field, s string) error {
 	if len(s) > MaxIDBytes {
 		return &LimitError{What: field + " bytes", Got: int64(len(s)), Max: MaxIDBytes}
