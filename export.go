@@ -130,17 +130,19 @@ func (r *reader) exportLines(ctx context.Context, w io.Writer) error {
 	if v.generation > 0 {
 		header.Embedder = &exportEmbedder{v.embedder, v.dimension}
 	}
-	err := lines.Encode(header)
+	if err := lines.Encode(header); err != nil {
+		return fmt.Errorf("write export: %w", err)
+	}
 	living := v.living()
-	for i := 0; err == nil && i < len(living); i++ {
-		if err = ctx.Err(); err != nil {
+	for _, d := range living {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		m, err := r.memory(living[i])
+		m, err := r.memory(d)
 		if err != nil {
 			return err
 		}
-		vector, err := r.derivedVector(living[i])
+		vector, err := r.derivedVector(d)
 		if err != nil {
 			return err
 		}
@@ -149,13 +151,10 @@ func (r *reader) exportLines(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("write export: %w", err)
 		}
 	}
-	if err == nil && v.graph.edges > 0 {
-		err = v.exportAssociations(ctx, lines, living)
+	if v.graph.edges == 0 {
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("write export: %w", err)
-	}
-	return nil
+	return v.exportAssociations(ctx, lines, living)
 }
 
 // exportAssociations writes those of the memories to others: the numbers of the
@@ -171,7 +170,7 @@ func (v *view) exportAssociations(ctx context.Context, lines *json.Encoder, livi
 		}
 		for _, a := range v.graph.outgoingOf(n) {
 			if err := lines.Encode(exportedAssociation{a}); err != nil {
-				return err
+				return fmt.Errorf("write export: %w", err)
 			}
 		}
 	}
