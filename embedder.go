@@ -51,9 +51,9 @@ const (
 
 // How an embedder is asked.
 const (
-	embedTexts    = 64        // at most in a call
-	embedBytes    = 256 << 10 // of text in a call, unless one alone is longer
-	embedTime     = time.Minute
+	embedTexts    = 64              // at most in a call
+	embedBytes    = 256 << 10       // of text in a call, unless one alone is longer
+	embedTime     = time.Minute     // for a call
 	queryTime     = 2 * time.Second // a recall waits no longer for the vector of its cue
 	embedPause    = time.Second     // after a call that failed; doubled with each more
 	maxEmbedPause = time.Minute
