@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,7 +24,7 @@ type healthService struct {
 }
 
 func (h healthService) state() *grpc_health_v1.HealthCheckResponse {
-	if h.s.draining.Load() || h.s.registry.Stats().Stopped != "" {
+	if code, _ := h.s.readiness(); code != http.StatusOK {
 		return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_NOT_SERVING}
 	}
 	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}
