@@ -79,11 +79,7 @@ func (m memoryService) RememberStream(
 	f.landed = sync.NewCond(&f.mu)
 	ctx := stream.Context()
 	received := make(chan error, 1)
-	m.s.receivers.Add(1)
-	go func() {
-		defer m.s.receivers.Done()
-		received <- f.receive()
-	}()
+	m.s.receivers.Go(func() { received <- f.receive() })
 	var err error
 	select {
 	case err = <-received:
