@@ -96,16 +96,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.DrainTimeout == 0 {
-		o.DrainTimeout = defaultDrainTimeout
-	}
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, defaultDrainTimeout)
 	o.MaxConnections = cmp.Or(o.MaxConnections, DefaultMaxConnections)
 	o.MaxAddressConnections = cmp.Or(o.MaxAddressConnections, DefaultMaxAddressConnections)
 	o.MaxCallerRequests = cmp.Or(o.MaxCallerRequests, DefaultMaxCallerRequests)
 	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, DefaultMaxBodyBytes)
-	if o.MaxImportBytes == 0 {
-		o.MaxImportBytes = defaultImportBytes
-	}
+	o.MaxImportBytes = cmp.Or(o.MaxImportBytes, defaultImportBytes)
 	o.Hosts = slices.Clone(o.Hosts)
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
