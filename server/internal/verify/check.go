@@ -116,18 +116,19 @@ func (c *check) make(ctx context.Context, n int) ([]space, error) {
 }
 
 // refused counts a comparison of an error with the one that is expected.
-func (c *check) refused(err, want error, format string, args ...any) bool {
+func (c *check) refused(err, want error, format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	if err == nil {
-		return c.that(false, "%s is not refused", what)
+		c.that(false, "%s is not refused", what)
+		return
 	}
-	return c.that(errors.Is(err, want), "%s is refused with %s, not with %q", what, answerOf(err), want)
+	c.that(errors.Is(err, want), "%s is refused with %s, not with %q", what, answerOf(err), want)
 }
 
 // alike counts a comparison of what a caller is told in two cases which it must
 // not tell apart.
-func (c *check) alike(what, one, other string) bool {
-	return c.that(one == other, "%s tells apart what it must not: %s, but %s", what, one, other)
+func (c *check) alike(what, one, other string) {
+	c.that(one == other, "%s tells apart what it must not: %s, but %s", what, one, other)
 }
 
 // holds counts a comparison of all that a space holds with what it should.
