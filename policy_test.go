@@ -207,7 +207,7 @@ func TestPolicyTimeBehindOneDoor(t *testing.T) {
 func TestPolicyPureFiles(t *testing.T) {
 	pure := []string{
 		"store.go", "image.go", "image_build.go", "recent.go", "interned.go", "rebase.go", "view.go", "columns.go",
-		"recall.go", "recall_text.go", "recall_feedback.go", "curve.go", "recent_terms.go", "forward.go", "vector.go", "when.go",
+		"recall.go", "recall_text.go", "recall_episode.go", "recall_feedback.go", "curve.go", "recent_terms.go", "forward.go", "vector.go", "when.go",
 		"graph.go", "spread.go", "similar.go", "record.go", "operation.go", "group.go", "text.go", "fold.go", "cue.go", "memory.go",
 	}
 	impure := []string{
