@@ -44,6 +44,7 @@ func (s *Server) ServeGRPC(ctx context.Context, listener net.Listener, options .
 	select {
 	case err := <-served:
 		rpc.Stop()
+		s.receivers.Wait()
 		return fmt.Errorf("serve gRPC: %w", err)
 	case <-ctx.Done():
 	}
