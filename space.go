@@ -428,7 +428,8 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 // codes cannot tell, some may be left out. The same state and cue give the same
 // answer. Of a cue of several kinds (Text, Embedding, IDs) the best by each are
 // compared, 50 or four times the limit if that is more: a larger limit may bring up what
-// each kind has farther behind.
+// each kind has farther behind. Of what only associations bring to mind, a cue with an
+// Embedding is compared with the 50 most activated.
 //
 // It holds no lock that a write waits for, and keeps nothing of cue; ctx ends it with
 // its error. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the

@@ -415,15 +415,18 @@ func (q *recalling) seeds() []seed {
 }
 
 // completeReached gives the memories that spreading alone has made candidates,
-// those from fresh on, what the cue itself gives them; only the most activated,
-// as each may be read.
+// those from fresh on, what the cue itself gives them; of a cue with an embedding
+// only the most activated, as each may be read.
 func (q *recalling) completeReached(ctx context.Context, text *textRecall, fresh int) error {
 	reached := q.admitted(fresh)
-	slices.SortFunc(reached, func(i, j int) int {
-		a, b := &q.candidates[i], &q.candidates[j]
-		return cmp.Or(cmp.Compare(b.why.Association, a.why.Association), cmp.Compare(b.seq, a.seq))
-	})
-	return q.complete(ctx, text, reached[:min(len(reached), hybridCandidates)])
+	if len(q.embedding) > 0 && len(reached) > hybridCandidates {
+		slices.SortFunc(reached, func(i, j int) int {
+			a, b := &q.candidates[i], &q.candidates[j]
+			return cmp.Or(cmp.Compare(b.why.Association, a.why.Association), cmp.Compare(b.seq, a.seq))
+		})
+		reached = reached[:hybridCandidates]
+	}
+	return q.complete(ctx, text, reached)
 }
 
 // explainPaths names the memories over which association came to the candidates.

@@ -376,6 +376,30 @@ func TestSpreadBeginsAtTheSameWhateverTheLimit(t *testing.T) {
 	}
 }
 
+// What is reached among many has what its words give it, too: how many are asked for
+// does not show.
+func TestSpreadReachesMatchesWhateverTheLimit(t *testing.T) {
+	t.Parallel()
+	s, _ := newTestSpace(t, Options{})
+	text := "ferry one two three four five six"
+	batch := []Memory{{ID: "hub", Content: "ferry"}, {ID: "behind", Content: text + " seven"}}
+	for i := range hybridCandidates + 10 {
+		batch = append(batch, Memory{ID: fmt.Sprint("m", i), Content: text}, Memory{ID: fmt.Sprint("n", i), Content: "snow"})
+	}
+	remember(t, s, batch...)
+	for i := range hybridCandidates + 10 {
+		associate(t, s, "hub", fmt.Sprint("n", i), "", 1)
+	}
+	associate(t, s, "hub", "behind", "", 0.9)
+	cue := Cue{Text: "ferry", Limit: MaxLimit}
+	whole := recall(t, s, cue)
+	require.Equal(t, "behind", whole[1].Memory.ID)
+	for _, limit := range []int{2, 10, 50} {
+		cue.Limit = limit
+		require.Equal(t, whole[:limit], recall(t, s, cue), limit)
+	}
+}
+
 // What the cue names comes before what that has associations to, however many of
 // them lead to one memory.
 func TestCuedComeFirst(t *testing.T) {
@@ -396,21 +420,28 @@ func TestCuedComeFirst(t *testing.T) {
 	require.Less(t, got[len(got)-1].Activation, got[len(got)-2].Activation)
 }
 
-// Only the most activated of those that spreading alone reaches get what the cue
-// itself gives them. What the filter leaves out takes no place among them.
+// Where embeddings are compared, only the most activated of those that spreading alone
+// reaches get what the cue itself gives them. What the filter leaves out takes no place
+// among them.
 func TestSpreadFillsInWhatTheFilterLets(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
+	beside := func(x float32) []float32 { // codes tell such vectors apart
+		v := make([]float32, 64)
+		v[0], v[1] = 1, x
+		return v
+	}
+	near := beside(0)
 	var outside, within []Memory
 	for i := range hybridCandidates + 10 {
 		outside = append(outside, Memory{ID: fmt.Sprint("outside", i), Content: "lamp"})
-		within = append(within, Memory{ID: fmt.Sprint("within", i), Content: "river", Kind: Semantic})
+		within = append(within, Memory{ID: fmt.Sprint("within", i), Content: "river", Kind: Semantic, Embedding: beside(float32(i/hybridCandidates) / 5)})
 	}
-	remember(t, s, Memory{ID: "hub", Content: "tea"}, Memory{ID: "reached", Content: "river", Kind: Semantic})
-	remember(t, s, within...) // as good, and newer
+	remember(t, s, Memory{ID: "hub", Content: "river", Embedding: near}, Memory{ID: "reached", Content: "river", Kind: Semantic, Embedding: beside(0.25)})
+	remember(t, s, within...) // better, and newer
 	remember(t, s, outside...)
 	associate(t, s, "hub", "reached", "", 0.5)
 	first := func() Recollection {
-		return recall(t, s, Cue{Text: "river", IDs: []string{"hub"}, Filter: Filter{Kind: Semantic}})[0]
+		return recall(t, s, Cue{Text: "river", Embedding: near, IDs: []string{"hub"}, Filter: Filter{Kind: Semantic}})[0]
 	}
 	before := first()
 	require.Equal(t, "reached", before.Memory.ID)
@@ -421,6 +452,7 @@ func TestSpreadFillsInWhatTheFilterLets(t *testing.T) {
 	require.Equal(t, "reached", after.Memory.ID)
 	require.Less(t, after.Why.Association, before.Why.Association)
 	require.InDelta(t, before.Why.Text, after.Why.Text, 1e-12)
+	require.InDelta(t, before.Why.Vector, after.Why.Vector, 1e-12)
 }
 
 // What neither satisfies the filter nor is named passes nothing on of its own.
