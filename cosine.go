@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -63,8 +64,11 @@ func (q *recalling) wantVector(c *candidate) {
 }
 
 // compare gives the candidate, which has a vector, the cosine of that and the
-// cue's, by their floats; 0 where they point apart.
-func (q *recalling) compare(c *candidate) error {
+// cue's, by their floats; 0 where they point apart. ctx ends it with its error.
+func (q *recalling) compare(ctx context.Context, c *candidate) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	a, v := q.awake, q.view
 	loc, seq, derived := v.vectorPlace(c.document)
 	record, err := q.record(loc, &q.near)

@@ -121,7 +121,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	q.scratch = r.awake.borrowScratch()
 	defer r.awake.returnScratch(q.scratch)
 	if kinds == 0 {
-		return q.newest()
+		return q.newest(ctx)
 	}
 	q.fit(r.view)
 	want := max(cue.limit(), 2) // whether the first is sure shows beside the second
@@ -167,7 +167,7 @@ func (r *reader) recall(ctx context.Context, cue *Cue, asked askedVector) (Recal
 	if q.spreading != nil {
 		answer.Plan.Spread = q.spreading.did
 	}
-	if err := q.finish(&answer, q.rank(float64(kinds))); err != nil {
+	if err := q.finish(ctx, &answer, q.rank(float64(kinds))); err != nil {
 		return Recall{}, err
 	}
 	return answer, nil
@@ -192,14 +192,14 @@ func (c *Cue) limit() int {
 }
 
 // newest answers a cue that has only a filter.
-func (q *recalling) newest() (Recall, error) {
+func (q *recalling) newest(ctx context.Context) (Recall, error) {
 	var list []candidate
 	q.view.newest(&q.cue.Filter, func(d uint32) bool {
 		list = append(list, candidate{document: d, why: Why{Filter: 1}, sum: 1})
 		return len(list) < q.cue.limit()
 	})
 	answer := Recall{Seq: q.view.seq, Plan: Plan{Scanned: len(list)}}
-	if err := q.finish(&answer, list); err != nil {
+	if err := q.finish(ctx, &answer, list); err != nil {
 		return Recall{}, err
 	}
 	return answer, nil
@@ -276,7 +276,7 @@ func (q *recalling) complete(ctx context.Context, text *textRecall, places []int
 			q.addText(text, c)
 		}
 		if q.lacksCosine(&q.candidates[i]) {
-			if err := q.compare(&q.candidates[i]); err != nil {
+			if err := q.compare(ctx, &q.candidates[i]); err != nil {
 				return err
 			}
 		}
@@ -317,8 +317,8 @@ func (w *Why) shares() [9]*float64 {
 }
 
 // finish reads the memories of the answer: those of ranked that are activated
-// enough, up to the limit.
-func (q *recalling) finish(answer *Recall, ranked []candidate) error {
+// enough, up to the limit. ctx ends it with its error.
+func (q *recalling) finish(ctx context.Context, answer *Recall, ranked []candidate) error {
 	best := ranked[:min(len(ranked), q.cue.limit())]
 	for len(best) > 0 && best[len(best)-1].sum < q.cue.MinActivation {
 		best = best[:len(best)-1]
@@ -332,6 +332,9 @@ func (q *recalling) finish(answer *Recall, ranked []candidate) error {
 		return err
 	}
 	for i := range best {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		r, c := &answer.Recollections[i], &best[i]
 		if err := q.memoryTo(&r.Memory, c.document, &q.near); err != nil {
 			return err

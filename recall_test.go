@@ -637,19 +637,48 @@ func TestWeighingEndsWithItsContext(t *testing.T) {
 	} {
 		s, _ := newTestSpace(t, Options{})
 		remember(t, s, c.ms...)
-		want, err := s.Recall(background, c.cue)
-		require.NoError(t, err)
-		asked := 0
-		for ; ; asked++ {
-			got, err := s.Recall(&endingContext{background, asked}, c.cue)
-			if err == nil {
-				require.Equal(t, want, got)
-				break
-			}
-			require.ErrorIs(t, err, context.Canceled)
-		}
+		want, asked := endings(t, s, c.cue)
 		require.Greater(t, asked, 2*len(want.Plan.Terms)+c.more)
 		require.Equal(t, want.Recollections, recall(t, s, c.cue))
+	}
+}
+
+// endings returns the answer to the cue, and how often it asks whether its context has
+// ended: each time, it ends with it.
+func endings(t *testing.T, s *Space, cue Cue) (want Recall, asked int) {
+	t.Helper()
+	want, err := s.Recall(background, cue)
+	require.NoError(t, err)
+	for ; ; asked++ {
+		got, err := s.Recall(&endingContext{background, asked}, cue)
+		if err == nil {
+			require.Equal(t, want, got)
+			return want, asked
+		}
+		require.ErrorIs(t, err, context.Canceled)
+	}
+}
+
+// Each memory that is compared or returned is read, which may take as long as a disk
+// does.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s, _ := newTestSpace(t, Options{})
+	var batch []Memory
+	for i := range 40 {
+		batch = append(batch, Memory{Content: "tea", Embedding: []float32{1, float32(i)}})
+	}
+	remember(t, s, batch...)
+	for _, c := range []struct {
+		cue  Cue
+		read int
+	}{
+		{Cue{Limit: MaxLimit}, 40},
+		{Cue{Limit: 1, Embedding: []float32{1, 0}, Text: "tea"}, 40},
+		{Cue{Limit: MaxLimit, Embedding: []float32{1, 0}}, 40 + 40},
+	} {
+		_, asked := endings(t, s, c.cue)
+		require.GreaterOrEqual(t, asked, c.read)
 	}
 }
 

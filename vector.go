@@ -264,9 +264,6 @@ func (q *recalling) recallEmbedding(ctx context.Context, want int) error {
 		if !few && next+float64(doubt*rabitq.FineDeviation(q.view.dimension, next)) < best.floor() {
 			break
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		some := rows[:min(n, len(rows))]
 		for _, row := range some {
 			q.wantVector(q.of(row.document))
@@ -276,7 +273,7 @@ func (q *recalling) recallEmbedding(ctx context.Context, want int) error {
 		}
 		for _, row := range some {
 			c := q.of(row.document)
-			if err := q.compare(c); err != nil {
+			if err := q.compare(ctx, c); err != nil {
 				return err
 			}
 			best.offer(c.why.Vector)
