@@ -228,6 +228,7 @@ func TestCrashBeforeEveryCall(t *testing.T) {
 // Each operation on a space or its name is cut before each of its own calls, in
 // the same ways.
 func TestCrashWithin(t *testing.T) {
+	t.Parallel()
 	for _, op := range []struct {
 		name string
 		do   func(x *crashRun)

@@ -27,6 +27,7 @@ type crashFailure struct {
 // what is acknowledged survives, and other spaces do not notice. Calls that take
 // long fail nothing.
 func TestCrashFailingCalls(t *testing.T) {
+	t.Parallel()
 	failures := []crashFailure{
 		{err: syscall.EIO, count: 1},
 		{err: syscall.EIO},
@@ -229,6 +230,7 @@ func (x *crashRun) close() {
 // A full disk refuses what does not fit, and nothing else: what was there is
 // served, forgetting and deleting work, and with room everything goes on.
 func TestCrashDiskFull(t *testing.T) {
+	t.Parallel()
 	row := faultRow{"disk full", "registries", 2_000}
 	forCrashSeeds(t, row, func(x *crashRun) {
 		x.options()

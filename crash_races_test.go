@@ -24,6 +24,7 @@ import (
 // Whatever is under way when the registry is closed has ended when Close
 // returns, or touches no file any more: the directory may be another process's.
 func TestCrashCloseMeanwhile(t *testing.T) {
+	t.Parallel()
 	row := faultRow{"Close meanwhile", "registries", 1_500}
 	forCrashSeeds(t, row, func(x *crashRun) {
 		x.options()

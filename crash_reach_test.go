@@ -50,6 +50,7 @@ func crashPlace(name string) string {
 // The scripts of the crash tests are not blind: they take every step and make
 // every call that can change a disk, on every kind of file, more than once.
 func TestCrashScriptsReachEverything(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	calls, steps := make(map[string]int), make(map[string]int)
 	var rotations uint64

@@ -11,6 +11,7 @@ import (
 // A power cut or a kill before any call loses nothing acknowledged, also if
 // the next process, and the one after it, ends while it recovers.
 func TestCrashLives(t *testing.T) {
+	t.Parallel()
 	row := faultRow{"lives of one registry, each cut or killed", "registries", 4_000}
 	forCrashSeeds(t, row, func(x *crashRun) {
 		x.options()

@@ -13,6 +13,7 @@ import (
 // A checkpoint is what was written or it is damage, also where what has changed
 // is only what recalls and filters go by.
 func TestDamageOfAnyCheckpointByte(t *testing.T) {
+	t.Parallel()
 	s := closedRegistry(t)
 	tried := 0
 	for _, file := range s.targets() {

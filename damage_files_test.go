@@ -102,6 +102,7 @@ func (m *memoryFS) swap(a, b string) {
 }
 
 func TestDamageFiles(t *testing.T) {
+	t.Parallel()
 	count := newTally()
 	t.Run("cases", func(t *testing.T) {
 		for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t)} {
@@ -125,6 +126,7 @@ func TestDamageFiles(t *testing.T) {
 // with it. An older copy beside another damage may be taken for what the space
 // was at that time, as a whole: nothing that is left says otherwise.
 func TestDamagePairsOfFiles(t *testing.T) {
+	t.Parallel()
 	count := newTally()
 	t.Run("cases", func(t *testing.T) {
 		for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t)} {
@@ -214,6 +216,7 @@ func (s *storedRegistry) spaceFiles(id SpaceID) []string {
 // A file that was moved or copied from one space into another is named as what
 // it is, and stays where it is.
 func TestDamageFileOfAnotherSpace(t *testing.T) {
+	t.Parallel()
 	for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t)} {
 		for _, file := range s.spaceFiles(otherSpace) {
 			from := path.Join(string(otherSpace), file)
@@ -263,6 +266,7 @@ func (s *storedRegistry) requireForeign(t *testing.T, v verdict, id SpaceID, fil
 
 // What was settled must be there, wherever the log is cut.
 func TestDamageLogTruncatedBelowMark(t *testing.T) {
+	t.Parallel()
 	for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t)} {
 		at := s.mark(damagedSpace)
 		file := path.Join(string(damagedSpace), segmentPath(at.segment))
@@ -296,6 +300,7 @@ func isFrameBoundary(segment []byte, n int) bool {
 
 // What is not settled is in the journal, whatever became of the log's pages.
 func TestDamageLogTruncatedAboveMark(t *testing.T) {
+	t.Parallel()
 	s := killedRegistry(t)
 	at := s.mark(damagedSpace)
 	files := s.fs.files(string(damagedSpace))
@@ -476,6 +481,7 @@ func requireAnswers(t *testing.T, s *storedRegistry, r *Registry, id SpaceID) {
 
 // A link is not the file that it leads to, nor is a file that has two names.
 func TestDamageLinks(t *testing.T) {
+	t.Parallel()
 	s := closedRegistry(t)
 	links := map[string]func(file, elsewhere string) error{
 		"symbolic link": func(file, elsewhere string) error {

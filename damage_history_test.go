@@ -14,6 +14,7 @@ import (
 // of the one among those of the other is found out by the mark, the checkpoint's
 // sum, what the checkpoint says of the segments below it, or the chain.
 func TestDamageOtherFuture(t *testing.T) {
+	t.Parallel()
 	s := killedRegistry(t)
 	for _, c := range []struct {
 		name    string

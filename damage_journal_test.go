@@ -56,6 +56,7 @@ func (s *storedRegistry) groupsOf(t *testing.T) []groupPlace {
 // Where only the journal has an operation, damage to it is noticed wherever a
 // later group vouches for the damaged one: it is never taken for a torn end.
 func TestDamageJournalAlone(t *testing.T) {
+	t.Parallel()
 	s := unpoweredRegistry(t)
 	groups := s.groupsOf(t)
 	last := groups[len(groups)-1]
@@ -88,6 +89,7 @@ func TestDamageJournalAlone(t *testing.T) {
 // The journal's end may be torn by a crash while a group is written, so its last
 // group counts only if it is whole. No damage makes anything else of it.
 func TestDamageJournalEnd(t *testing.T) {
+	t.Parallel()
 	s := unpoweredRegistry(t)
 	groups := s.groupsOf(t)
 	last := groups[len(groups)-1]

@@ -92,6 +92,7 @@ func (s *storedRegistry) victims(file string) []SpaceID {
 }
 
 func TestDamageBytes(t *testing.T) {
+	t.Parallel()
 	count := newTally()
 	t.Run("cases", func(t *testing.T) {
 		for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t)} {

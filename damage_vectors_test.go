@@ -68,6 +68,7 @@ func TestDamageCheckpointVectors(t *testing.T) {
 
 // Damage of anything that vectors are in is noticed, or changes no answer.
 func TestDamageOfVectors(t *testing.T) {
+	t.Parallel()
 	m := newMemoryFS()
 	r := openMemory(t, m, damageOptions(m, false))
 	s := create(t, r, damagedSpace)

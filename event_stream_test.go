@@ -185,6 +185,7 @@ func (u *subscriber) visit(ctx context.Context, random *rand.Rand, seq uint64) (
 // checkpoints with rewritten segments, see the committed operations of their
 // space, all of them, in order, and nothing else; of what is trimmed they are told.
 func TestSubscribersSeeTheCommittedSequence(t *testing.T) {
+	t.Parallel()
 	for _, trims := range []bool{false, true} {
 		t.Run(fmt.Sprint("checkpoints ", trims), func(t *testing.T) {
 			opts := Options{JournalBytes: minJournalBytes}

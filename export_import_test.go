@@ -342,6 +342,7 @@ func TestImportRefuses(t *testing.T) {
 
 // A line may be as long as its limit, whether a line feed is behind it or not.
 func TestImportOfTheLongestLine(t *testing.T) {
+	t.Parallel()
 	r, _ := newRegistry(t, Options{})
 	line := `{"content":"x"` + strings.Repeat(" ", maxExportLineBytes-len(`{"content":"x"}`)) + "}"
 	for i, end := range []string{"", "\n"} {
@@ -447,6 +448,7 @@ func TestExportEnds(t *testing.T) {
 
 // Cut before any of its calls, an import has left the whole space or nothing.
 func TestCrashImport(t *testing.T) {
+	t.Parallel()
 	row := faultRow{"an import cut at each of its calls", "states", 1_800}
 	forCrashSeeds(t, row, func(x *crashRun) { // with a checkpoint at its end, and without
 		export := importHeader

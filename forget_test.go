@@ -75,6 +75,7 @@ func moments() map[string]func(t *testing.T, r *Registry, s *Space) {
 // Whatever way a memory went, and wherever its bytes were: after Checkpoint and
 // Settle neither its words nor its names are in any file, and nothing else went.
 func TestForgottenInEveryWay(t *testing.T) {
+	t.Parallel()
 	for moment, pass := range moments() {
 		for way, forgetAll := range forgettings() {
 			t.Run(moment+", "+way, func(t *testing.T) {

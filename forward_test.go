@@ -14,6 +14,7 @@ import (
 // What the indexes say that a document has is what the analyzer makes of its
 // content, wherever the document stands.
 func TestTermsOfDocuments(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		opts := Options{Durability: None}
 		opts.seams.checkpointBytes = 3000
@@ -76,6 +77,7 @@ func requireTerms(t *rapid.T, s *Space) {
 
 // Views of any age have a census of their own, whoever has asked before.
 func TestCensus(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := openMemory(t, newMemoryFS(), Options{Durability: None})
 		s := create(t, r, "alpha")

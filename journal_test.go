@@ -30,6 +30,7 @@ func tinyJournal(r *Registry) {
 // The journal changes files while several spaces write, some of them large
 // batches: whenever the process is killed, everything acknowledged is there.
 func TestJournalChangesFiles(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []Durability{Sync, Interval(time.Millisecond), None} {
 		m := newMemoryFS()
 		r := openMemory(t, m, Options{Durability: durability})

@@ -467,6 +467,7 @@ func TestCloseEndsTraining(t *testing.T) {
 
 // What another space holds shows in nothing that a partition is.
 func TestPartitionIsOfItsSpaceAlone(t *testing.T) {
+	t.Parallel()
 	var digests []string
 	for _, others := range []int{0, 3000} {
 		h := newPartitioned(t, 7)

@@ -378,6 +378,7 @@ func TestPolicyNoFusedProducts(t *testing.T) {
 
 // What is tracked names no place of the machine it was written on.
 func TestPolicyNoMachinePaths(t *testing.T) {
+	t.Parallel()
 	listed, err := exec.Command("git", "ls-files", "-z").Output()
 	if err != nil {
 		t.Skip("not a git checkout, so nothing is tracked")

@@ -301,6 +301,7 @@ func drawCue(t *rapid.T) Cue {
 }
 
 func TestRecallEqualsOracle(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemoryFS()
 		opts := Options{JournalBytes: minJournalBytes}

@@ -424,6 +424,7 @@ func TestReembedIsRefused(t *testing.T) {
 // beginning of a checkpoint and its end, when its image takes the place of what it
 // is an image of.
 func TestCheckpointsDuringReembedding(t *testing.T) {
+	t.Parallel()
 	during := make(map[string]int)
 	for seed := range uint64(scaled(24)) {
 		x := newCrashRun(t, &faultRun{}, seed)

@@ -105,6 +105,7 @@ func (o *salvageOracle) judge(t *testing.T, damaged *memoryFS, what string, vict
 }
 
 func TestSalvageOfDamagedFiles(t *testing.T) {
+	t.Parallel()
 	for _, s := range []*storedRegistry{closedRegistry(t), killedRegistry(t), unpoweredRegistry(t)} {
 		o := newSalvageOracle(t, s)
 		o.judge(t, s.fs.clone(), "undamaged")

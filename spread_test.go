@@ -204,6 +204,7 @@ func requireSpread(t tester, s *Space, seeds map[string]float64, bounds Spread) 
 }
 
 func TestSpreadAgainstOracle(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := openMemory(t, newMemoryFS(), Options{})
 		defer func() { require.NoError(t, r.Close()) }()

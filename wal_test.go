@@ -161,6 +161,7 @@ func TestReaderKeepsWhatItSees(t *testing.T) {
 // TestCheckpointsWhileWritingAndReading lets checkpoints fire by themselves while
 // the space is written and read.
 func TestCheckpointsWhileWritingAndReading(t *testing.T) {
+	t.Parallel()
 	opts := Options{JournalBytes: minJournalBytes}
 	opts.seams.segmentBytes, opts.seams.checkpointBytes = 2000, 5000
 	r, _ := newRegistry(t, opts)
