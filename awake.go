@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -41,7 +42,8 @@ type awake struct {
 	offsets []int // of the records in buf
 
 	maintenance maintenance
-	scratch     sync.Pool // of *scratch
+	scratch     sync.Pool     // of *scratch
+	recalls     chan struct{} // has room for as many as are computed at a time
 }
 
 // take implements committed: it checks the writes against the state, gives
@@ -435,6 +437,17 @@ func (a *awake) settle() (uint64, error) {
 	}
 	a.space.feed.flush(seq)
 	return seq, nil
+}
+
+// takeRoom waits until fewer than room has a place for do what it bounds. Who waits has
+// no view: that may be the last that holds a former image.
+func takeRoom(ctx context.Context, room chan<- struct{}) error {
+	select {
+	case room <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reader is one consistent read: a snapshot, and the segments it needs.

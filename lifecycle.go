@@ -209,6 +209,7 @@ func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfi
 func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake {
 	a := &awake{space: s, registry: r, identity: id, store: store, log: l, analyzer: store.config.Analyzer}
 	a.queue = &queue{space: a}
+	a.recalls = make(chan struct{}, recallsPerProcessor*runtime.GOMAXPROCS(0))
 	return a
 }
 

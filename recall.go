@@ -15,6 +15,11 @@ var cuedShares = [4]float64{farShare, nearShare, nearShare, farShare}
 // several kinds; more where more are asked for.
 const hybridCandidates = 50
 
+// recallsPerProcessor is how many recalls of a space are computed at a time: enough that
+// some read while others compute. Each takes memory in proportion to what the space
+// holds, so that thousands at once would take all there is, and none would end.
+const recallsPerProcessor = 4
+
 // Confidence of a recollection: with o its activation over the best of any
 // other, the share of LoCoMo's recollections that answer is o^5.5 / (o^5.5 + 2.6),
 // a logistic curve over ln o (docs/benchmarks.md has the diagram).

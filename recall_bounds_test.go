@@ -1,10 +1,15 @@
 package engram
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -42,4 +47,64 @@ func TestRecallBoundsLoseNothing(t *testing.T) {
 		}
 		require.NoError(t, r.Close())
 	}
+}
+
+// stallingContext has a recall stop at the first look at it that comes of its computing.
+type stallingContext struct {
+	context.Context
+	looked bool
+	stall  func()
+}
+
+func (c *stallingContext) Err() error {
+	if c.looked {
+		c.stall()
+	}
+	c.looked = true // where the space was used first
+	return c.Context.Err()
+}
+
+// However many are asked for at once, so many are computed, of each space by itself. One
+// that waits leaves when its context ends.
+func TestRecallsTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRegistry(t, Options{})
+		s, other := create(t, r, "alpha"), create(t, r, "other")
+		remember(t, s, Memory{ID: "a", Content: "tea"})
+		remember(t, other, Memory{ID: "o", Content: "tea"})
+
+		most := recallsPerProcessor * runtime.GOMAXPROCS(0)
+		let, computing := make(chan struct{}), atomic.Int64{}
+		var recalls sync.WaitGroup
+		for range most + 3 {
+			recalls.Go(func() {
+				ctx := &stallingContext{Context: background, stall: sync.OnceFunc(func() {
+					computing.Add(1)
+					<-let
+				})}
+				answer, err := s.Recall(ctx, Cue{Text: "tea"})
+				require.NoError(t, err)
+				require.Len(t, answer.Recollections, 1)
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, most, computing.Load())
+
+		require.Equal(t, []string{"o"}, recalledIDs(recall(t, other, Cue{Text: "tea"})))
+		leaving, leave := context.WithCancel(background)
+		left := make(chan error, 1)
+		go func() {
+			_, err := s.Recall(leaving, Cue{Text: "tea"})
+			left <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, left)
+		leave()
+		require.ErrorIs(t, <-left, context.Canceled)
+
+		close(let)
+		recalls.Wait()
+		require.EqualValues(t, most+3, computing.Load())
+	})
 }

@@ -432,7 +432,8 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 // Embedding is compared with the 50 most activated.
 //
 // It holds no lock that a write waits for, and keeps nothing of cue; ctx ends it with
-// its error. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the
+// its error. Of a space's recalls four for each processor are computed at a time, and
+// the others wait. Bad input is [ErrInvalid] or [ErrLimit]. It costs in proportion to the
 // memories that have terms of the text, or to all that have an embedding, and reads the
 // bodies of what it returns. Of a quarantined space the answer is of what precedes the
 // damage, and comes with the [CorruptionError].
@@ -455,6 +456,10 @@ func (s *Space) Recall(ctx context.Context, cue Cue) (Recall, error) {
 		return Recall{}, err
 	}
 	defer a.uses.Add(-1)
+	if err := takeRoom(ctx, a.recalls); err != nil {
+		return Recall{}, err
+	}
+	defer func() { <-a.recalls }()
 	r := a.read()
 	defer r.close()
 	answer, err := r.recall(ctx, &cue, asked)
