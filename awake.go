@@ -44,6 +44,7 @@ type awake struct {
 	maintenance maintenance
 	scratch     sync.Pool     // of *scratch
 	recalls     chan struct{} // has room for as many as are computed at a time
+	verifying   chan struct{} // has room for one
 }
 
 // take implements committed: it checks the writes against the state, gives

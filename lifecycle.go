@@ -210,6 +210,7 @@ func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake 
 	a := &awake{space: s, registry: r, identity: id, store: store, log: l, analyzer: store.config.Analyzer}
 	a.queue = &queue{space: a}
 	a.recalls = make(chan struct{}, recallsPerProcessor*runtime.GOMAXPROCS(0))
+	a.verifying = make(chan struct{}, 1)
 	return a
 }
 

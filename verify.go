@@ -38,7 +38,7 @@ type VerifyReport struct {
 // [CorruptionError]: the space's writes stop, as where a read finds it. Another
 // error says nothing of the space. Writes go on meanwhile; those behind
 // report.Seq are read, but not compared. It takes as much memory as the loaded
-// space once more.
+// space once more, so one that is called meanwhile waits for it.
 func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 	a, err := s.use(ctx)
 	if err != nil {
@@ -50,6 +50,10 @@ func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 		v.report.Damage = []string{a.damage.Error()}
 		return v.report, a.damage
 	}
+	if err := takeRoom(ctx, a.verifying); err != nil {
+		return v.report, err
+	}
+	defer func() { <-a.verifying }()
 	defer func() { a.unpin(v.pins) }()
 	err = v.begin()
 	for _, step := range []func(context.Context) error{v.verifyState, v.loadCheckpoint, v.verifySegments, v.compare} {

@@ -7,7 +7,9 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -277,4 +279,29 @@ func TestVerifyEnds(t *testing.T) {
 	require.ErrorIs(t, err, ErrCorrupt)
 	require.NotEmpty(t, report.Damage)
 	require.NoError(t, r.Close())
+}
+
+// A space is verified once at a time: each takes the memory of the loaded space.
+func TestVerifyTakesTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, s := verifiedSpace(t, newMemoryFS())
+		let, verifying := make(chan struct{}), atomic.Int64{}
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				_, err := s.Verify(&stallingContext{Context: background, stall: sync.OnceFunc(func() {
+					verifying.Add(1)
+					<-let
+				})})
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, 1, verifying.Load())
+		close(let)
+		all.Wait()
+		require.EqualValues(t, 3, verifying.Load())
+		require.NoError(t, r.Close())
+	})
 }
