@@ -106,6 +106,9 @@ func (m memoryService) Lookup(ctx context.Context, r *engramv1.LookupRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if err := m.s.holdAnswer(&callOf(ctx).request, sizeOf(&memory)); err != nil {
+		return nil, err
+	}
 	return &engramv1.LookupResponse{Memory: wire.FromMemory(&memory)}, nil
 }
 
@@ -125,7 +128,7 @@ func (m memoryService) ListMemories(
 	if err != nil {
 		return nil, err
 	}
-	page, err := listPage(ctx, space, filter, r.GetAfter(), r.GetAfter() != "", limit)
+	page, err := m.s.listPage(ctx, &callOf(ctx).request, space, filter, r.GetAfter(), r.GetAfter() != "", limit)
 	if err != nil {
 		return nil, err
 	}

@@ -44,15 +44,16 @@ func (s *Server) listMemories(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	page, err := listPage(x.r.Context(), space, filter, query.Get("cursor"), query.Has("cursor"), limit)
+	page, err := s.listPage(x.r.Context(), &x.request, space, filter, query.Get("cursor"), query.Has("cursor"), limit)
 	if err != nil {
 		return err
 	}
 	return x.answer(http.StatusOK, page)
 }
 
-func listPage(
-	ctx context.Context, space *engram.Space, filter engram.Filter, after string, goesOn bool, limit int,
+// listPage counts the page as it grows: pages of many requests grow at the same time.
+func (s *Server) listPage(
+	ctx context.Context, r *request, space *engram.Space, filter engram.Filter, after string, goesOn bool, limit int,
 ) (_ memoryPage, err error) {
 	hash, err := hashFilter(filter)
 	if err != nil {
@@ -78,6 +79,9 @@ func listPage(
 		}
 		page.Memories = append(page.Memories, memory)
 		size += sizeOf(&memory)
+		if err := s.holdAnswer(r, size); err != nil {
+			return memoryPage{}, err
+		}
 		last.time, last.seq = memory.Time, memory.Seq
 	}
 	return page, nil

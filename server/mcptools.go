@@ -267,7 +267,7 @@ func toolList(s *Server, x *exchange, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := listPage(x.r.Context(), space, engram.Filter(arguments.filterBody), arguments.Cursor, arguments.Cursor != "", limit)
+	page, err := s.listPage(x.r.Context(), &x.request, space, engram.Filter(arguments.filterBody), arguments.Cursor, arguments.Cursor != "", limit)
 	if err != nil {
 		return nil, err
 	}

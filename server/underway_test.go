@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
 )
@@ -230,6 +231,8 @@ func TestAnswersUnderWayAreBounded(t *testing.T) {
 	require.Contains(t, tool(`{"kind":"episodic"}`).body, "limit-exceeded")
 	_, err := w.memories.Recall(t.Context(), &engramv1.RecallRequest{MemorySpaceId: "alpha", Cue: &engramv1.Cue{Filter: filter}})
 	refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
+	_, err = w.memories.ListMemories(t.Context(), &engramv1.ListMemoriesRequest{MemorySpaceId: "alpha"})
+	refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
 	require.Equal(t, 200, w.call("POST", recall, one).status)
 	// What a tool answers is in its message twice: as a value and as text.
 	tool(`{"kind":"episodic","limit":1}`).problem(422, "limit-exceeded")
@@ -251,6 +254,17 @@ func TestAnswersUnderWayAreBounded(t *testing.T) {
 	require.Zero(t, w.server.underWay.bodies.Taken())
 	require.Equal(t, 200, w.call("POST", recall, one).status)
 	require.Zero(t, w.server.underWay.bodies.Taken())
+}
+
+// TestLookupsUnderWayAreBounded: one memory alone may be more than there is room for.
+func TestLookupsUnderWayAreBounded(t *testing.T) {
+	const length = 10 << 10
+	w := newWired(t, Options{MaxBodyBytes: length})
+	receipt, err := w.create("alpha").Remember(t.Context(), engram.Memory{Content: strings.Repeat("x", length)})
+	require.NoError(t, err)
+	w.call("GET", "/v1/spaces/alpha/memories/"+receipt.ID, "").problem(422, "limit-exceeded")
+	_, err = w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: receipt.ID})
+	refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
 }
 
 // TestUnderWayIsMeasured: as long as it lasts.
