@@ -141,6 +141,9 @@ func (p spaceService) Export(
 	if err != nil {
 		return err
 	}
+	if err := p.s.holdExport(&callOf(ctx).request); err != nil {
+		return err
+	}
 	buffer := bufio.NewWriterSize(chunkWriter{stream}, exportBufferBytes)
 	seq, err := space.Export(ctx, buffer)
 	if err != nil {

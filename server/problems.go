@@ -111,7 +111,7 @@ var (
 	}
 	kindUnderWay = kind{
 		slug: "too-much-under-way", status: http.StatusTooManyRequests, title: "Too much under way",
-		hint: "Nothing was done. Send the request again when others have ended; close event streams that nobody reads.",
+		hint: "Nothing was done. Send the request again when others have ended; close streams that nobody reads.",
 	}
 	kindSpaceAmbiguous = kind{
 		slug: "space-ambiguous", status: http.StatusBadRequest, title: "More than one space named",

@@ -25,6 +25,9 @@ func (s *Server) exportSpace(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if err := s.holdExport(&x.request); err != nil {
+		return err
+	}
 	zipped := acceptsGzip(x.r.Header.Values("Accept-Encoding"))
 	begin := func() {
 		header := x.begin(exportType)

@@ -19,8 +19,13 @@ import (
 // Names of the bounds on what is under way, in answers.
 const (
 	limitUnderWay = "caller-under-way"
+	limitExports  = "caller-exports"
 	limitBodies   = "body-bytes"
 )
+
+// maxCallerExports bounds the exports that one caller has under way. Each keeps what the
+// space was in memory, and its files, until the client has taken all of it.
+const maxCallerExports = 8
 
 // retryUnderWay is when it may help to send again what was refused because too much
 // was under way.
@@ -30,6 +35,7 @@ const retryUnderWay = time.Second
 type underWay struct {
 	connections *limit.Shares[string] // by address
 	requests    *limit.Shares[holder]
+	exports     *limit.Shares[holder]
 	bodies      *limit.Shares[holder] // bytes
 
 	refused   atomic.Uint64 // connections
@@ -40,6 +46,7 @@ func newUnderWay(o Options) *underWay {
 	return &underWay{
 		connections: limit.NewShares[string](int64(o.MaxAddressConnections), int64(o.MaxConnections)),
 		requests:    limit.NewShares[holder](int64(o.MaxCallerRequests), noBound),
+		exports:     limit.NewShares[holder](maxCallerExports, noBound),
 		// One caller leaves room for others.
 		bodies: limit.NewShares[holder](o.callerBodyBytes(), o.MaxBodyBytes),
 	}
@@ -61,9 +68,10 @@ type holder struct{ credential, address string }
 
 // held is what one request has of what is bounded.
 type held struct {
-	by    holder
-	one   bool  // it counts as under way
-	bytes int64 // of its body, or then of its answer
+	by     holder
+	one    bool  // it counts as under way
+	export bool  // it counts as an export
+	bytes  int64 // of its body, or then of its answer
 }
 
 // take counts a request as under way, for the caller whom it has been found to be of.
@@ -77,6 +85,15 @@ func (s *Server) take(r *request, address string) error {
 		return &limitError{kind: kindUnderWay, limit: limitUnderWay, wait: retryUnderWay}
 	}
 	r.held.one = true
+	return nil
+}
+
+// holdExport counts a request as an export until it ends.
+func (s *Server) holdExport(r *request) error {
+	if !s.underWay.exports.Take(r.held.by, 1) {
+		return &limitError{kind: kindUnderWay, limit: limitExports, wait: retryUnderWay}
+	}
+	r.held.export = true
 	return nil
 }
 
@@ -109,6 +126,9 @@ func (s *Server) holdAnswer(r *request, bytes int64) error {
 func (s *Server) release(r *request) {
 	if r.held.bytes > 0 {
 		s.underWay.bodies.Return(r.held.by, r.held.bytes)
+	}
+	if r.held.export {
+		s.underWay.exports.Return(r.held.by, 1)
 	}
 	if r.held.one {
 		s.underWay.requests.Return(r.held.by, 1)

@@ -256,6 +256,43 @@ func TestAnswersUnderWayAreBounded(t *testing.T) {
 	require.Zero(t, w.server.underWay.bodies.Taken())
 }
 
+// TestExportsUnderWayAreBounded: each keeps in memory what the space was when it began.
+func TestExportsUnderWayAreBounded(t *testing.T) {
+	gate, keys := keysOf(t, 2)
+	w := newWired(t, Options{Auth: gate})
+	remember(t, w.create("alpha"), "x")
+	const path = "/v1/spaces/alpha/export"
+	ask := func(key string) reply { return w.call("GET", path, "", keyHeader, key) }
+	let := make(chan struct{})
+	var slow sync.WaitGroup
+	for range maxCallerExports {
+		stalled := &slowWriter{stalledWriter{ResponseRecorder: httptest.NewRecorder(), let: let}}
+		stalled.stalls.Add(1)
+		r := httptest.NewRequest("GET", "http://localhost"+path, http.NoBody)
+		r.Header.Set(keyHeader, keys[0])
+		slow.Go(func() { w.server.ServeHTTP(stalled, r) })
+		stalled.stalls.Wait()
+	}
+	require.Equal(t, limitExports, ask(keys[0]).problem(429, "too-much-under-way").Limit)
+	export := func(key string) error {
+		stream, err := w.spaces.Export(
+			metadata.AppendToOutgoingContext(t.Context(), keyMetadata, key), &engramv1.ExportRequest{MemorySpaceId: "alpha"})
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+	require.Equal(t, limitExports, refused(t, export(keys[0]), codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
+	require.Equal(t, 200, w.call("GET", "/v1/spaces/alpha", "", keyHeader, keys[0]).status)
+	require.Equal(t, 200, ask(keys[1]).status, "another caller has its own")
+	require.ErrorIs(t, export(keys[1]), io.EOF)
+	close(let)
+	slow.Wait()
+	require.Equal(t, 200, ask(keys[0]).status)
+	require.ErrorIs(t, export(keys[0]), io.EOF)
+	require.Zero(t, w.server.underWay.exports.Taken())
+}
+
 // TestLookupsUnderWayAreBounded: one memory alone may be more than there is room for.
 func TestLookupsUnderWayAreBounded(t *testing.T) {
 	const length = 10 << 10
