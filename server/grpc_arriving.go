@@ -11,7 +11,7 @@ import (
 )
 
 // arriving is the context of an RPC, which can be ended while a message of it is
-// received: nothing else ends that receive but its client.
+// received or sent: nothing else ends that but its client.
 type arriving struct {
 	context.Context //nolint:containedctx // which it is
 
@@ -27,16 +27,16 @@ func newArriving(ctx context.Context) *arriving {
 	return a
 }
 
-// receiveWithin receives a message, and ends the RPC that the context is of where that
+// within receives or sends a message, and ends the RPC that the context is of where that
 // takes longer than the timeout.
-func receiveWithin(ctx context.Context, timeout time.Duration, receive func() error) error {
+func within(ctx context.Context, timeout time.Duration, do func() error) error {
 	a := ctx.Value(arrivingKey{}).(*arriving)
 	timer := time.AfterFunc(timeout, func() {
 		a.late.Store(true)
 		a.cancel()
 	})
 	defer timer.Stop()
-	return receive()
+	return do()
 }
 
 // receive receives a message of the call, which has to come in time. single: the call
@@ -47,7 +47,7 @@ func (s *Server) receive(ctx context.Context, c *call, message any, single bool,
 	if waits {
 		defer context.AfterFunc(s.drained, ctx.Value(arrivingKey{}).(*arriving).cancel)()
 	}
-	err := receiveWithin(ctx, s.bodyTimeout, func() error {
+	err := within(ctx, s.bodyTimeout, func() error {
 		if c.rule.verb == verbPublic {
 			return receivePublic(ctx, message, single, receive)
 		}

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +60,27 @@ func TestMessagesThatDoNotArrive(t *testing.T) {
 	require.Equal(t, "x", event.GetEvent().GetMemory().GetId())
 }
 
+// TestExportsThatNobodyTakes are broken off, as over HTTP: each keeps files and memory.
+func TestExportsThatNobodyTakes(t *testing.T) {
+	w := newWired(t, Options{})
+	remember(t, w.create("alpha"), slices.Repeat([]string{strings.Repeat("x", 200<<10)}, 10)...)
+	const timeout = 500 * time.Millisecond
+	w.server.writeTimeout = timeout
+	began := time.Now()
+	stream, err := w.spaces.Export(t.Context(), &engramv1.ExportRequest{MemorySpaceId: "alpha"})
+	require.NoError(t, err)
+	answer, err := stream.Recv()
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(answer.GetChunk()), partBytes)
+	require.Eventually(t, func() bool { return w.server.underWay.exports.Taken() == 0 }, time.Minute, time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(began), timeout)
+	for err == nil {
+		answer, err = stream.Recv()
+		require.LessOrEqual(t, len(answer.GetChunk()), partBytes)
+	}
+	require.Equal(t, codes.DeadlineExceeded, status.Code(err))
+}
+
 // TestCallsWhoseRequestDoesNotCome end, and keep no place of their caller; but not those
 // of a RememberStream, whose client writes when it has something to write.
 func TestCallsWhoseRequestDoesNotCome(t *testing.T) {
@@ -82,7 +105,7 @@ func TestCallsWhoseRequestDoesNotCome(t *testing.T) {
 func TestArriving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.WithValue(newArriving(t.Context()), callKey{}, 1)
-		require.NoError(t, receiveWithin(ctx, time.Second, func() error {
+		require.NoError(t, within(ctx, time.Second, func() error {
 			time.Sleep(time.Second - 1)
 			return nil
 		}))
@@ -90,7 +113,7 @@ func TestArriving(t *testing.T) {
 		require.NoError(t, ctx.Err())
 
 		late := newArriving(t.Context())
-		require.ErrorIs(t, receiveWithin(late, time.Second, func() error {
+		require.ErrorIs(t, within(late, time.Second, func() error {
 			<-late.Done()
 			return late.Err()
 		}), context.DeadlineExceeded)

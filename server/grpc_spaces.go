@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -121,15 +122,22 @@ func (p spaceService) ConfigureSpace(
 
 // chunkWriter sends what is written to it.
 type chunkWriter struct {
-	stream grpc.ServerStreamingServer[engramv1.ExportResponse]
+	stream  grpc.ServerStreamingServer[engramv1.ExportResponse]
+	timeout time.Duration // in which the client has to take as much as one chunk
 }
 
-// Write sends p as one chunk. The message keeps no part of it.
-func (w chunkWriter) Write(p []byte) (int, error) {
-	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: p}); err != nil {
-		return 0, err
+// Write sends p in chunks of partBytes. The messages keep no part of it.
+func (w chunkWriter) Write(p []byte) (n int, err error) {
+	for chunk := range slices.Chunk(p, partBytes) {
+		err := within(w.stream.Context(), w.timeout, func() error {
+			return w.stream.Send(&engramv1.ExportResponse{Chunk: chunk})
+		})
+		if err != nil {
+			return n, err
+		}
+		n += len(chunk)
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // Export streams a space.
@@ -144,7 +152,7 @@ func (p spaceService) Export(
 	if err := p.s.holdExport(&callOf(ctx).request); err != nil {
 		return err
 	}
-	buffer := bufio.NewWriterSize(chunkWriter{stream}, exportBufferBytes)
+	buffer := bufio.NewWriterSize(chunkWriter{stream, p.s.writeTimeout}, exportBufferBytes)
 	seq, err := space.Export(ctx, buffer)
 	if err != nil {
 		return errors.Join(err, buffer.Flush()) // of a damaged space, what precedes the damage

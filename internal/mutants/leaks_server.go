@@ -390,12 +390,12 @@ func leakingBodies() []mutant {
 			name: "pooled-chunk", what: "a chunk of an export is what is left in a pooled buffer, too",
 			edits: []edit{
 				{"server/grpc_spaces.go", "// chunkWriter sends what", "var leaked sync.Pool\n\n// chunkWriter sends what"},
-				{"server/grpc_spaces.go", `	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: p}); err != nil {`, `	chunk := p
-	if last, _ := leaked.Get().([]byte); len(last) > len(p) {
-		chunk = append(bytes.Clone(p), last[len(p):]...)
-	}
-	leaked.Put(bytes.Clone(p))
-	if err := w.stream.Send(&engramv1.ExportResponse{Chunk: chunk}); err != nil {`},
+				{"server/grpc_spaces.go", `			return w.stream.Send(&engramv1.ExportResponse{Chunk: chunk})`, `			sent := chunk
+			if last, _ := leaked.Get().([]byte); len(last) > len(chunk) {
+				sent = append(bytes.Clone(chunk), last[len(chunk):]...)
+			}
+			leaked.Put(bytes.Clone(chunk))
+			return w.stream.Send(&engramv1.ExportResponse{Chunk: sent})`},
 				{"server/grpc_spaces.go", `	"bufio"
 `, `	"bufio"
 	"bytes"
