@@ -269,7 +269,7 @@ func (f *streamer) stop() {
 // takeTurn waits for a turn. Where the stream ends meanwhile it goes on without
 // one, to find that out.
 func (f *streamer) takeTurn() {
-	taken := f.server.turns.take(f.ctx)
+	taken := f.server.turns.take(f.ctx, f.x.held.by)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.inTurn = taken; taken {

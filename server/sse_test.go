@@ -359,9 +359,7 @@ func TestBacklogIsReadInTurns(t *testing.T) {
 	}
 	r := start(t, f)
 	target := "http://" + r.address + "/v1/spaces/alpha/events?after="
-	for range cap(f.server.turns.taken) {
-		f.server.turns.taken <- struct{}{}
-	}
+	f.server.turns.takeAll(t.Context())
 	waiting := r.dial()
 	r.send(waiting, "GET /v1/spaces/alpha/events?after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	tail := subscribe(t, target+fmt.Sprint(space.Info().Seq))
@@ -373,11 +371,12 @@ func TestBacklogIsReadInTurns(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, cancel)
 	_, err = http.DefaultClient.Do(request) //nolint:bodyclose // there is none
 	require.ErrorIs(t, err, context.Canceled)
-	for f.server.turns.waiting.Load() > 1 { // the one that has left too
-		time.Sleep(time.Millisecond)
-	}
-	for range cap(f.server.turns.taken) {
-		<-f.server.turns.taken
+	require.Eventually(t, func() bool { // the one that has left does not
+		_, waiting := f.server.turns.figures()
+		return waiting == 1
+	}, time.Minute, time.Millisecond)
+	for range f.server.turns.most {
+		f.server.turns.free()
 	}
 	response, err := http.ReadResponse(bufio.NewReader(waiting), nil)
 	require.NoError(t, err)
@@ -385,7 +384,8 @@ func TestBacklogIsReadInTurns(t *testing.T) {
 	for i := range events + 1 {
 		require.Equal(t, uint64(i+2), s.event().Seq)
 	}
-	require.Empty(t, f.server.turns.taken)
+	taken, _ := f.server.turns.figures()
+	require.Zero(t, taken)
 }
 
 // TestSlowSubscribersHaveNoTurn: more of them than there are turns take nothing.
@@ -397,10 +397,10 @@ func TestSlowSubscribersHaveNoTurn(t *testing.T) {
 		remember(t, space, strings.Repeat("x", 64<<10))
 	}
 	r := start(t, f)
-	for range cap(f.server.turns.taken) + 1 {
+	for range f.server.turns.most + 1 {
 		r.send(r.dial(), "GET /v1/spaces/alpha/events?after=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	}
-	for f.server.streams.Load() <= int64(cap(f.server.turns.taken)) {
+	for f.server.streams.Load() <= int64(f.server.turns.most) {
 		time.Sleep(time.Millisecond)
 	}
 	s := subscribe(t, "http://"+r.address+"/v1/spaces/alpha/events?after=1")
@@ -423,7 +423,7 @@ func TestStreamsThatWaitForDurabilityHaveNoTurn(t *testing.T) {
 	require.NoError(t, registry.Settle(t.Context()))
 	remember(t, space, "three", "four")
 	var waiting []*subscriber
-	for range cap(f.server.turns.taken) + 1 {
+	for range f.server.turns.most + 1 {
 		s := subscribe(t, url+"/v1/spaces/alpha/events")
 		require.Equal(t, uint64(1), s.event().Seq)
 		require.Equal(t, uint64(2), s.event().Seq)
