@@ -160,8 +160,8 @@ func (s *Server) authorise(p *auth.Principal, v verb, id engram.SpaceID) error {
 	return refuseForbidden(v, err)
 }
 
-// stillMeant returns an error once the space of a stream, which follows it, has been
-// renamed to an id where the caller has not got the verb: to the caller it is gone.
+// stillMeant returns an error once the space of a request that lasts, which follows it,
+// has been renamed to an id where the caller has not got the verb: to the caller it is gone.
 func stillMeant(p *auth.Principal, v verb, meant engram.SpaceID, space *engram.Space) error {
 	if now := space.ID(); now != meant && p.Authorise(v.permission(), now) != nil {
 		return &engram.SpaceNotFoundError{Space: meant}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -439,6 +440,50 @@ func TestStreamsDoNotFollowARename(t *testing.T) {
 		}
 		require.NoError(t, response.Body.Close())
 	}
+}
+
+// renamingEmbedder has a space renamed, and a canary written to it, while a recall of it
+// waits for the vector of its cue.
+type renamingEmbedder struct {
+	namedEmbedder
+	rename func()
+}
+
+func (e *renamingEmbedder) EmbedQuery(ctx context.Context, text string) ([]float32, error) {
+	e.rename()
+	return e.namedEmbedder.EmbedQuery(ctx, text)
+}
+
+// TestRecallsDoNotFollowARename: what a space holds under an id that the caller may not
+// see is not in the answer of a recall that began before.
+func TestRecallsDoNotFollowARename(t *testing.T) {
+	scopes, err := auth.ParseScopes([]string{"alpha:read"})
+	require.NoError(t, err)
+	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
+	embedder := &renamingEmbedder{namedEmbedder: "one"}
+	registry, err := engram.Open(t.TempDir(), engram.Options{Embedder: embedder})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, registry.Close()) })
+	f := &fixture{t: t, registry: registry, server: New(registry, Options{
+		Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})},
+	})}
+	w := wireTo(t, f)
+	space := w.create("alpha")
+	rememberEmbedded(t, space)
+	embedder.rename = func() {
+		require.NoError(t, registry.Rename(t.Context(), "alpha", "hidden"))
+		_, err := space.Remember(t.Context(), engram.Memory{Content: "tea, a canary"})
+		require.NoError(t, err)
+	}
+	answer := w.call("POST", "/v1/spaces/alpha/recall", `{"text":"tea"}`, keyHeader, token)
+	answer.problem(404, "space-not-found")
+	require.NotContains(t, answer.body, "hidden")
+
+	require.NoError(t, registry.Rename(t.Context(), "hidden", "alpha"))
+	_, err = w.memories.Recall(withToken(t.Context(), token), &engramv1.RecallRequest{
+		MemorySpaceId: "alpha", Cue: &engramv1.Cue{Text: "tea"},
+	})
+	refused(t, err, codes.NotFound, "SPACE_NOT_FOUND")
 }
 
 // TestRevocationEndsImports: what comes after the key was revoked makes no space.

@@ -39,6 +39,9 @@ func (s *Server) recallFor(ctx context.Context, r *request, space *engram.Space,
 	ctx, end := inLibrary(ctx, "Recall")
 	recall, err := space.Recall(ctx, cue)
 	end(err)
+	if err == nil {
+		err = stillMeant(r.principal, verbRead, r.space, space) // it may have waited for long
+	}
 	if err != nil {
 		return engram.Recall{}, err
 	}
