@@ -31,6 +31,15 @@ type maintenance struct {
 // what was stored since takes several times the memory of what an image holds.
 const defaultCheckpointBytes = 1 << 20
 
+// Where more than maxShortSegments hold something alive, a checkpoint makes one of all
+// of them: or a space that keeps a little of what it writes between two checkpoints
+// would come to have a file for each. Short is less than a shortShare-th of a full
+// segment, which is what a space that only grows writes between two.
+const (
+	maxShortSegments = 16
+	shortShare       = 16
+)
+
 // checkpointJob is a checkpoint that has begun: its image is fixed, the rest
 // runs beside the writes. Its holder holds maintenance.running.
 type checkpointJob struct {
@@ -38,8 +47,16 @@ type checkpointJob struct {
 	view       *view
 	moved      map[movedRecord]locator // records that documents of the view need, where they were rewritten
 	victims    []*segment              // to be rewritten or, with nothing alive in them, dropped
-	rewritten  []segmentEntry          // what replaces them
-	first      uint64                  // number of the first segment that is written for them
+	outputs    []bodiesOutput          // what they are rewritten to
+	rewritten  []segmentEntry          // those that are written
+	first      uint64                  // number of the first of them
+}
+
+// bodiesOutput is a segment in which a checkpoint gathers what is alive of victims,
+// which are in number order.
+type bodiesOutput struct {
+	victims []*segment
+	live    int64 // bytes in them
 }
 
 // checkpointIfDue begins a checkpoint at the frame that crosses the limit. It
@@ -142,22 +159,46 @@ func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
 		identity: a.identity, start: a.log.position(),
 		config: v.config, dimension: v.dimension, requests: a.store.requestList(),
 	}}
-	outputs := 0
-	for _, s := range a.log.sealed() {
+	sealed := a.log.sealed()
+	gather := a.shortSegments(sealed) > maxShortSegments
+	for _, s := range sealed {
 		use := *a.store.use(s.number)
-		if s.end == segmentHeaderBytes || explicit && use.dead > 0 || use.dead > use.live {
-			job.victims = append(job.victims, s)
-			if use.live > 0 {
-				outputs++
-			}
+		if s.end == segmentHeaderBytes || explicit && use.dead > 0 || use.dead > use.live || gather && a.log.short(s) {
+			job.addVictim(s, use.live, a.log.segmentBytes)
 			continue
 		}
 		job.checkpoint.segments = append(job.checkpoint.segments, segmentEntry{
 			number: s.number, kind: s.kind, end: s.end, last: s.last, use: use,
 		})
 	}
-	job.first = a.log.reserve(outputs)
+	job.first = a.log.reserve(len(job.outputs))
 	return job, nil
+}
+
+// shortSegments counts those that are short and hold anything that is alive.
+func (a *awake) shortSegments(sealed []*segment) (n int) {
+	for _, s := range sealed {
+		if a.log.short(s) && a.store.use(s.number).live > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// addVictim has the segment, whose records that are alive take so many bytes, be
+// rewritten with those before it, as far as they fit into one.
+func (job *checkpointJob) addVictim(s *segment, live, segmentBytes int64) {
+	job.victims = append(job.victims, s)
+	if live == 0 {
+		return
+	}
+	last := len(job.outputs) - 1
+	if last < 0 || job.outputs[last].live+live > segmentBytes {
+		job.outputs = append(job.outputs, bodiesOutput{})
+		last++
+	}
+	job.outputs[last].victims = append(job.outputs[last].victims, s)
+	job.outputs[last].live += live
 }
 
 // refusalToMaintain returns why the space's files must be left as they are.
@@ -250,55 +291,54 @@ func (a *awake) removeLeft() error {
 	return nil
 }
 
-// rewrite copies the living records of each victim to a segment of kind bodies.
+// rewrite copies the living records of the victims to segments of kind bodies.
 // With an error it returns what it has begun.
 func (a *awake) rewrite(job *checkpointJob) ([]*segment, error) {
-	victims := make(map[uint64][]movedRecord)
-	for _, s := range job.victims {
-		victims[s.number] = nil
+	outputs := make(map[uint64]int) // by the number of a victim
+	for i, o := range job.outputs {
+		for _, s := range o.victims {
+			outputs[s.number] = i
+		}
 	}
 	place := func(m movedRecord) locator {
 		loc, _ := job.view.recordOf(m)
 		return loc
 	}
+	living := make([][]movedRecord, len(job.outputs))
 	for d := range job.view.documents() {
 		if !job.view.visible(d) {
 			continue
 		}
 		job.view.records(d, func(m movedRecord) {
-			number := place(m).segment
-			if list, found := victims[number]; found {
-				victims[number] = append(list, m)
+			if i, found := outputs[place(m).segment]; found {
+				living[i] = append(living[i], m)
 			}
 		})
 	}
 	var written []*segment
-	number := job.first
-	for _, victim := range job.victims {
-		living := victims[victim.number]
-		if len(living) == 0 {
+	for i, list := range living {
+		if len(list) == 0 {
 			continue
 		}
-		slices.SortFunc(living, func(x, y movedRecord) int { return cmp.Compare(place(x).offset, place(y).offset) })
-		s, err := a.writeBodies(job, victim, number, living)
+		slices.SortFunc(list, func(x, y movedRecord) int { return cmp.Compare(place(x).place(), place(y).place()) })
+		s, err := a.writeBodies(job, job.outputs[i].victims[0], job.first+uint64(i), list)
 		if s != nil {
 			written = append(written, s)
 		}
 		if err != nil {
 			return written, err
 		}
-		number++
 	}
 	return written, nil
 }
 
-// writeBodies makes the segment that replaces victim. A frame's payload is, for
-// each record, its seq and the record, unchanged: its checksum still holds.
-func (a *awake) writeBodies(job *checkpointJob, victim *segment, number uint64, living []movedRecord) (*segment, error) {
+// writeBodies makes the segment that replaces first and the victims behind it. A frame's
+// payload is, for each record, its seq and the record, unchanged: its checksum still holds.
+func (a *awake) writeBodies(job *checkpointJob, first *segment, number uint64, living []movedRecord) (*segment, error) {
 	_, firstSeq := job.view.recordOf(living[0])
 	s, err := createSegment(a.log.dir, segmentHeader{
 		kind: kindBodies, identity: a.identity, number: number, firstSeq: firstSeq,
-		prevNumber: victim.number, prevEnd: victim.end,
+		prevNumber: first.number, prevEnd: first.end,
 	})
 	if err != nil {
 		return nil, err

@@ -272,3 +272,32 @@ func TestCheckpointEmptiesQuarantineForGood(t *testing.T) {
 	}
 	_ = r.Close() // its process has ended
 }
+
+// A space that keeps a little of what it writes between two checkpoints does not come
+// to have a file, which takes a descriptor, for each of them.
+func TestCheckpointsLeaveFewShortSegments(t *testing.T) {
+	t.Parallel()
+	for name, replaced := range map[string]bool{"of the log": false, "of bodies": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := newTestSpace(t, Options{Durability: None})
+			var want []string
+			for i := range 3 * maxShortSegments {
+				want = append(want, strconv.Itoa(i))
+				remember(t, s, Memory{ID: want[i], Content: "content"})
+				if replaced {
+					remember(t, s, Memory{ID: "replaced", Content: "content"})
+				}
+				require.NoError(t, s.Checkpoint(background))
+				require.LessOrEqual(t, s.Stats().Operator.Segments, maxShortSegments+2, "with the one behind the last checkpoint, and where the log goes on")
+			}
+			if replaced {
+				forget(t, s, "replaced")
+			}
+			asleep(t, s)
+			require.ElementsMatch(t, want, idsOf(list(t, s, Filter{})))
+			_, err := s.Verify(background)
+			require.NoError(t, err)
+		})
+	}
+}

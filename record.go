@@ -177,7 +177,8 @@ const segmentMagic = "ENGRAMWL"
 //
 // A segment of kind log continues the chain of frames where segment prevNumber
 // ends, at byte prevEnd, after the frame with checksum prevSum. A segment of
-// kind bodies replaces segment prevNumber and has a chain of its own.
+// kind bodies replaces segment prevNumber, maybe with others behind it, and has a
+// chain of its own.
 type segmentHeader struct {
 	kind       uint16
 	identity   identity

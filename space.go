@@ -405,9 +405,9 @@ func (s *Space) memoriesFrom(ctx context.Context, f Filter, at int64, seq uint64
 // one wait until that has ended. Once begun, it does not look at ctx.
 //
 // It writes all indexes, and of the segments that hold anything forgotten or
-// replaced what is left. Where there is no room for that it is [ErrDiskFull], where
-// descriptors have run out the system's error, and the space is as it was; any other
-// failure of its files stops its writes.
+// replaced, and of short ones where there are many, what is left. Where there is no
+// room for that it is [ErrDiskFull], where descriptors have run out the system's error,
+// and the space is as it was; any other failure of its files stops its writes.
 func (s *Space) Checkpoint(ctx context.Context) error {
 	if err := s.registry.begin(ctx); err != nil {
 		return err

@@ -530,6 +530,9 @@ func (l *log) sealed() []*segment {
 	return sealed
 }
 
+// short reports whether the sealed segment is a small part of a full one.
+func (l *log) short(s *segment) bool { return s.end < l.segmentBytes/shortShare }
+
 // position returns the place behind the last applied frame.
 func (l *log) position() mark {
 	l.mu.Lock()
