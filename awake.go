@@ -458,11 +458,17 @@ type reader struct {
 	pins  *segmentSet
 }
 
-// read begins a read. The segments are pinned before the view is taken, so that
-// whatever the view shows is in them.
+// read begins a read. The segments are those of the time at which the view is taken,
+// so that whatever the view shows is in them.
 func (a *awake) read() *reader {
-	pins := a.log.pin()
-	return &reader{awake: a, view: a.store.view(), pins: pins}
+	for {
+		pins := a.log.pin()
+		v := a.store.view()
+		if a.log.current(pins) {
+			return &reader{awake: a, view: v, pins: pins}
+		}
+		a.unpin(pins)
+	}
 }
 
 func (r *reader) close() { r.awake.unpin(r.pins) }

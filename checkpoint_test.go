@@ -227,6 +227,40 @@ func TestReaderRemovesWhatStayed(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// A reader that takes long keeps what its snapshot needs, and nothing of what came and
+// went since.
+func TestReaderKeepsWhatItNeedsOnly(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "aaa")
+	remember(t, s, Memory{ID: "m", Content: "content 0"}, Memory{ID: "n", Content: "content 0"})
+	next, stop := iter.Pull2(s.Memories(background, Filter{}))
+	_, err, _ := next()
+	require.NoError(t, err)
+	var late *reader
+	for i := range 10 {
+		remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content " + strconv.Itoa(i)})
+		require.NoError(t, s.Checkpoint(background))
+		if i == 5 {
+			late = s.awake.Load().read()
+		}
+	}
+	require.Len(t, filesOf(t, f, "aaa"), 6, "a checkpoint, what it needs, where the log goes on, and what was there of the log for each reader")
+	m, err, _ := next()
+	require.NoError(t, err)
+	require.Equal(t, "content 0", m.Content)
+	stop()
+	require.Len(t, filesOf(t, f, "aaa"), 5)
+	d, _ := late.view.lookup("n")
+	m, err = late.memory(d)
+	require.NoError(t, err)
+	require.Equal(t, "content 5", m.Content)
+	late.close()
+	require.Len(t, filesOf(t, f, "aaa"), 3)
+	require.NoError(t, r.Close())
+}
+
 // Nor does a crash bring back what a checkpoint has removed from quarantine, where the
 // first one found no descriptor to flush that with.
 func TestCheckpointEmptiesQuarantineForGood(t *testing.T) {

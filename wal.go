@@ -66,7 +66,7 @@ type log struct {
 	unpinned []*segment // the doomed ones that no reader pins any more, until they are removed
 
 	pins sync.Mutex    // guards sets
-	sets []*segmentSet // oldest first; the last is the current one
+	sets []*segmentSet // oldest first, those that are pinned; the last is the current one
 }
 
 // position is the state of a space behind one of its frames.
@@ -101,12 +101,11 @@ type lastFrame struct {
 	sum    uint32
 }
 
-// segmentSet is the files that readers of one time need. Those that a later
-// checkpoint dooms stay until every set up to theirs is released.
+// segmentSet is the files that readers of one time need.
 type segmentSet struct {
 	byNumber map[uint64]*segment
 	refs     int
-	doomed   []*segment
+	doomed   []*segment // of byNumber: no set behind this one has them
 }
 
 func segmentPath(number uint64) string {
@@ -409,6 +408,13 @@ func (l *log) pin() *segmentSet {
 	return set
 }
 
+// current reports whether nothing was added or doomed since the set was pinned.
+func (l *log) current(set *segmentSet) bool {
+	l.pins.Lock()
+	defer l.pins.Unlock()
+	return set == l.sets[len(l.sets)-1]
+}
+
 // unpin releases a pinned set.
 func (l *log) unpin(set *segmentSet) {
 	l.pins.Lock()
@@ -426,10 +432,7 @@ func (l *log) collect() error {
 		return nil
 	}
 	l.pins.Lock()
-	for len(l.sets) > 1 && l.sets[0].refs == 0 {
-		l.unpinned = append(l.unpinned, l.sets[0].doomed...)
-		l.sets = l.sets[1:]
-	}
+	l.dropUnpinnedLocked()
 	l.pins.Unlock()
 	if len(l.unpinned) == 0 {
 		return nil
@@ -443,6 +446,38 @@ func (l *log) collect() error {
 		l.unpinned = nil
 	}
 	return err
+}
+
+// dropUnpinnedLocked drops the sets that no reader pins, but for the current one. A
+// reader that takes long keeps what is in its own set: what came later and is doomed
+// must not wait for it.
+func (l *log) dropUnpinnedLocked() {
+	kept := l.sets[:0]
+	for i, set := range l.sets {
+		if set.refs > 0 || i == len(l.sets)-1 {
+			kept = append(kept, set)
+			continue
+		}
+		for _, s := range set.doomed {
+			if heir := lastWith(kept, s); heir != nil {
+				heir.doomed = append(heir.doomed, s)
+			} else {
+				l.unpinned = append(l.unpinned, s)
+			}
+		}
+	}
+	clear(l.sets[len(kept):])
+	l.sets = kept
+}
+
+// lastWith returns the last of the sets that has the segment, or nil.
+func lastWith(sets []*segmentSet, s *segment) *segmentSet {
+	for _, set := range slices.Backward(sets) {
+		if set.byNumber[s.number] == s {
+			return set
+		}
+	}
+	return nil
 }
 
 // read returns the record at loc, unverified. The caller has pinned a set.
@@ -467,8 +502,8 @@ func (l *log) readTo(b []byte, loc locator) error {
 	return err
 }
 
-// find returns the segment. A record may move while its reader is on the way:
-// whatever the reader saw is in the set that it pinned or in a newer one.
+// find returns the segment. A record may move while its reader is on the way, but
+// not out of the set that the reader has pinned.
 func (l *log) find(number uint64) *segment {
 	l.pins.Lock()
 	defer l.pins.Unlock()

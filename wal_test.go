@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"iter"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -216,6 +217,32 @@ func TestClosedSegmentStaysClosed(t *testing.T) {
 	require.NoError(t, l.active.close())
 	_, err := l.active.open(l.dir)
 	require.ErrorIs(t, err, fs.ErrClosed)
+}
+
+// What a checkpoint puts in place between the two looks of a read that begins is in
+// what it has pinned.
+func TestReadPinsWhatItsViewShows(t *testing.T) {
+	t.Parallel()
+	s, _ := newTestSpace(t, Options{})
+	remember(t, s, Memory{ID: "m", Content: "lorem"})
+	a := s.awake.Load()
+	pinned := func() bool {
+		a.log.pins.Lock()
+		defer a.log.pins.Unlock()
+		return a.log.sets[0].refs > 0
+	}
+	a.store.mu.Lock()
+	a.store.current.Store(nil) // the view has to be made, which waits
+	begun := make(chan *reader)
+	go func() { begun <- a.read() }()
+	for !pinned() {
+		runtime.Gosched()
+	}
+	a.log.publish(nil, nil, nil)
+	a.store.mu.Unlock()
+	reading := <-begun
+	defer reading.close()
+	require.True(t, a.log.current(reading.pins))
 }
 
 // Segments that nobody needs any more are removed before the log closes, or

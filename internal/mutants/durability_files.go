@@ -240,8 +240,18 @@ func checkpoints() []mutant {
 		},
 		{
 			name: "pins-ignored", what: "replaced segments are removed under their readers",
-			edits: []edit{{"wal.go", `for len(l.sets) > 1 && l.sets[0].refs == 0 {`, `for len(l.sets) > 1 {`}},
+			edits: []edit{{"wal.go", `if set.refs > 0 || i == len(l.sets)-1 {`, `if i == len(l.sets)-1 {`}},
 			tests: "TestReadersOfManyTimes",
+		},
+		{
+			name: "pinned-too-early", what: "a checkpoint that ends while a read begins removes what that reads",
+			edits: []edit{{"awake.go", `if a.log.current(pins) {`, `if true {`}},
+			tests: "TestReadPinsWhatItsViewShows",
+		},
+		{
+			name: "kept-for-early-readers", what: "a reader keeps what came and went since it began",
+			edits: []edit{{"wal.go", `if set.refs > 0 || i == len(l.sets)-1 {`, `if set.refs > 0 || len(kept) > 0 || i == len(l.sets)-1 {`}},
+			tests: "TestReaderKeepsWhatItNeedsOnly",
 		},
 		{
 			name: "replaced-stays", what: "what a checkpoint has replaced stays where no descriptor was left to remove it",
