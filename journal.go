@@ -504,6 +504,13 @@ func (j *journal) names(space incarnation) bool {
 	return slices.ContainsFunc(j.generationsLocked(), func(g *generation) bool { return g.named[space] })
 }
 
+// oldest returns the number of the oldest generation that has not ended.
+func (j *journal) oldest() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.generationsLocked()[0].number
+}
+
 // generationsLocked returns those that have not ended.
 func (j *journal) generationsLocked() []*generation {
 	if j.current == nil { // read-only

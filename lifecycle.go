@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -270,7 +272,7 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 		err = a.log.close()
 	}
 	// The deletion holds, whatever becomes of the files: the next Open removes them.
-	err = errors.Join(err, removeChildren(r.root, path.Join(trashDir, incarnation.String()), false), r.sweepTombstones())
+	err = errors.Join(err, removeChildren(r.root, path.Join(trashDir, incarnation.String()), false), r.sweepAfter(incarnation))
 	if err != nil {
 		r.options.Logger.Warn("files of a deleted space are left", zap.String("space", string(id)), zap.Error(err))
 	}
@@ -324,16 +326,39 @@ func (r *Registry) incarnationOf(s *Space, a *awake) (incarnation, error) {
 	return id.incarnation, err
 }
 
+// sweepAfter is sweepTombstones behind a deletion. Of the tombstones of others, of
+// which there may be as many as a generation names spaces, none can go that could not
+// before, unless one has ended since.
+func (r *Registry) sweepAfter(deleted incarnation) error {
+	oldest := r.journal.oldest()
+	r.mu.Lock()
+	swept := r.swept == oldest
+	r.mu.Unlock()
+	if swept {
+		return r.removeUnnamed([]incarnation{deleted})
+	}
+	return r.sweepTombstones()
+}
+
 // sweepTombstones removes those that no generation of the journal names.
 func (r *Registry) sweepTombstones() error {
+	oldest := r.journal.oldest()
 	r.mu.Lock()
-	var unnamed []incarnation
-	for inc := range r.tombstones {
-		unnamed = append(unnamed, inc)
-	}
+	all := slices.Collect(maps.Keys(r.tombstones))
 	r.mu.Unlock()
+	if err := r.removeUnnamed(all); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.swept = oldest
+	return nil
+}
+
+// removeUnnamed removes the tombstones of those that no generation names.
+func (r *Registry) removeUnnamed(tombstones []incarnation) error {
 	removed := false
-	for _, inc := range unnamed {
+	for _, inc := range tombstones {
 		if r.journal.names(inc) {
 			continue
 		}

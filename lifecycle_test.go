@@ -171,6 +171,24 @@ func TestTombstoneOutlivesTheJournal(t *testing.T) {
 	require.Empty(t, tombstones(), "the journal never named it")
 }
 
+// What a deletion costs does not grow with the tombstones that the journal needs.
+func TestDeleteLooksAtItsOwnTombstone(t *testing.T) {
+	const others = 100_000
+	r, _ := newRegistry(t, Options{})
+	remember(t, create(t, r, "alpha"), Memory{Content: "x"})
+	for i := range others {
+		inc := incarnation{1, byte(i >> 16), byte(i >> 8), byte(i)}
+		r.tombstones[inc], r.journal.current.named[inc] = true, true
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	require.NoError(t, r.Delete(background, "alpha"))
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(others*len(incarnation{})), "or it has gathered them")
+	require.Len(t, r.tombstones, others+1)
+	clear(r.tombstones)
+}
+
 func TestRename(t *testing.T) {
 	for name, fill := range fillers() {
 		if name == "damaged" {

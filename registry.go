@@ -53,6 +53,7 @@ type Registry struct {
 	awake      map[incarnation]*awake
 	found      map[incarnation]SpaceID // by reading every SPACE, once it was needed
 	tombstones map[incarnation]bool
+	swept      uint64 // the oldest generation when all tombstones were looked at last
 	spares     []vfs.File
 	life       spaceEvents
 
