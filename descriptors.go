@@ -17,6 +17,11 @@ const (
 	spareDescriptors = 4
 	// sleepAtOnce is how many idle spaces are put to sleep when descriptors run out.
 	sleepAtOnce = 16
+	// awakeDescriptors are those of a space that is awake, at least: its directory and
+	// a segment.
+	awakeDescriptors = 2
+	// othersShare: a quarter of the process's descriptors is not for its spaces.
+	othersShare = 4
 )
 
 // thriftyDir is a directory that survives a full descriptor table: idle spaces
@@ -125,6 +130,19 @@ func (r *Registry) freeDescriptors() bool {
 		}
 	}
 	return freed > 0
+}
+
+// leaveDescriptors puts idle spaces to sleep, before another is awake, where all of them
+// have more than the others' share of the descriptors and less than that is left. Who
+// finds none when it accepts a connection, say, cannot ask them for one.
+func (r *Registry) leaveDescriptors() {
+	r.mu.Lock()
+	spaces := awakeDescriptors * len(r.awake)
+	r.mu.Unlock()
+	used, limit := descriptors()
+	if share := limit / othersShare; spaces > share && used > limit-share {
+		r.freeDescriptors()
+	}
 }
 
 // holdSpares opens the spares that are missing, as far as it can.

@@ -15,7 +15,8 @@ import (
 // scarceChild tells the test binary that it is the child of the test below.
 const scarceChild = "ENGRAM_TEST_SCARCE_DIR"
 
-// A process that may open 64 descriptors serves 500 spaces on the real disk.
+// A process that may open 64 descriptors serves 500 spaces on the real disk, and goes
+// on to have some for what else it does.
 func TestManySpacesInAProcessWithFewDescriptors(t *testing.T) {
 	if dir := os.Getenv(scarceChild); dir != "" {
 		serveScarce(t, dir)
@@ -57,6 +58,7 @@ func serveScarce(t *testing.T, dir string) {
 			require.NoError(t, err)
 			_, err = s.Remember(background, Memory{ID: fmt.Sprint("m", round), Content: string(id)})
 			require.NoError(t, err)
+			requireDescriptors(t, 10)
 		}
 	}
 	for i := range scarceSpaces() {
@@ -67,4 +69,14 @@ func serveScarce(t *testing.T, dir string) {
 	}
 	require.Less(t, r.Stats().Awake, scarceSpaces())
 	require.NoError(t, r.Close())
+}
+
+// requireDescriptors requires that the process can have so many more.
+func requireDescriptors(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		file, err := os.Open(os.DevNull)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, file.Close()) }()
+	}
 }

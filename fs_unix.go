@@ -5,6 +5,7 @@ package engram
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 )
@@ -16,6 +17,27 @@ func syncDir(root *os.Root) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// descriptors returns how many descriptors the process may have, and how many it has at
+// most: the system gives out the lowest that is free.
+func descriptors() (used, limit int) {
+	var rlimit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
+		return 0, math.MaxInt
+	}
+	limit = int(min(uint64(rlimit.Cur), math.MaxInt))
+	file, err := os.Open(os.DevNull)
+	if outOfDescriptors(err) {
+		return limit, limit
+	}
+	if err != nil {
+		return 0, limit
+	}
+	used = int(file.Fd())
+	// Nothing was written through it: closing loses nothing.
+	_ = file.Close()
+	return used, limit
 }
 
 // linkCount returns how many names a file has. Its info is of the open file.

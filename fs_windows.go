@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 
@@ -17,6 +18,10 @@ func syncDir(root *os.Root) error {
 	_, err := root.Stat(".")
 	return err
 }
+
+// descriptors returns how many handles the process may have, and how many it has:
+// Windows has no limit that a process would reach.
+func descriptors() (used, limit int) { return 0, math.MaxInt }
 
 // linkCount returns how many names a file has.
 func linkCount(file *os.File, _ fs.FileInfo) (uint64, error) {

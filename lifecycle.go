@@ -157,6 +157,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 // buildFiles makes the files of a new space in the directory and returns its
 // loaded state. Its first operation is its configuration.
 func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfig) (*awake, error) {
+	r.leaveDescriptors()
 	if err := r.root.Mkdir(name); err != nil {
 		return nil, err
 	}

@@ -152,6 +152,7 @@ func (s *Space) wake(settling bool) (*awake, error) {
 // recover loads the space from its files and the journal.
 func (s *Space) recover() (*awake, error) {
 	r, id, began := s.registry, s.ID(), monotonic()
+	r.leaveDescriptors()
 	dir, err := r.root.OpenDir(string(id))
 	if err != nil {
 		return nil, inSpace(id, damageOrError(err, string(id)))
