@@ -19,8 +19,8 @@ func syncDir(root *os.Root) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// descriptors returns how many descriptors the process may have, and how many it has at
-// most: the system gives out the lowest that is free.
+// descriptors returns how many descriptors the process has at least, and how many it may
+// have: the system gives out the lowest that is free, so those below it are in use.
 func descriptors() (used, limit int) {
 	var rlimit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
