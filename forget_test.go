@@ -110,8 +110,8 @@ func TestForgottenInEveryWay(t *testing.T) {
 	}
 }
 
-// A memory that is rewritten from segment to segment is found by readers that
-// began before, whichever of its places they have read.
+// A memory that is rewritten from segment to segment is found by the readers of each
+// time where it was then.
 func TestMovedRecordsAreFound(t *testing.T) {
 	opts := Options{JournalBytes: minJournalBytes}
 	opts.seams.segmentBytes, opts.seams.checkpointBytes = 2000, 1<<40
@@ -122,27 +122,27 @@ func TestMovedRecordsAreFound(t *testing.T) {
 	a, err := s.use(background)
 	require.NoError(t, err)
 	defer a.uses.Add(-1)
-	r := a.read()
-	d, found := r.view.lookup("m19")
-	require.True(t, found)
-	var places []locator
+	var (
+		readers []*reader
+		places  []locator
+	)
 	for i := range 5 {
-		v := a.store.view()
-		at, found := v.lookup("m19")
+		r := a.read()
+		d, found := r.view.lookup("m19")
 		require.True(t, found)
-		places = append(places, v.locator(at))
+		readers, places = append(readers, r), append(places, r.view.locator(d))
 		forget(t, s, fmt.Sprint("m", i), fmt.Sprint("m", i+5), fmt.Sprint("m", 18-i))
 		require.NoError(t, s.Checkpoint(background))
 	}
 	require.Greater(t, len(slices.Compact(places)), 2, "it has moved")
-	for _, place := range places {
-		record, err := a.log.read(place)
-		require.NoError(t, err, "%+v", place)
-		op, err := decodeOperation(record, a.identity.key, r.view.seqOf(d))
+	for _, r := range readers {
+		d, found := r.view.lookup("m19")
+		require.True(t, found)
+		got, err := r.memory(d)
 		require.NoError(t, err)
-		require.Equal(t, "m19", op.memory.ID)
+		require.Equal(t, "m19", got.ID)
+		r.close()
 	}
-	r.close()
 	require.NoError(t, s.Checkpoint(background))
 	require.NoError(t, s.registry.Settle(background))
 	kept := idsOf(list(t, s, Filter{}))
