@@ -58,9 +58,10 @@ tidy: ## fail if go mod tidy would change a module
 # make nightly has it all.
 ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|Associations?Against|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys)
 PURE := mutants|rabitq|simd|stem|console
+# The detector wants cgo; what the tests build is built as the environment says.
 .PHONY: race
 race: ## run the tests but those of damage, the slow ones shortened, under the race detector
-	go test -race -short -skip='$(ALONE)' -timeout=20m \
+	CGO_ENABLED=1 go test -race -exec="env CGO_ENABLED=$$(go env CGO_ENABLED)" -short -skip='$(ALONE)' -timeout=20m \
 		$$(go list ./... ./server/... | grep -vE '/internal/($(PURE))$$')
 
 # What is about time: kills of a process, histories of concurrent callers, one
