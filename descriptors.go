@@ -139,8 +139,8 @@ func (r *Registry) leaveDescriptors() {
 	r.mu.Lock()
 	spaces := awakeDescriptors * len(r.awake)
 	r.mu.Unlock()
-	used, limit := descriptors()
-	if share := limit / othersShare; spaces > share && used > limit-share {
+	limit := descriptorLimit()
+	if share := limit / othersShare; spaces > share && descriptorsInUse() > limit-share {
 		r.freeDescriptors()
 	}
 }

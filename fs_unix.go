@@ -19,25 +19,29 @@ func syncDir(root *os.Root) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// descriptors returns how many descriptors the process has at least, and how many it may
-// have: the system gives out the lowest that is free, so those below it are in use.
-func descriptors() (used, limit int) {
-	var rlimit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rlimit); err != nil {
-		return 0, math.MaxInt
+// descriptorLimit returns how many descriptors the process may have.
+func descriptorLimit() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return math.MaxInt
 	}
-	limit = int(min(uint64(rlimit.Cur), math.MaxInt))
+	return int(min(uint64(limit.Cur), math.MaxInt))
+}
+
+// descriptorsInUse returns how many the process has at least: the system gives out the
+// lowest that is free, so those below it are in use.
+func descriptorsInUse() int {
 	file, err := os.Open(os.DevNull)
 	if outOfDescriptors(err) {
-		return limit, limit
+		return math.MaxInt
 	}
 	if err != nil {
-		return 0, limit
+		return 0
 	}
-	used = int(file.Fd())
+	used := int(file.Fd())
 	// Nothing was written through it: closing loses nothing.
 	_ = file.Close()
-	return used, limit
+	return used
 }
 
 // linkCount returns how many names a file has. Its info is of the open file.

@@ -19,9 +19,12 @@ func syncDir(root *os.Root) error {
 	return err
 }
 
-// descriptors returns how many handles the process may have, and how many it has:
-// Windows has no limit that a process would reach.
-func descriptors() (used, limit int) { return 0, math.MaxInt }
+// descriptorLimit returns how many handles the process may have: Windows has no limit
+// that a process would reach.
+func descriptorLimit() int { return math.MaxInt }
+
+// descriptorsInUse is asked only near the limit.
+func descriptorsInUse() int { return 0 }
 
 // linkCount returns how many names a file has.
 func linkCount(file *os.File, _ fs.FileInfo) (uint64, error) {
