@@ -3,7 +3,6 @@ package engram
 import (
 	"errors"
 	"io/fs"
-	"iter"
 	"strconv"
 	"strings"
 	"syscall"
@@ -161,6 +160,19 @@ func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// appendTo appends to a file, durably.
+func appendTo(t *testing.T, f *crashfs.FS, name, text string) {
+	t.Helper()
+	root, err := f.OpenDir("", false)
+	require.NoError(t, err)
+	file, err := root.Open(name, true)
+	require.NoError(t, err)
+	size, err := file.Size()
+	require.NoError(t, err)
+	_, err = file.WriteAt([]byte(text), size)
+	require.NoError(t, errors.Join(err, file.Sync(), file.Close(), root.Close()))
+}
+
 // What a checkpoint has replaced and could not remove for want of a descriptor, the
 // next one removes, though it has nothing else to do.
 func TestCheckpointRemovesWhatStayed(t *testing.T) {
@@ -207,9 +219,7 @@ func TestReaderRemovesWhatStayed(t *testing.T) {
 	r := openMemory(t, f, Options{})
 	s := create(t, r, "aaa")
 	remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content"})
-	next, stop := iter.Pull2(s.Memories(background, Filter{}))
-	_, err, _ := next()
-	require.NoError(t, err)
+	_, _, stop := beginReading(t, s)
 	forget(t, s, "n")
 	require.NoError(t, s.Checkpoint(background))
 	require.Len(t, filesOf(t, f, "aaa"), 4)
@@ -235,9 +245,7 @@ func TestReaderKeepsWhatItNeedsOnly(t *testing.T) {
 	r := openMemory(t, f, Options{})
 	s := create(t, r, "aaa")
 	remember(t, s, Memory{ID: "m", Content: "content 0"}, Memory{ID: "n", Content: "content 0"})
-	next, stop := iter.Pull2(s.Memories(background, Filter{}))
-	_, err, _ := next()
-	require.NoError(t, err)
+	_, next, stop := beginReading(t, s)
 	var late *reader
 	for i := range 10 {
 		remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content " + strconv.Itoa(i)})
@@ -269,14 +277,7 @@ func TestCheckpointEmptiesQuarantineForGood(t *testing.T) {
 	r := openMemory(t, f, Options{})
 	remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
 	require.NoError(t, r.Close())
-	root, err := f.OpenDir("", false)
-	require.NoError(t, err)
-	log, err := root.Open("aaa/"+segmentPath(1), true)
-	require.NoError(t, err)
-	size, err := log.Size()
-	require.NoError(t, err)
-	_, err = log.WriteAt([]byte("what no frame begins with"), size)
-	require.NoError(t, errors.Join(err, log.Sync(), log.Close(), root.Close()))
+	appendTo(t, f, "aaa/"+segmentPath(1), "what no frame begins with")
 
 	r = openMemory(t, f, Options{})
 	s := get(t, r, "aaa")

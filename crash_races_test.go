@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -464,9 +463,7 @@ func TestReaderOutlivesClose(t *testing.T) {
 	r := openMemory(t, f, Options{})
 	s := create(t, r, "aaa")
 	remember(t, s, Memory{ID: "m", Content: "read"}, Memory{ID: "n", Content: "forgotten"})
-	next, stop := iter.Pull2(s.Memories(background, Filter{}))
-	_, err, _ := next()
-	require.NoError(t, err)
+	_, _, stop := beginReading(t, s)
 	forget(t, s, "n")
 	require.NoError(t, s.Checkpoint(background))
 	require.NoError(t, r.Close())

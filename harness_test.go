@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path"
@@ -101,6 +102,17 @@ func remember(t tester, s *Space, ms ...Memory) []Receipt {
 	receipts, err := s.RememberBatch(background, ms)
 	require.NoError(t, err)
 	return receipts
+}
+
+// beginReading begins to read all memories of the space, and returns the first of them
+// and how to go on and to end.
+func beginReading(t tester, s *Space) (first Memory, next func() (Memory, error, bool), stop func()) {
+	t.Helper()
+	next, stop = iter.Pull2(s.Memories(background, Filter{}))
+	first, err, ok := next()
+	require.NoError(t, err)
+	require.True(t, ok)
+	return first, next, stop
 }
 
 func forget(t tester, s *Space, ids ...string) ForgetReceipt {

@@ -46,13 +46,7 @@ func TestRecoveryOnAFullDiskKeepsNothingOfItsCut(t *testing.T) {
 		require.NoError(t, r.Close())
 		root, err := f.OpenDir("", false)
 		require.NoError(t, err)
-		segment, err := root.Open("aaa/"+segmentPath(1), true)
-		require.NoError(t, err)
-		size, err := segment.Size()
-		require.NoError(t, err)
-		_, err = segment.WriteAt([]byte("torn"), size)
-		require.NoError(t, err)
-		require.NoError(t, segment.Close())
+		appendTo(t, f, "aaa/"+segmentPath(1), "torn")
 		f.SetHook(func(c crashfs.Call) error {
 			if c.Op == crashfs.OpWrite && strings.Contains(c.Name, full) {
 				return syscall.ENOSPC

@@ -3,7 +3,6 @@ package engram
 import (
 	"fmt"
 	"io/fs"
-	"iter"
 	"path"
 	"runtime"
 	"slices"
@@ -133,14 +132,11 @@ func TestReaderKeepsWhatItSees(t *testing.T) {
 		remember(t, s, Memory{ID: fmt.Sprint("m", i), Content: fmt.Sprintf("canary-%d-", i)})
 	}
 	before := list(t, s, Filter{})
-	next, stop := iter.Pull2(s.Memories(background, Filter{}))
+	first, next, stop := beginReading(t, s)
 	defer stop()
-	first, err, ok := next()
-	require.NoError(t, err)
-	require.True(t, ok)
 	seen := []Memory{first}
 
-	_, err = s.ForgetWhere(background, Filter{Kind: Episodic})
+	_, err := s.ForgetWhere(background, Filter{Kind: Episodic})
 	require.NoError(t, err)
 	remember(t, s, Memory{ID: "m1", Content: "new"})
 	require.NoError(t, s.Checkpoint(background))
