@@ -265,9 +265,10 @@ func TestDocumentedMCPSession(t *testing.T) {
 	t.Setenv(spaceVariable, "")
 	server := engramtest.Start(t, engramtest.Options{Spaces: []engram.SpaceID{"alice", "bob"}})
 	args, _ := mcpClients(t, server)
+	binary := engramtest.Binary(t) // which takes as long as it is to build
 	ctx, cancel := context.WithTimeout(t.Context(), docsTimeout)
 	defer cancel()
-	command := exec.CommandContext(ctx, engramtest.Binary(t), args...)
+	command := exec.CommandContext(ctx, binary, args...)
 	in, err := command.StdinPipe()
 	require.NoError(t, err)
 	out, err := command.StdoutPipe()

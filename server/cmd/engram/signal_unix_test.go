@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	// Tests may have been started with nohup, which has programs ignore it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	os.Exit(engramtest.Main(m))
 }
 
