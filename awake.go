@@ -32,7 +32,9 @@ type awake struct {
 	damage  *CorruptionError // found when waking: quarantined
 	unknown bool             // the identity is not the space's: its SPACE is damaged
 	stopped atomic.Pointer[error]
-	uses    atomic.Int64 // operations that use it: it does not fall asleep
+	uses    atomic.Int64  // operations that use it: it does not fall asleep
+	turn    atomic.Uint64 // of the registry's occupancy, in which it was used last
+	bytes   atomic.Int64  // of memory that it takes, as it has counted last
 
 	// commits guards append, apply and publish against the beginning of a
 	// checkpoint. Order: commits > log.files.
@@ -371,6 +373,7 @@ func (a *awake) commit(writes []*write) {
 		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
 	a.apply(writes, segment, offset)
+	a.occupy()
 	a.wantVectors()
 	a.checkpointIfDue(len(a.buf))
 	if cap(a.buf) > maxKeptFrameBytes {

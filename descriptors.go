@@ -106,28 +106,9 @@ func noRoom(err error) bool { return errors.Is(err, ErrDiskFull) || outOfDescrip
 // freeDescriptors puts idle spaces to sleep, with the spares, which were released,
 // to do it with, and reports whether there was one.
 func (r *Registry) freeDescriptors() bool {
-	r.mu.Lock()
-	candidates := make([]*Space, 0, len(r.awake))
-	for _, a := range r.awake {
-		if a.uses.Load() == 0 {
-			candidates = append(candidates, a.space)
-		}
-	}
-	r.mu.Unlock()
 	freed := 0
-	for _, s := range candidates {
-		if freed == sleepAtOnce {
-			break
-		}
-		// The caller may hold the journal's lock and another space's: never wait for
-		// this one's. Falling asleep, it waits for neither.
-		if s.mu.TryLock() {
-			s.sleepLocked()
-			if s.awake.Load() == nil {
-				freed++
-			}
-			s.mu.Unlock()
-		}
+	for freed < sleepAtOnce && r.sleepLongestIdle((*awake).idle) {
+		freed++
 	}
 	return freed > 0
 }

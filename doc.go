@@ -51,10 +51,11 @@
 //	Registry.training > Space.mu > awake.commits > maintenance.running
 //	> log.files, log.removing > log.pins > store.mu > log.mu
 //	> segment.mu, journal.mu, Registry.reserve, embedding.mu
-//	> Registry.mu, committer.mu, feed.mu
+//	> occupancy.mu > Registry.mu, committer.mu, feed.mu
 //
-// Where descriptors run out, idle spaces fall asleep with whatever is locked: nobody
-// who holds a lock of theirs waits for another. A write that finds none all the same
-// fails and can be tried again. No goroutine runs for an idle space, and Close joins
-// those that run.
+// Idle spaces fall asleep, those first that were not used for the longest, where all take
+// more memory than [Options].MemoryBudget, and where descriptors run out. These are looked
+// for with whatever is locked: nobody who holds a lock of theirs waits for another. A
+// write that finds none all the same fails and can be tried again. No goroutine runs for
+// an idle space, and Close joins those that run.
 package engram

@@ -25,9 +25,11 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 		return 0, err
 	}
 	if a.identity.incarnation != inc {
+		a.uses.Add(-1)
 		return 0, errHomeless
 	}
-	seq, err := a.settleInUse()
+	seq, err := a.settle()
+	a.uses.Add(-1)
 	if err == nil {
 		s.sleep()
 	}

@@ -72,7 +72,8 @@ var (
 // within an episode in time order: neighbours in an episode are neighbours here.
 // A document's place is its ordinal.
 type image struct {
-	seq uint64
+	seq  uint64
+	size int64 // of the checkpoint
 
 	ids        texts
 	seqs       column64
@@ -372,7 +373,7 @@ func decodeCheckpoint(b []byte, id identity) (*checkpoint, error) {
 	if err := c.decodeState(sections.reader(sectionState)); err != nil {
 		return nil, err
 	}
-	c.image = &image{seq: c.start.seq}
+	c.image = &image{seq: c.start.seq, size: int64(len(b))}
 	for kind, decode := range map[uint32]func(*sectionReader) bool{
 		sectionSegments: c.decodeSegments,
 		sectionRequests: c.decodeRequests,

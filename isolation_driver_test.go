@@ -17,7 +17,7 @@ import (
 // libraryLayer is the library's API, on a file system in memory, with segments,
 // checkpoints and a journal so small that a few dozen operations turn them over.
 func libraryLayer() ni.Layer {
-	opts := Options{JournalBytes: minJournalBytes}
+	opts := Options{JournalBytes: minJournalBytes, MemoryBudget: 100 << 10} // of a few spaces
 	opts.seams.segmentBytes, opts.seams.checkpointBytes, opts.seams.extentBytes = 900, 1800, 16<<10
 	empty := newMemoryFS() // copying an empty registry is quicker than making one
 	first := opts

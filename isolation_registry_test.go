@@ -23,7 +23,7 @@ func TestRegistryConcurrently(t *testing.T) {
 			hangs := time.AfterFunc(hangsAfter, func() { panic(fmt.Sprint("hangs: seed ", seed)) })
 			defer hangs.Stop()
 			before := runtime.NumGoroutine()
-			opts := Options{JournalBytes: minJournalBytes}
+			opts := Options{JournalBytes: minJournalBytes, MemoryBudget: int64(seed % 2)}
 			opts.seams.segmentBytes, opts.seams.checkpointBytes, opts.seams.extentBytes = 900, 1800, 16<<10
 			m := newMemoryFS()
 			w := &registryUse{t: t, r: openMemory(t, m, opts)}

@@ -151,6 +151,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	if closed { // too late for Close to retire it with the others; it is created all the same
 		a.retire(ErrClosed)
 	}
+	a.occupy()
 	return nil
 }
 
@@ -211,6 +212,7 @@ func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfi
 
 func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake {
 	a := &awake{space: s, registry: r, identity: id, store: store, log: l, analyzer: store.config.Analyzer}
+	a.turn.Store(r.occupancy.turn.Add(1))
 	a.queue = &queue{space: a}
 	a.recalls = make(chan struct{}, recallsPerProcessor*runtime.GOMAXPROCS(0))
 	a.verifying = make(chan struct{}, 1)
@@ -269,6 +271,7 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	}
 	r.deleted(s, incarnation)
 	if a != nil {
+		r.unload(a)
 		s.awake.Store(nil)
 		err = a.log.close()
 	}
@@ -285,7 +288,6 @@ func (r *Registry) deleted(s *Space, incarnation incarnation) {
 	r.mu.Lock()
 	r.catalogue.Delete(row{id: s.ID()})
 	r.life.addLocked(SpaceEvent{Kind: SpaceDeleted, Space: s.ID()})
-	delete(r.awake, incarnation)
 	r.tombstones[incarnation] = true
 	r.mu.Unlock()
 	r.spaces.Delete(s.ID())

@@ -925,6 +925,7 @@ func TestWakeMeetsClose(t *testing.T) {
 	woken := make(chan *awake, 1)
 	go func() {
 		a, _ := s.wake(false)
+		a.uses.Add(-1)
 		woken <- a
 	}()
 	<-waking

@@ -70,7 +70,10 @@ type linearRun struct {
 }
 
 func (h *linearRun) options() {
-	h.opts = Options{Durability: one(h.random, Sync, Sync, Sync, None, Interval(time.Millisecond))}
+	h.opts = Options{
+		Durability:   one(h.random, Sync, Sync, Sync, None, Interval(time.Millisecond)),
+		MemoryBudget: one[int64](h.random, 0, 1),
+	}
 	h.opts.seams.segmentBytes = one[int64](h.random, 700, 4<<10, 64<<10)
 	h.opts.seams.checkpointBytes = one[int64](h.random, 1<<10, 8<<10, 1<<20)
 	h.journal = one[int64](h.random, 2<<10, 16<<10, 1<<20)

@@ -34,8 +34,9 @@ func TestMetamorphic(t *testing.T) {
 			restarts += changed.restarts
 			for i := range script {
 				if want[i] != got[i] {
-					x.log("options: segments of %d, checkpoints after %d, journal of %d, durability %v",
-						changed.opts.seams.segmentBytes, changed.opts.seams.checkpointBytes, changed.journal, changed.opts.Durability)
+					x.log("options: segments of %d, checkpoints after %d, journal of %d, durability %v, budget %d",
+						changed.opts.seams.segmentBytes, changed.opts.seams.checkpointBytes, changed.journal,
+						changed.opts.Durability, changed.opts.MemoryBudget)
 					x.steps = append(x.steps, changed.done...)
 					x.fatal("step %d, %s, is answered with\n%s\nand with the default options and nothing in between\n%s", i, script[i].name, got[i], want[i])
 				}
@@ -78,6 +79,7 @@ func metamorphosisOf(x *schedule) *metamorphosis {
 		journal: one[int64](x.random, 2<<10, 8<<10, 64<<10, defaultJournalBytes),
 	}
 	m.opts.Durability = one(x.random, Sync, Sync, None, Interval(time.Millisecond))
+	m.opts.MemoryBudget = one[int64](x.random, 0, 1, 50<<10)
 	m.opts.seams.segmentBytes = one[int64](x.random, 600, 4<<10, 1<<20)
 	m.opts.seams.checkpointBytes = one[int64](x.random, 1500, 8<<10, 1<<20)
 	return m

@@ -43,6 +43,13 @@ type Options struct {
 	// one is taken, 1 MiB to 1 GiB; default 64 MiB. A smaller journal settles
 	// the spaces more often.
 	JournalBytes int64
+	// MemoryBudget is how many bytes of memory the spaces that are awake may take:
+	// their indexes, as estimated. Where they take more, those that were not used for
+	// the longest fall asleep, as soon as nobody uses them; the next use wakes them.
+	// A space that is in use, and the one that was used last, stay awake at any size,
+	// so the budget should have room for those that are used at a time. Default half of
+	// the process's memory limit where it has one (GOMEMLIMIT), else 1 GiB.
+	MemoryBudget int64
 	// ReadOnly opens without changing a byte and shares the directory with
 	// other readers. Damaged spaces can be read as far as they are good.
 	ReadOnly bool
@@ -72,6 +79,9 @@ type seams struct {
 func (o Options) withDefaults() Options {
 	if o.JournalBytes == 0 {
 		o.JournalBytes = defaultJournalBytes
+	}
+	if o.MemoryBudget == 0 {
+		o.MemoryBudget = memoryBudget()
 	}
 	if o.Clock == nil {
 		o.Clock = systemClock{}
@@ -112,6 +122,9 @@ func (o Options) validate() error {
 	}
 	if o.JournalBytes > maxJournalBytes {
 		return &LimitError{What: "journal bytes", Got: o.JournalBytes, Max: maxJournalBytes}
+	}
+	if o.MemoryBudget < 0 {
+		return &InvalidError{Field: "memory_budget", Reason: "is negative"}
 	}
 	return validateEmbedder(o.Embedder)
 }

@@ -45,8 +45,9 @@ type Registry struct {
 	ended     chan struct{}  // closed when Close has finished
 	work      sync.WaitGroup // calls that admit has let in, checkpoints, embedding, training
 	training  sync.Mutex     // held by the space that is being partitioned
-	spaces    sync.Map       // from SpaceID to *Space, also of those that are being created
-	closed    atomic.Bool    // set while mu is held
+	occupancy occupancy
+	spaces    sync.Map    // from SpaceID to *Space, also of those that are being created
+	closed    atomic.Bool // set while mu is held
 
 	mu         sync.Mutex // guards the fields below; nothing else is locked while it is held
 	catalogue  *btree.BTreeG[row]
@@ -94,6 +95,7 @@ func Open(dir string, opts Options) (*Registry, error) {
 		tombstones: make(map[incarnation]bool),
 	}
 	r.root = thriftyDir{root, r}
+	r.occupancy.sleepers = make(chan struct{}, sleepersAtOnce)
 	r.embedding = newEmbedding(r)
 	if err := r.open(); err != nil {
 		if r.journal != nil {
@@ -366,6 +368,7 @@ func (r *Registry) Stats() RegistryStats {
 	r.mu.Lock()
 	stats := RegistryStats{Spaces: r.catalogue.Len(), Awake: len(r.awake), Epoch: r.epoch}
 	r.mu.Unlock()
+	stats.AwakeBytes, stats.Wakings = r.occupancy.bytes.Load(), r.occupancy.wakings.Load()
 	r.journal.stats(&stats)
 	return stats
 }

@@ -35,7 +35,7 @@ type Space struct {
 	reported atomic.Bool // as quarantined
 
 	// mu serialises waking, sleeping, renaming and deleting. Order: Space.mu >
-	// awake.commits > log.files > journal.mu, Registry.mu, feed.mu.
+	// awake.commits > log.files > journal.mu > Registry.mu, feed.mu.
 	mu sync.Mutex
 }
 
@@ -102,25 +102,26 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 		}
 		a := s.awake.Load()
 		if a == nil {
-			var err error
-			if a, err = s.wake(false); err != nil {
-				return nil, err
-			}
+			return s.wake(false)
 		}
 		a.uses.Add(1)
 		if s.awake.Load() == a {
+			a.touch()
 			return a, nil
 		}
 		a.uses.Add(-1) // it fell asleep in between
 	}
 }
 
-// wake loads the space. Close waits for that, but where the journal's settler wakes
-// it, also while the registry closes: it may hang.
+// wake loads the space for the caller, who counts uses down when it is done. Close waits
+// for that, but where the journal's settler wakes it, also while the registry closes: it
+// may hang.
 func (s *Space) wake(settling bool) (*awake, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.awake.Load(); a != nil {
+		a.uses.Add(1)
+		a.touch()
 		return a, nil
 	}
 	if err := s.gone(); err != nil && !(settling && errors.Is(err, ErrClosed)) {
@@ -137,6 +138,7 @@ func (s *Space) wake(settling bool) (*awake, error) {
 		s.quarantined(err)
 		return nil, fmt.Errorf("wake %q: %w", string(s.ID()), err)
 	}
+	s.registry.occupancy.wakings.Add(1)
 	s.registry.mu.Lock()
 	s.registry.awake[a.identity.incarnation] = a
 	closed := s.registry.closed.Load()
@@ -145,7 +147,9 @@ func (s *Space) wake(settling bool) (*awake, error) {
 		a.retire(ErrClosed)
 	}
 	a.wantVectors() // as long as nobody can write to it
+	a.uses.Add(1)
 	s.awake.Store(a)
+	a.occupy()
 	return a, nil
 }
 
@@ -190,7 +194,7 @@ func (s *Space) sleep() {
 
 func (s *Space) sleepLocked() {
 	a := s.awake.Load()
-	if a == nil || a.stopped.Load() != nil {
+	if a == nil || !a.idle() || a.stopped.Load() != nil {
 		return
 	}
 	s.drowsy.Store(a)
@@ -213,9 +217,7 @@ func (s *Space) sleepLocked() {
 		}
 		s.registry.journal.settled(a.identity.incarnation, seq)
 	}
-	s.registry.mu.Lock()
-	delete(s.registry.awake, a.identity.incarnation)
-	s.registry.mu.Unlock()
+	s.registry.unload(a)
 	if err := a.log.close(); err != nil {
 		s.registry.options.Logger.Warn("files of a sleeping space", zap.String("space", string(s.ID())), zap.Error(err))
 	}

@@ -60,6 +60,8 @@ type OperatorStats struct {
 type RegistryStats struct {
 	Spaces            int    `json:"spaces"`
 	Awake             int    `json:"awake"`
+	AwakeBytes        int64  `json:"awake_bytes"`        // of memory that these take, as estimated
+	Wakings           uint64 `json:"wakings"`            // of sleeping spaces since Open
 	Epoch             uint32 `json:"epoch"`              // raised by each writable open
 	JournalFiles      int    `json:"journal_files"`      // in use, waiting for spaces to settle, or free
 	JournalBytes      int64  `json:"journal_bytes"`      // written to the current file

@@ -1698,6 +1698,8 @@ type RegistryStats struct {
 	Frames            uint64                 `protobuf:"varint,8,opt,name=frames,proto3" json:"frames,omitempty"`
 	Flushes           uint64                 `protobuf:"varint,9,opt,name=flushes,proto3" json:"flushes,omitempty"`
 	Stopped           string                 `protobuf:"bytes,10,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	AwakeBytes        int64                  `protobuf:"varint,11,opt,name=awake_bytes,json=awakeBytes,proto3" json:"awake_bytes,omitempty"`
+	Wakings           uint64                 `protobuf:"varint,12,opt,name=wakings,proto3" json:"wakings,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1800,6 +1802,20 @@ func (x *RegistryStats) GetStopped() string {
 		return x.Stopped
 	}
 	return ""
+}
+
+func (x *RegistryStats) GetAwakeBytes() int64 {
+	if x != nil {
+		return x.AwakeBytes
+	}
+	return 0
+}
+
+func (x *RegistryStats) GetWakings() uint64 {
+	if x != nil {
+		return x.Wakings
+	}
+	return 0
 }
 
 var File_engram_v1_types_proto protoreflect.FileDescriptor
@@ -1980,7 +1996,7 @@ const file_engram_v1_types_proto_rawDesc = "" +
 	"\bmark_seq\x18\x04 \x01(\x04R\amarkSeq\x12%\n" +
 	"\x0echeckpoint_seq\x18\x05 \x01(\x04R\rcheckpointSeq\x12\x18\n" +
 	"\astopped\x18\x06 \x01(\tR\astopped\x125\n" +
-	"\brecovery\x18\a \x01(\v2\x19.engram.v1.RecoveryReportR\brecovery\"\xb0\x02\n" +
+	"\brecovery\x18\a \x01(\v2\x19.engram.v1.RecoveryReportR\brecovery\"\xeb\x02\n" +
 	"\rRegistryStats\x12\x16\n" +
 	"\x06spaces\x18\x01 \x01(\x03R\x06spaces\x12\x14\n" +
 	"\x05awake\x18\x02 \x01(\x03R\x05awake\x12\x14\n" +
@@ -1992,7 +2008,10 @@ const file_engram_v1_types_proto_rawDesc = "" +
 	"\x06frames\x18\b \x01(\x04R\x06frames\x12\x18\n" +
 	"\aflushes\x18\t \x01(\x04R\aflushes\x12\x18\n" +
 	"\astopped\x18\n" +
-	" \x01(\tR\astoppedB5Z3github.com/engramdb/engram/server/engramv1;engramv1b\x06proto3"
+	" \x01(\tR\astopped\x12\x1f\n" +
+	"\vawake_bytes\x18\v \x01(\x03R\n" +
+	"awakeBytes\x12\x18\n" +
+	"\awakings\x18\f \x01(\x04R\awakingsB5Z3github.com/engramdb/engram/server/engramv1;engramv1b\x06proto3"
 
 var (
 	file_engram_v1_types_proto_rawDescOnce sync.Once

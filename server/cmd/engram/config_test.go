@@ -99,6 +99,7 @@ func TestConfigRefusals(t *testing.T) {
 		"max-address-connections: -1":    "--max-address-connections",
 		"max-caller-requests: 0":         "--max-caller-requests",
 		"max-body-bytes: 1000":           "at least 67108864",
+		"memory-budget: -1":              "--memory-budget",
 	} {
 		for _, command := range [][]string{{"config", "check"}, {"serve"}} {
 			sh.run(append(command, "--config", writeFile(t, content))...).failed(text)

@@ -44,6 +44,7 @@ type serveFlags struct {
 
 	console  bool
 	embedder embedderFlags
+	memory   int64
 }
 
 func (f *serveFlags) register(flags *pflag.FlagSet) {
@@ -54,6 +55,7 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	f.access.register(flags)
 	f.traces.register(flags)
 	f.embedder.register(flags)
+	flags.Int64Var(&f.memory, "memory-budget", 0, "bytes of memory for the spaces that are awake; beyond, idle ones fall asleep; 0 means half of GOMEMLIMIT, or 1 GiB without it")
 	flags.BoolVar(&f.console, "console", true, "serve the web console at /; it asks the API with the key that its user types in")
 	o := &f.options
 	flags.BoolVar(&o.RequireSpace, "require-space", false, "refuse requests that name no space instead of taking \"default\"")
@@ -99,6 +101,7 @@ func (f *serveFlags) validate() error {
 		{"max-address-connections", int64(f.options.MaxAddressConnections), 1},
 		{"max-caller-requests", int64(f.options.MaxCallerRequests), 1},
 		{"max-body-bytes", f.options.MaxBodyBytes, server.MinMaxBodyBytes},
+		{"memory-budget", f.memory, 0},
 	} {
 		if bound.value < bound.least {
 			return fmt.Errorf("--%s %d: must be at least %d", bound.name, bound.value, bound.least)
@@ -200,7 +203,7 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	registry, err := engram.Open(a.dataDir, engram.Options{Logger: logger, Embedder: embedder})
+	registry, err := engram.Open(a.dataDir, engram.Options{Logger: logger, Embedder: embedder, MemoryBudget: settings.memory})
 	if err != nil {
 		return err
 	}

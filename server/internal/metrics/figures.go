@@ -17,6 +17,8 @@ type figure[Of any] struct {
 var storeFigures = []figure[engram.RegistryStats]{
 	{describe("engram_spaces", "Spaces that exist."), prometheus.GaugeValue, func(s engram.RegistryStats) float64 { return float64(s.Spaces) }},
 	{describe("engram_spaces_awake", "Spaces that are loaded."), prometheus.GaugeValue, func(s engram.RegistryStats) float64 { return float64(s.Awake) }},
+	{describe("engram_spaces_awake_bytes", "Memory that these take, as estimated."), prometheus.GaugeValue, func(s engram.RegistryStats) float64 { return float64(s.AwakeBytes) }},
+	{describe("engram_space_wakings_total", "Sleeping spaces that were woken."), prometheus.CounterValue, func(s engram.RegistryStats) float64 { return float64(s.Wakings) }},
 	{describe("engram_journal_bytes", "Bytes in the journal's current file."), prometheus.GaugeValue, func(s engram.RegistryStats) float64 { return float64(s.JournalBytes) }},
 	{describe("engram_journal_files", "Files of the journal."), prometheus.GaugeValue, func(s engram.RegistryStats) float64 { return float64(s.JournalFiles) }},
 	{describe("engram_journal_groups_total", "Groups of frames that were committed."), prometheus.CounterValue, func(s engram.RegistryStats) float64 { return float64(s.Groups) }},

@@ -23,7 +23,7 @@ func scrape(t *testing.T, m *Metrics) string {
 
 func TestMetrics(t *testing.T) {
 	m := New(func() engram.RegistryStats {
-		return engram.RegistryStats{Spaces: 3, Awake: 2, JournalBytes: 77, Stopped: "x"}
+		return engram.RegistryStats{Spaces: 3, Awake: 2, AwakeBytes: 99, Wakings: 5, JournalBytes: 77, Stopped: "x"}
 	}, zap.NewNop())
 	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: "200", Space: "alpha", Duration: time.Millisecond})
 	m.Observe(Request{Transport: "http", Route: "/v1/recall", Status: "404", Problem: "space-not-found", Fallback: true})
@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 		`engram_problems_total{problem="space-not-found",transport="http"} 1`,
 		`engram_space_fallbacks_total{transport="http"} 1`,
 		`engram_space_requests_total{space="_other"} 2`, `engram_space_request_seconds_total{space="_other"} 0.001`,
-		`engram_spaces 3`, `engram_spaces_awake 2`, `engram_journal_bytes 77`, `engram_writes_stopped 1`,
+		`engram_spaces 3`, `engram_spaces_awake 2`, `engram_spaces_awake_bytes 99`, `engram_space_wakings_total 5`, `engram_journal_bytes 77`, `engram_writes_stopped 1`,
 	} {
 		require.Contains(t, text, line+"\n")
 	}

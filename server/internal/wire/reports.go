@@ -69,7 +69,8 @@ func ToSpaceStats(s *engramv1.StatsResponse) engram.SpaceStats {
 // FromRegistryStats returns the message of the registry's figures.
 func FromRegistryStats(s engram.RegistryStats) *engramv1.RegistryStats {
 	return &engramv1.RegistryStats{
-		Spaces: int64(s.Spaces), Awake: int64(s.Awake), Epoch: s.Epoch, JournalFiles: int64(s.JournalFiles),
+		Spaces: int64(s.Spaces), Awake: int64(s.Awake), AwakeBytes: s.AwakeBytes, Wakings: s.Wakings,
+		Epoch: s.Epoch, JournalFiles: int64(s.JournalFiles),
 		JournalBytes: s.JournalBytes, JournalGeneration: s.JournalGeneration, Groups: s.Groups, Frames: s.Frames,
 		Flushes: s.Flushes, Stopped: s.Stopped,
 	}
@@ -78,7 +79,8 @@ func FromRegistryStats(s engram.RegistryStats) *engramv1.RegistryStats {
 // ToRegistryStats returns the figures of a message.
 func ToRegistryStats(s *engramv1.RegistryStats) engram.RegistryStats {
 	return engram.RegistryStats{
-		Spaces: int(s.GetSpaces()), Awake: int(s.GetAwake()), Epoch: s.GetEpoch(), JournalFiles: int(s.GetJournalFiles()),
+		Spaces: int(s.GetSpaces()), Awake: int(s.GetAwake()), AwakeBytes: s.GetAwakeBytes(), Wakings: s.GetWakings(),
+		Epoch: s.GetEpoch(), JournalFiles: int(s.GetJournalFiles()),
 		JournalBytes: s.GetJournalBytes(), JournalGeneration: s.GetJournalGeneration(), Groups: s.GetGroups(),
 		Frames: s.GetFrames(), Flushes: s.GetFlushes(), Stopped: s.GetStopped(),
 	}

@@ -15,7 +15,8 @@ export function serverPage(signal) {
     try {
       const stats = await api.registryStats(signal);
       registry.replaceChildren(figures([
-        ["Spaces", count(stats.spaces)], ["Awake", count(stats.awake)], ["Event streams", count(stats.streams)],
+        ["Spaces", count(stats.spaces)], ["Awake", count(stats.awake)],
+        ["Memory of these", bytes(stats.awake_bytes)], ["Event streams", count(stats.streams)],
         ["Frames written", count(stats.frames)], ["Flushes", count(stats.flushes)],
         ["Frames in a flush", stats.flushes ? (stats.frames / stats.flushes).toFixed(2) : "none yet"],
         ["Journal", bytes(stats.journal_bytes)], ["Requests without a space", count(stats.fallbacks)],

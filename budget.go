@@ -1,0 +1,212 @@
+package engram
+
+import (
+	"cmp"
+	"math"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// defaultMemoryBudget is that of a process that has no limit of memory.
+	defaultMemoryBudget = 1 << 30
+	// memoryShare: half of the process's limit is not for its spaces.
+	memoryShare = 2
+	// sleepersAtOnce is how many spaces fall asleep at a time for want of memory: each
+	// waits for the disk.
+	sleepersAtOnce = 4
+)
+
+// What parts of an awake space take in memory beside the bytes that are counted one by
+// one, fitted to the heap (BenchmarkHeap).
+const (
+	awakeBytes    = 10 << 10 // an empty one
+	documentBytes = 430      // a recent document in all trees
+	termBytes     = 120      // a recent term
+	useBytes      = 5        // for each byte of recentTerms.uses: the posting of it
+	rowBytes      = 64       // a recent vector, beside its codes
+	deathBytes    = 140
+	edgeBytes     = 80 // an association, with its share of the nodes
+	requestBytes  = 250
+)
+
+// occupancy is what the spaces that are awake take of memory, and which of them are to
+// fall asleep next.
+type occupancy struct {
+	bytes    atomic.Int64  // as each has counted itself last
+	turn     atomic.Uint64 // raised by each waking and creation, and by each look for idle spaces
+	wakings  atomic.Uint64 // since Open
+	sleepers chan struct{} // has room for as many as put spaces to sleep at a time
+
+	mu   sync.Mutex  // guards idle. Order: occupancy.mu > Registry.mu
+	idle []idleSpace // those that were awake when it was made, the least recently used first
+}
+
+// idleSpace is one that was awake, with the turn in which it was used last.
+type idleSpace struct {
+	space *Space
+	turn  uint64
+}
+
+// memoryBudget is that of a registry whose options name none.
+func memoryBudget() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return max(limit/memoryShare, 1)
+	}
+	return defaultMemoryBudget
+}
+
+// touch notes that the space is used.
+func (a *awake) touch() {
+	if turn := a.registry.occupancy.turn.Load(); a.turn.Load() != turn {
+		a.turn.Store(turn)
+	}
+}
+
+// idle reports whether nobody uses the space.
+func (a *awake) idle() bool { return a.uses.Load() == 0 }
+
+// occupy counts anew what the space takes, and puts idle ones to sleep where all take
+// more than they may. The caller keeps the space from falling asleep.
+func (a *awake) occupy() {
+	a.store.mu.Lock()
+	bytes := awakeBytes + a.store.footprint()
+	a.registry.occupancy.bytes.Add(bytes - a.bytes.Swap(bytes))
+	a.store.mu.Unlock()
+	a.registry.keepBudget()
+}
+
+// unload forgets that the space is awake.
+func (r *Registry) unload(a *awake) {
+	r.mu.Lock()
+	delete(r.awake, a.identity.incarnation)
+	r.mu.Unlock()
+	r.occupancy.bytes.Add(-a.bytes.Swap(0))
+}
+
+func (r *Registry) overBudget() bool { return r.occupancy.bytes.Load() > r.options.MemoryBudget }
+
+// keepBudget puts idle spaces to sleep as long as those that are awake take more than
+// they may. It does not wait for that: settling them takes the disk's time.
+func (r *Registry) keepBudget() {
+	if !r.overBudget() {
+		return
+	}
+	select {
+	case r.occupancy.sleepers <- struct{}{}:
+	default:
+		return // enough are at it
+	}
+	if r.admit() != nil {
+		<-r.occupancy.sleepers
+		return // Close settles all
+	}
+	go func() {
+		defer r.work.Done()
+		defer func() { <-r.occupancy.sleepers }()
+		for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
+		}
+	}()
+}
+
+// settlesInTime reports whether nobody uses the space and it settles before it counts as
+// one that hangs. Until that has ended, it is in use.
+func (a *awake) settlesInTime() bool {
+	if !a.idle() {
+		return false
+	}
+	settled, hangs := make(chan bool, 1), make(chan struct{})
+	go func() {
+		_, err := a.settleInUse()
+		settled <- err == nil
+	}()
+	stop := afterFunc(a.registry.options.seams.settleHang, func() { close(hangs) })
+	defer stop()
+	select {
+	case ok := <-settled:
+		return ok
+	case <-hangs:
+		return false
+	}
+}
+
+// sleepLongestIdle puts the least recently used of the idle spaces that are ready to
+// sleep, and reports whether there was one. It waits for no space's lock: the caller may
+// hold another's, and that of the journal.
+func (r *Registry) sleepLongestIdle(ready func(*awake) bool) bool {
+	for looked := false; ; {
+		s := r.nextIdle(&looked)
+		if s == nil {
+			return false
+		}
+		if a := s.awake.Load(); a == nil || !ready(a) || !s.mu.TryLock() {
+			continue
+		}
+		s.sleepLocked()
+		slept := s.awake.Load() == nil
+		s.mu.Unlock()
+		if slept {
+			return true
+		}
+	}
+}
+
+// nextIdle takes the space that was not used for the longest, nil where there is none.
+// Where it knows of none it looks which are awake, unless the caller has *looked.
+func (r *Registry) nextIdle(looked *bool) *Space {
+	o := &r.occupancy
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		for len(o.idle) > 0 {
+			next := o.idle[0]
+			o.idle = o.idle[1:]
+			if a := next.space.awake.Load(); a != nil && a.turn.Load() == next.turn {
+				return next.space // nobody has used it since
+			}
+		}
+		if *looked {
+			return nil
+		}
+		*looked = true
+		o.idle = r.longestIdle()
+	}
+}
+
+// longestIdle returns the spaces that are awake, the least recently used first, without
+// the last of them: one that takes more than all may would fall asleep after each use.
+func (r *Registry) longestIdle() []idleSpace {
+	r.mu.Lock()
+	list := make([]idleSpace, 0, len(r.awake))
+	for _, a := range r.awake {
+		list = append(list, idleSpace{a.space, a.turn.Load()})
+	}
+	r.mu.Unlock()
+	r.occupancy.turn.Add(1) // what is used from here on is told from these
+	slices.SortFunc(list, func(x, y idleSpace) int { return cmp.Compare(x.turn, y.turn) })
+	return list[:max(len(list)-1, 0)]
+}
+
+// footprint estimates what the store takes in memory. The caller holds mu, or is the
+// only one that knows the store.
+func (s *store) footprint() int64 {
+	return s.image.footprint() + s.recent.footprint() + edgeBytes*s.graph.edges + requestBytes*int64(len(s.requests))
+}
+
+// footprint estimates what the image takes in memory, also for what it makes when it is
+// first needed.
+func (m *image) footprint() int64 {
+	tables := len(m.byID.slots) + len(m.byPair.slots) + len(m.byEpisode.slots) + len(m.byTerm.slots) + len(m.bySeq)
+	forward := len(m.postings.bytes) + 8*int(m.documents())
+	return m.size + int64(4*tables+forward+deathBytes*len(m.deaths.all()))
+}
+
+func (x *recent) footprint() int64 {
+	n := documentBytes*len(x.documents) + termBytes*len(x.terms.list) + useBytes*cap(x.terms.uses)
+	for _, v := range []*vectors{&x.vectors, &x.derived.codes, &x.next.codes} {
+		n += rowBytes*len(v.documents) + 8*cap(v.codes.Binary) + cap(v.codes.Fine)
+	}
+	return int64(n)
+}

@@ -1,0 +1,248 @@
+package engram
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engramdb/engram/internal/crashfs"
+)
+
+// fallAsleep waits for those who put spaces to sleep for want of memory.
+func (r *Registry) fallAsleep() {
+	for range sleepersAtOnce {
+		r.occupancy.sleepers <- struct{}{}
+	}
+	for range sleepersAtOnce {
+		<-r.occupancy.sleepers
+	}
+}
+
+// awakeIDs are the spaces that are awake, of those that the registry has.
+func awakeIDs(t *testing.T, r *Registry) (ids []SpaceID) {
+	t.Helper()
+	for id := range r.Spaces("") {
+		if get(t, r, id).awake.Load() != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// numbered makes that many spaces with a memory each.
+func numbered(t *testing.T, r *Registry, n int) []*Space {
+	t.Helper()
+	spaces := make([]*Space, n)
+	for i := range spaces {
+		spaces[i] = create(t, r, SpaceID(fmt.Sprintf("space-%02d", i)))
+		remember(t, spaces[i], Memory{ID: "m", Content: fmt.Sprint("what is remembered in space ", i)})
+	}
+	return spaces
+}
+
+// Those that were used last stay awake, in the order of their use and not of their
+// waking, as many as the budget has room for.
+func TestMemoryBudget(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	spaces := numbered(t, r, 20)
+	each := r.Stats().AwakeBytes / 20
+	require.Positive(t, each)
+	require.NoError(t, r.Close())
+
+	r = openMemory(t, m, Options{MemoryBudget: 9 * each / 2})
+	for i := range 20 {
+		_, err := get(t, r, spaces[i].ID()).Lookup(background, "m")
+		require.NoError(t, err)
+		_, err = get(t, r, "space-01").Lookup(background, "m")
+		require.NoError(t, err)
+		r.fallAsleep()
+		require.LessOrEqual(t, r.Stats().AwakeBytes, 9*each/2)
+	}
+	require.Equal(t, []SpaceID{"space-01", "space-17", "space-18", "space-19"}, awakeIDs(t, r))
+	require.Equal(t, 4, r.Stats().Awake)
+	require.NoError(t, r.Close())
+}
+
+// What is written counts, too, and with the memory of a space goes its share.
+func TestMemoryBudgetOfWhatGrows(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{MemoryBudget: 1 << 20})
+	spaces := numbered(t, r, 10)
+	require.Len(t, awakeIDs(t, r), 10)
+	before := r.Stats().AwakeBytes
+	for i := range 40 {
+		batch := make([]Memory, 100)
+		for j := range batch {
+			batch[j] = Memory{Content: fmt.Sprint("what is remembered as number ", i, " of ", j)}
+		}
+		remember(t, spaces[3], batch...)
+		r.fallAsleep()
+	}
+	require.Equal(t, []SpaceID{"space-03"}, awakeIDs(t, r), "all others had to make room")
+	require.Greater(t, r.Stats().AwakeBytes, before)
+	require.NoError(t, spaces[3].Checkpoint(background))
+	compact := r.Stats().AwakeBytes
+	require.NoError(t, r.Delete(background, "space-03"))
+	require.Less(t, r.Stats().AwakeBytes, compact/10)
+	for _, s := range spaces[:3] {
+		_, err := s.Lookup(background, "m")
+		require.NoError(t, err)
+		asleep(t, s)
+	}
+	require.Zero(t, r.Stats().AwakeBytes)
+}
+
+// A space that takes more than all may stays awake between its uses, and one that is in
+// use until it is not.
+func TestMemoryBudgetLeavesWhatIsUsed(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{MemoryBudget: 1})
+	spaces := numbered(t, r, 3)
+	r.fallAsleep()
+	require.Equal(t, []SpaceID{"space-02"}, awakeIDs(t, r))
+	last := spaces[2].awake.Load()
+	for range 3 {
+		_, err := spaces[2].Lookup(background, "m")
+		require.NoError(t, err)
+		remember(t, spaces[2], Memory{ID: "n", Content: "grows"})
+		r.fallAsleep()
+		require.Same(t, last, spaces[2].awake.Load())
+	}
+	first, _, end := beginReading(t, spaces[0])
+	require.Equal(t, "m", first.ID)
+	for _, s := range spaces[1:] {
+		_, err := s.Lookup(background, "m")
+		require.NoError(t, err)
+		r.fallAsleep()
+	}
+	require.Equal(t, []SpaceID{"space-00", "space-02"}, awakeIDs(t, r))
+	end()
+	_, err := spaces[1].Lookup(background, "m")
+	require.NoError(t, err)
+	r.fallAsleep()
+	require.Equal(t, []SpaceID{"space-01"}, awakeIDs(t, r))
+}
+
+// A device that hangs under a space that is to fall asleep keeps nobody else from waking
+// nor from falling asleep, not even the space itself from being read, and Close goes by
+// it.
+func TestMemoryBudgetOverASpaceThatHangs(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	opts := Options{MemoryBudget: 1}
+	opts.seams.settleHang = 20 * time.Millisecond
+	r := openMemory(t, f, opts)
+	spaces := numbered(t, r, 4)
+	r.fallAsleep()
+	hanging, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpSync && c.Name == "space-00/"+segmentPath(1)
+	})
+	remember(t, spaces[0], Memory{ID: "o", Content: "is to be settled"})
+	remember(t, spaces[1], Memory{ID: "n", Content: "takes its place"})
+	<-hanging
+	for range 3 {
+		for _, s := range spaces[1:] {
+			require.Eventually(t, func() bool { // unless this machine, too, takes its time
+				remember(t, s, Memory{ID: "o", Content: "is stored meanwhile"})
+				r.fallAsleep()
+				return slices.Equal([]SpaceID{"space-00", s.ID()}, awakeIDs(t, r))
+			}, time.Minute, time.Millisecond)
+		}
+		_, err := spaces[0].Lookup(background, "o")
+		require.NoError(t, err)
+	}
+	closeHanging(t, r, f, release, "space-00")
+	r = openMemory(t, f, Options{})
+	for _, s := range spaces {
+		_, err := get(t, r, s.ID()).Lookup(background, "o")
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Close())
+}
+
+// Whatever wakes, grows, is replaced and deleted at once, every answer is right, and
+// nothing of what slept is counted at the end.
+func TestMemoryBudgetConcurrently(t *testing.T) {
+	t.Parallel()
+	const spaces = 12
+	for _, budget := range []int64{1, 60 << 10} {
+		r, _ := newRegistry(t, Options{MemoryBudget: budget})
+		var work sync.WaitGroup
+		for i := range 8 {
+			work.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(budget), uint64(i)))
+				for j := range 150 {
+					id := SpaceID(fmt.Sprintf("space-%02d", random.IntN(spaces)))
+					s, err := r.GetOrCreate(background, id, SpaceConfig{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mine := fmt.Sprint(i, " ", j)
+					if _, err := s.Remember(background, Memory{ID: mine, Content: string(id)}); err != nil {
+						t.Error(err)
+						return
+					}
+					if m, err := s.Lookup(background, mine); err != nil || m.Content != string(id) {
+						t.Error(err, m.Content)
+						return
+					}
+				}
+			})
+		}
+		work.Wait()
+		r.fallAsleep()
+		for id := range r.Spaces("") {
+			asleep(t, get(t, r, id))
+		}
+		require.Zero(t, r.Stats().AwakeBytes)
+	}
+}
+
+// Who is used while it waits for its turn to fall asleep is left out, and has another one
+// behind those that were not.
+func TestUsedInTheMeantime(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{})
+	spaces := numbered(t, r, 5)
+	require.True(t, r.sleepLongestIdle((*awake).idle))
+	_, err := spaces[1].Lookup(background, "m")
+	require.NoError(t, err)
+	for _, left := range [][]SpaceID{
+		{"space-01", "space-03", "space-04"}, {"space-01", "space-04"}, {"space-01"},
+	} {
+		require.True(t, r.sleepLongestIdle((*awake).idle))
+		require.Equal(t, left, awakeIDs(t, r))
+	}
+	require.False(t, r.sleepLongestIdle((*awake).idle), "the last one stays")
+}
+
+// Those that nobody has used for the longest give up their descriptors.
+func TestDescriptorsOfTheLongestIdle(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{})
+	spaces := numbered(t, r, sleepAtOnce+3)
+	_, err := spaces[0].Lookup(background, "m")
+	require.NoError(t, err)
+	require.True(t, r.freeDescriptors())
+	require.Equal(t, []SpaceID{"space-00", "space-17", "space-18"}, awakeIDs(t, r))
+}
+
+func TestDefaultMemoryBudget(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	debug.SetMemoryLimit(math.MaxInt64)
+	require.Equal(t, int64(1<<30), memoryBudget())
+	debug.SetMemoryLimit(6 << 30)
+	require.Equal(t, int64(3<<30), memoryBudget())
+	_, err := Open(t.TempDir(), Options{MemoryBudget: -1})
+	require.ErrorIs(t, err, ErrInvalid)
+}
