@@ -12,7 +12,6 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
-	"github.com/engramdb/engram/server/internal/metrics"
 )
 
 // forgetfulEmbedder makes vectors of memories, and none of cues.
@@ -29,9 +28,7 @@ func TestDegradedRecallsAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, registry.Close()) })
 	core, logs := observer.New(zap.WarnLevel)
-	f := &fixture{t: t, registry: registry, server: New(registry, Options{
-		Metrics: metrics.New(registry.Stats, zap.NewNop()), Logger: zap.New(core),
-	})}
+	f := &fixture{t: t, registry: registry, server: New(registry, Options{Logger: zap.New(core)})}
 	w := wireTo(t, f)
 	space := w.create("alpha")
 	agent := w.connect(w.live(), "?space=alpha")

@@ -24,7 +24,6 @@ import (
 	ni "github.com/engramdb/engram/internal/noninterference"
 	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/limit"
-	"github.com/engramdb/engram/server/internal/metrics"
 	"github.com/engramdb/engram/server/internal/tracing"
 )
 
@@ -121,7 +120,7 @@ func (h *isolationHost) start() {
 	orPanic(err)
 	rate := limit.Rate{PerSecond: isolationRate, Burst: isolationBurst}
 	h.server = New(h.registry, Options{
-		Auth: h.room.gate, Metrics: metrics.New(h.registry.Stats, logger), SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
+		Auth: h.room.gate, SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
 	})
 	h.server.heartbeat = time.Hour
 	h.listener = newMemoryListener(h.room.servers.Add(1))

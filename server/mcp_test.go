@@ -359,7 +359,7 @@ func TestMCPGuards(t *testing.T) {
 // TestMCPRefusals: what the protocol's own handler refuses is a problem as everywhere,
 // and counted as one.
 func TestMCPRefusals(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 	kind := []string{"Content-Type", "application/json"}
 	both := append(kind, "Accept", "application/json, text/event-stream")

@@ -18,14 +18,12 @@ const (
 	transportMCP  = "mcp"
 )
 
-// AdminHandler answers what is for the operator alone: /metrics, /livez, /readyz,
-// and with profiles the ones of net/http/pprof, which show what is in memory. It
-// asks nobody for credentials.
+// AdminHandler answers what is for the operator alone: /metrics (Prometheus: figures of
+// the server, its registry and the process), /livez, /readyz, and with profiles the
+// ones of net/http/pprof, which show what is in memory. It asks nobody for credentials.
 func (s *Server) AdminHandler(profiles bool) http.Handler {
 	mux := http.NewServeMux()
-	if s.options.Metrics != nil {
-		mux.Handle("GET /metrics", s.options.Metrics.Handler())
-	}
+	mux.Handle("GET /metrics", s.metrics.Handler())
 	// Reading the figures takes the locks that a request takes first: a server
 	// that is stuck does not answer.
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {

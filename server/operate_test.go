@@ -11,21 +11,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
-	"github.com/engramdb/engram/server/internal/metrics"
 )
-
-// newMeasured returns a fixture with metrics.
-func newMeasured(t *testing.T) *fixture {
-	t.Helper()
-	f := newFixture(t, Options{})
-	f.server = New(f.registry, Options{Metrics: metrics.New(f.registry.Stats, zap.NewNop())})
-	return f
-}
 
 // admin asks the operator's listener.
 func (f *fixture) admin(host, path string, profiles bool) reply {
@@ -38,7 +28,7 @@ func (f *fixture) admin(host, path string, profiles bool) reply {
 }
 
 func TestAdminHandler(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	require.Equal(t, 200, f.admin("localhost", "/livez", false).status)
 	require.Equal(t, 200, f.admin("localhost", "/readyz", false).status)
 	require.Equal(t, 404, f.admin("localhost", "/debug/pprof/", false).status)
@@ -54,7 +44,7 @@ func TestAdminHandler(t *testing.T) {
 }
 
 func TestRequestsAreCounted(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	f.create("alpha")
 	f.admin("localhost", "/metrics", false)
 	remember := func(space string) { f.call("POST", "/v1/spaces/"+space+"/memories", `{"content":"x"}`) }
@@ -90,7 +80,7 @@ func (f *fixture) requireCounted(lines ...string) {
 
 // TestOnlySpacesThatExistAreLabels: not one that could not be made or imported.
 func TestOnlySpacesThatExistAreLabels(t *testing.T) {
-	w := wireTo(t, newMeasured(t))
+	w := wireTo(t, newFixture(t, Options{}))
 	for range 2 { // a space gets its label with the next scrape
 		f := w.fixture
 		f.call("POST", "/v1/spaces", `{"id":"made-1","config":{"max_memories":-1}}`).problem(422, "invalid")
@@ -105,7 +95,7 @@ func TestOnlySpacesThatExistAreLabels(t *testing.T) {
 }
 
 func TestRPCsAreCounted(t *testing.T) {
-	w := wireTo(t, newMeasured(t))
+	w := wireTo(t, newFixture(t, Options{}))
 	w.create("alpha")
 	lookup := func(space, id string) {
 		_, _ = w.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: space, Id: id})
@@ -133,7 +123,7 @@ func TestRPCsAreCounted(t *testing.T) {
 
 // TestMessagesOfAStreamAreCounted: each is about a space of its own.
 func TestMessagesOfAStreamAreCounted(t *testing.T) {
-	w := wireTo(t, newMeasured(t))
+	w := wireTo(t, newFixture(t, Options{}))
 	for _, space := range []engram.SpaceID{"alpha", "beta", engram.DefaultSpace} {
 		w.create(space)
 		w.call("GET", "/v1/spaces/"+string(space), "")
@@ -170,7 +160,7 @@ func TestMessagesOfAStreamAreCounted(t *testing.T) {
 }
 
 func TestToolsAreCounted(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	f.create("alpha")
 	c := f.connect(f.live(), "")
 	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "x"})
@@ -188,7 +178,7 @@ func TestToolsAreCounted(t *testing.T) {
 // TestDashboard: each expression of the dashboard asks only for metrics and
 // labels that a server has.
 func TestDashboard(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	f.create(engram.DefaultSpace)
 	f.call("POST", "/v1/memories", `{"content":"x"}`)
 	f.call("GET", "/not/a/route", "")

@@ -74,7 +74,7 @@ func (s *Server) finish(e ended) {
 			)...)
 		}
 	}
-	s.options.Metrics.Observe(metrics.Request{
+	s.metrics.Observe(metrics.Request{
 		Transport: o.transport, Route: o.route, Status: o.status, Problem: r.problem,
 		Space: existing, Fallback: r.fallback, Streamed: r.streamed, Duration: took,
 		Degraded: string(r.degraded),

@@ -67,8 +67,6 @@ type Options struct {
 	// Auth says who may do what; nil asks nobody for credentials and lets
 	// everybody do everything.
 	Auth *auth.Gate
-	// Metrics counts the requests; nil counts nothing.
-	Metrics *metrics.Metrics
 	// Traces has spans of the requests; nil makes none. It stays the caller's to
 	// close after Serve has returned.
 	Traces *tracing.Tracer
@@ -121,6 +119,7 @@ type Server struct {
 	fallbacks fallbacks
 	degraded  degradedRecalls
 	underWay  *underWay
+	metrics   *metrics.Metrics
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter
 	mcp       http.Handler
@@ -142,10 +141,12 @@ type Server struct {
 func New(registry *engram.Registry, options Options) *Server {
 	drained, drain := context.WithCancelCause(context.Background())
 	options = options.withDefaults()
+	underWay := newUnderWay(options)
 	s := &Server{
 		registry: registry,
 		options:  options,
-		underWay: newUnderWay(options),
+		underWay: underWay,
+		metrics:  metrics.New(registry.Stats, underWay.figures, options.Logger),
 		mux:      http.NewServeMux(),
 		origins:  http.NewCrossOriginProtection(),
 		console:  console.Files(),
@@ -165,7 +166,6 @@ func New(registry *engram.Registry, options Options) *Server {
 	}
 	s.mcp = newMCPHandler(s.newMCPServer(newMCPTools()))
 	s.register()
-	options.Metrics.Watch(s.underWay.figures)
 	return s
 }
 

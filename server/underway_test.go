@@ -306,7 +306,7 @@ func TestLookupsUnderWayAreBounded(t *testing.T) {
 
 // TestUnderWayIsMeasured: as long as it lasts.
 func TestUnderWayIsMeasured(t *testing.T) {
-	f := newMeasured(t)
+	f := newFixture(t, Options{})
 	f.create("alpha")
 	r := start(t, f)
 	slow := r.hang("/v1/spaces/alpha/memories", 100)

@@ -21,7 +21,6 @@ import (
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
 	"github.com/engramdb/engram/server/internal/limit"
-	"github.com/engramdb/engram/server/internal/metrics"
 )
 
 const (
@@ -209,7 +208,6 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, registry.Close()) }()
 
-	options.Metrics = metrics.New(registry.Stats, logger)
 	served := server.New(registry, options)
 	if listeners.admin != nil {
 		end := serveAdmin(served, listeners.admin, addresses.admin.IP.IsLoopback(), logger)

@@ -4,7 +4,6 @@ package metrics
 
 import (
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,8 +30,8 @@ type Request struct {
 	Degraded  string // why the recall that it asked for was not, or not fully, by meaning; empty: it was, or is none
 }
 
-// Metrics are the counters of one server, in a registry of their own. A nil
-// *Metrics counts nothing. It is safe for concurrent use.
+// Metrics are the counters of one server, in a registry of their own. It is safe
+// for concurrent use.
 type Metrics struct {
 	registry  *prometheus.Registry
 	logger    *zap.Logger
@@ -42,12 +41,11 @@ type Metrics struct {
 	fallbacks *prometheus.CounterVec
 	degraded  *prometheus.CounterVec
 	spaces    *busiest
-	underWay  atomic.Pointer[func() UnderWay] // nil: no server has said
 }
 
-// New returns metrics that also show the figures of the store, which stats
-// returns. The labels of all of them are bounded.
-func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
+// New returns metrics that also show the figures of the store and of what is under
+// way, which the functions return. The labels of all of them are bounded.
+func New(stats func() engram.RegistryStats, underWay func() UnderWay, logger *zap.Logger) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		logger:   logger,
@@ -71,7 +69,7 @@ func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
 	}
 	m.registry.MustRegister(
 		m.requests, m.durations, m.problems, m.fallbacks, m.degraded, m.spaces,
-		collector[engram.RegistryStats]{storeFigures, stats}, collector[UnderWay]{underWayFigures, m.readUnderWay},
+		collector[engram.RegistryStats]{storeFigures, stats}, collector[UnderWay]{underWayFigures, underWay},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -79,9 +77,6 @@ func New(stats func() engram.RegistryStats, logger *zap.Logger) *Metrics {
 
 // Observe counts a request.
 func (m *Metrics) Observe(r Request) {
-	if m == nil {
-		return
-	}
 	m.requests.WithLabelValues(r.Transport, r.Route, r.Status).Inc()
 	if r.Streamed {
 		r.Duration = 0
@@ -100,20 +95,6 @@ func (m *Metrics) Observe(r Request) {
 	if r.Space != "" {
 		m.spaces.observe(r.Space, r.Problem != "", r.Duration)
 	}
-}
-
-// Watch has a scrape show what is under way in the server that the function is of.
-func (m *Metrics) Watch(figures func() UnderWay) {
-	if m != nil {
-		m.underWay.Store(&figures)
-	}
-}
-
-func (m *Metrics) readUnderWay() UnderWay {
-	if figures := m.underWay.Load(); figures != nil {
-		return (*figures)()
-	}
-	return UnderWay{}
 }
 
 // Handler answers a scrape.
