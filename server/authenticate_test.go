@@ -30,7 +30,6 @@ import (
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
-	"github.com/engramdb/engram/server/internal/limit"
 )
 
 // caller is one column of the matrix: who asks, and what it was granted on the
@@ -553,8 +552,8 @@ func TestRateLimits(t *testing.T) {
 	}
 	f := newFixture(t, Options{
 		Auth:       gate,
-		SpaceRate:  limit.Rate{PerSecond: 0.01, Burst: 3},
-		CallerRate: limit.Rate{PerSecond: 0.02, Burst: 5},
+		SpaceRate:  Rate{PerSecond: 0.01, Burst: 3},
+		CallerRate: Rate{PerSecond: 0.02, Burst: 5},
 	})
 	f.create("alpha")
 	f.create("other")
@@ -582,7 +581,7 @@ func TestRateLimits(t *testing.T) {
 func TestRateLimitsCountWhatOneRequestAsksFor(t *testing.T) {
 	const burst = 3
 	ring, token, _ := revocable(t, "alpha:read,write")
-	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}, CallerRate: limit.Rate{PerSecond: 1e-6, Burst: burst}})
+	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}, CallerRate: Rate{PerSecond: 1e-6, Burst: burst}})
 	w.create("alpha")
 	stream, err := w.memories.RememberStream(withToken(t.Context(), token))
 	require.NoError(t, err)

@@ -23,7 +23,6 @@ import (
 	"github.com/engramdb/engram"
 	ni "github.com/engramdb/engram/internal/noninterference"
 	"github.com/engramdb/engram/server/internal/auth"
-	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/tracing"
 )
 
@@ -118,7 +117,7 @@ func (h *isolationHost) start() {
 	orPanic(err)
 	h.tracer, err = tracing.Open(context.Background(), tracing.Config{Endpoint: h.spans.URL, Ratio: 1}, logger)
 	orPanic(err)
-	rate := limit.Rate{PerSecond: isolationRate, Burst: isolationBurst}
+	rate := Rate{PerSecond: isolationRate, Burst: isolationBurst}
 	h.server = New(h.registry, Options{
 		Auth: h.room.gate, SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
 	})

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/server/internal/limit"
 )
 
 // openAPI is the description, as the tests need it.
@@ -154,7 +153,7 @@ func TestOpenAPIListsRefusals(t *testing.T) {
 	columns, gate := callers(t)
 	f := newFixture(t, Options{Auth: gate})
 	f.create("other")
-	busy := newFixture(t, Options{Auth: gate, CallerRate: limit.Rate{PerSecond: 1e-6, Burst: 1}})
+	busy := newFixture(t, Options{Auth: gate, CallerRate: Rate{PerSecond: 1e-6, Burst: 1}})
 	operator := columns[len(columns)-1].token
 	require.Equal(t, http.StatusOK, busy.call("GET", "/v1/spaces", "", keyHeader, operator).status)
 	for _, rt := range routes() {

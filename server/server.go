@@ -71,8 +71,8 @@ type Options struct {
 	// close after Serve has returned.
 	Traces *tracing.Tracer
 	// SpaceRate and CallerRate bound the requests a second for each space, and of
-	// each credential; default no limit.
-	SpaceRate, CallerRate limit.Rate
+	// each credential that Auth asks for; default no limit.
+	SpaceRate, CallerRate Rate
 	// MaxConnections bounds the connections of clients, MaxAddressConnections those
 	// of one address, or of one network of 64 bits of IPv6. Defaults 16,384 and 4,096.
 	MaxConnections, MaxAddressConnections int
@@ -92,6 +92,16 @@ type Options struct {
 	// embeddings are never logged.
 	Logger *zap.Logger
 }
+
+// Rate is how many requests are let through. The zero Rate is no limit.
+type Rate struct {
+	// PerSecond is how many a second in the long run, at most 1e9; 0 is no limit.
+	PerSecond float64
+	// Burst is how many at once; default as many as in a second, at least one.
+	Burst int
+}
+
+func (r Rate) limiter() *limit.Limiter { return limit.New(r.PerSecond, r.Burst) }
 
 func (o Options) withDefaults() Options {
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, defaultDrainTimeout)
@@ -156,8 +166,8 @@ func New(registry *engram.Registry, options Options) *Server {
 		drained:  drained,
 		drain:    drain,
 
-		spaceRate: limit.New(options.SpaceRate),
-		callers:   limit.New(options.CallerRate),
+		spaceRate: options.SpaceRate.limiter(),
+		callers:   options.CallerRate.limiter(),
 
 		readHeaderTimeout: readHeaderTimeout,
 		bodyTimeout:       bodyTimeout,

@@ -20,7 +20,6 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server"
-	"github.com/engramdb/engram/server/internal/limit"
 )
 
 const (
@@ -78,7 +77,7 @@ const maxRate = 1e9
 func (f *serveFlags) validate() error {
 	for _, l := range []struct {
 		name string
-		rate limit.Rate
+		rate server.Rate
 	}{{"space", f.options.SpaceRate}, {"caller", f.options.CallerRate}} {
 		switch {
 		case !(l.rate.PerSecond >= 0 && l.rate.PerSecond <= maxRate):

@@ -16,12 +16,6 @@ import (
 // than this are busy within the time that a bucket takes to fill.
 const maxNames = 1 << 16
 
-// Rate is how many requests are let through. The zero Rate is no limit.
-type Rate struct {
-	PerSecond float64 // in the long run; 0: no limit
-	Burst     int     // at once; 0: as many as in a second, at least one
-}
-
 // Limiter lets requests through at a rate for each name. It is safe for
 // concurrent use. A nil *Limiter lets everything through.
 type Limiter struct {
@@ -39,16 +33,18 @@ type bucket struct {
 	tokens *rate.Limiter
 }
 
-// New returns a limiter, or nil where the rate is no limit.
-func New(r Rate) *Limiter {
-	if r.PerSecond <= 0 {
+// New returns a limiter to so many requests a second in the long run, and to burst at
+// once, or nil where perSecond is 0 and so no limit. A burst of 0 is as many as in a
+// second, at least one.
+func New(perSecond float64, burst int) *Limiter {
+	if perSecond <= 0 {
 		return nil
 	}
-	if r.Burst <= 0 {
-		r.Burst = int(math.Ceil(r.PerSecond))
+	if burst <= 0 {
+		burst = int(math.Ceil(perSecond))
 	}
 	return &Limiter{
-		rate: rate.Limit(r.PerSecond), burst: r.Burst, max: maxNames,
+		rate: rate.Limit(perSecond), burst: burst, max: maxNames,
 		buckets: map[string]*list.Element{}, recent: list.New(),
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 func TestLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(Rate{PerSecond: 2, Burst: 3})
+		l := New(2, 3)
 		for range 3 {
 			require.Zero(t, l.Allow("a"))
 		}
@@ -25,14 +25,14 @@ func TestLimiter(t *testing.T) {
 }
 
 func TestLimiterDefaults(t *testing.T) {
-	require.Nil(t, New(Rate{}))
+	require.Nil(t, New(0, 0))
 	require.Zero(t, (*Limiter)(nil).Allow("a"))
-	require.Equal(t, 1, New(Rate{PerSecond: 0.1}).burst)
-	require.Equal(t, 3, New(Rate{PerSecond: 2.5}).burst)
+	require.Equal(t, 1, New(0.1, 0).burst)
+	require.Equal(t, 3, New(2.5, 0).burst)
 }
 
 func TestLimiterIsBounded(t *testing.T) {
-	l := New(Rate{PerSecond: 0.001, Burst: 1})
+	l := New(0.001, 1)
 	l.max = 10
 	require.Zero(t, l.Allow("kept"))
 	for i := range 100 {
