@@ -70,7 +70,7 @@ type isolationHost struct {
 	spans *traceSink
 
 	registry *engram.Registry
-	tracer   *tracing.Tracer
+	provider *tracing.Provider
 	server   *Server
 	listener *memoryListener
 	end      context.CancelFunc
@@ -115,11 +115,11 @@ func (h *isolationHost) start() {
 		JournalBytes: 1 << 20, Clock: ni.Clock(h.now), Logger: logger,
 	})
 	orPanic(err)
-	h.tracer, err = tracing.Open(context.Background(), tracing.Config{Endpoint: h.spans.URL, Ratio: 1}, logger)
+	h.provider, err = tracing.Open(context.Background(), tracing.Config{Endpoint: h.spans.URL, Ratio: 1}, logger)
 	orPanic(err)
 	rate := Rate{PerSecond: isolationRate, Burst: isolationBurst}
 	h.server = New(h.registry, Options{
-		Auth: h.room.gate, SpaceRate: rate, CallerRate: rate, Logger: logger, Traces: h.tracer,
+		Auth: h.room.gate, SpaceRate: rate, CallerRate: rate, Logger: logger, TracerProvider: h.provider,
 	})
 	h.server.heartbeat = time.Hour
 	h.listener = newMemoryListener(h.room.servers.Add(1))
@@ -137,7 +137,7 @@ func (h *isolationHost) stop() {
 	h.seen += w.Body.String()
 	h.end()
 	orPanic(<-h.served)
-	orPanic(h.tracer.Close())
+	orPanic(h.provider.Close())
 	if err := h.registry.Close(); !h.damaged.Load() {
 		orPanic(err)
 	}

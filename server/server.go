@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
@@ -19,7 +20,6 @@ import (
 	"github.com/engramdb/engram/server/internal/console"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
-	"github.com/engramdb/engram/server/internal/tracing"
 )
 
 // Bounds on what a connection may cost before a handler runs.
@@ -67,9 +67,10 @@ type Options struct {
 	// Auth says who may do what; nil asks nobody for credentials and lets
 	// everybody do everything.
 	Auth *auth.Gate
-	// Traces has spans of the requests; nil makes none. It stays the caller's to
-	// close after Serve has returned.
-	Traces *tracing.Tracer
+	// TracerProvider makes the spans of the requests; nil makes none. It says which
+	// of them are recorded and where they go, for example to a collector over OTLP.
+	// It stays the caller's to shut down after Serve has returned.
+	TracerProvider trace.TracerProvider
 	// SpaceRate and CallerRate bound the requests a second for each space, and of
 	// each credential that Auth asks for; default no limit.
 	SpaceRate, CallerRate Rate
@@ -130,6 +131,7 @@ type Server struct {
 	degraded  degradedRecalls
 	underWay  *underWay
 	metrics   *metrics.Metrics
+	tracer    trace.Tracer // nil: no spans
 	spaceRate *limit.Limiter
 	callers   *limit.Limiter
 	mcp       http.Handler
@@ -173,6 +175,9 @@ func New(registry *engram.Registry, options Options) *Server {
 		bodyTimeout:       bodyTimeout,
 		writeTimeout:      writeTimeout,
 		heartbeat:         heartbeat,
+	}
+	if options.TracerProvider != nil {
+		s.tracer = options.TracerProvider.Tracer(tracerName)
 	}
 	s.mcp = newMCPHandler(s.newMCPServer(newMCPTools()))
 	s.register()

@@ -9,10 +9,11 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/engramdb/engram/server/internal/tracing"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // Spans are for the operator, as the log is. They hold names of the server's own
@@ -38,14 +39,40 @@ const (
 
 const callToolMethod = "tools/call"
 
+// tracerName is the instrumentation scope of the spans.
+const tracerName = "github.com/engramdb/engram/server"
+
+// recordingKey is where the context of a span that is recorded has its tracer.
+type recordingKey struct{}
+
+// startSpan begins the span of a request. The values of its field traceparent name
+// the caller's span, of which it becomes a child, with a link to the span that the
+// context has; without them it is that span's child. The caller's other fields,
+// tracestate and baggage, are not read: what they hold would be sent with the span.
+func (s *Server) startSpan(ctx context.Context, name string, parents []string) (context.Context, trace.Span) {
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
+	if len(parents) == 1 {
+		within := trace.SpanContextFromContext(ctx)
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{wire.Traceparent: parents[0]})
+		if within.IsValid() && !within.Equal(trace.SpanContextFromContext(ctx)) {
+			options = append(options, trace.WithLinks(trace.Link{SpanContext: within}))
+		}
+	}
+	ctx, span := s.tracer.Start(ctx, name, options...)
+	if span.IsRecording() {
+		ctx = context.WithValue(ctx, recordingKey{}, s.tracer)
+	}
+	return ctx, span
+}
+
 // traceRequest begins the span of a request and returns the request that carries it;
 // without a tracer there is none. A span that the context has is the host's.
 func (s *Server) traceRequest(r *http.Request, rt route) (*http.Request, trace.Span) {
-	if s.options.Traces == nil {
+	if s.tracer == nil {
 		return r, nil
 	}
 	method := methodLabel(r.Method)
-	ctx, span := s.options.Traces.Start(r.Context(), method+" "+rt.path, r.Header.Values(tracing.Traceparent))
+	ctx, span := s.startSpan(r.Context(), method+" "+rt.path, r.Header.Values(wire.Traceparent))
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String(attributeTransport, transportHTTP),
@@ -70,11 +97,11 @@ func methodLabel(method string) string {
 
 // traceCall begins the span of an RPC, as traceRequest that of a request.
 func (s *Server) traceCall(ctx context.Context, method string) (context.Context, trace.Span) {
-	if s.options.Traces == nil {
+	if s.tracer == nil {
 		return ctx, nil
 	}
 	name := strings.TrimPrefix(method, "/")
-	ctx, span := s.options.Traces.Start(ctx, name, metadata.ValueFromIncomingContext(ctx, tracing.Traceparent))
+	ctx, span := s.startSpan(ctx, name, metadata.ValueFromIncomingContext(ctx, wire.Traceparent))
 	if span.IsRecording() {
 		service, rpc, _ := strings.Cut(name, "/")
 		span.SetAttributes(
@@ -91,14 +118,14 @@ func (s *Server) traceCall(ctx context.Context, method string) (context.Context,
 // as the protocol has it, else below that of its request.
 func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta mcp.Meta) (context.Context, trace.Span) {
 	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(x.r.Context()))
-	if s.options.Traces == nil {
+	if s.tracer == nil {
 		return ctx, nil
 	}
 	var parents []string
-	if named, ok := meta[tracing.Traceparent].(string); ok {
+	if named, ok := meta[wire.Traceparent].(string); ok {
 		parents = []string{named}
 	}
-	ctx, span := s.options.Traces.Start(ctx, callToolMethod+" "+tool.described.Name, parents)
+	ctx, span := s.startSpan(ctx, callToolMethod+" "+tool.described.Name, parents)
 	if span.IsRecording() {
 		span.SetAttributes(
 			attribute.String(attributeTransport, transportMCP),
@@ -113,10 +140,11 @@ func (s *Server) traceTool(ctx context.Context, x *exchange, tool mcpTool, meta 
 // The function that it returns ends it, with the error of the call: only what is
 // the server's fault marks it as failed.
 func inLibrary(ctx context.Context, name string) (context.Context, func(error)) {
-	if !tracing.Records(ctx) {
+	tracer, recording := ctx.Value(recordingKey{}).(trace.Tracer)
+	if !recording {
 		return ctx, func(error) {}
 	}
-	ctx, span := tracing.StartChild(ctx, "engram."+name)
+	ctx, span := tracer.Start(ctx, "engram."+name)
 	return ctx, func(err error) {
 		defer span.End()
 		if err == nil {

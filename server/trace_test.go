@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	traces "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -30,6 +31,7 @@ import (
 	"github.com/engramdb/engram/server/engramv1"
 	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/tracing"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 // traceSink is a collector of traces that keeps what it is sent.
@@ -84,18 +86,17 @@ type traced struct {
 	*wired
 
 	collected *traceSink
-	tracer    *tracing.Tracer
+	provider  *tracing.Provider
 }
 
 func newTraced(t *testing.T, options Options, ratio float64) *traced {
 	t.Helper()
 	c := newTraceSink()
 	t.Cleanup(c.Close)
-	tracer, err := tracing.Open(t.Context(), tracing.Config{Endpoint: c.URL, Ratio: ratio, FlushBound: time.Minute}, zap.NewNop())
+	provider, err := tracing.Open(t.Context(), tracing.Config{Endpoint: c.URL, Ratio: ratio, FlushBound: time.Minute}, zap.NewNop())
 	require.NoError(t, err)
-	options.Traces = tracer
-	f := &traced{wired: newWired(t, options), collected: c, tracer: tracer}
-	return f
+	options.TracerProvider = provider
+	return &traced{wired: newWired(t, options), collected: c, provider: provider}
 }
 
 // span is one that was sent.
@@ -105,10 +106,10 @@ type span struct {
 	attributes map[string]any
 }
 
-// flush ends the tracer and returns the spans by their names.
+// flush ends the provider and returns the spans by their names.
 func (f *traced) flush() map[string]span {
 	f.t.Helper()
-	require.NoError(f.t, f.tracer.Close())
+	require.NoError(f.t, f.provider.Close())
 	byName := map[string]span{}
 	for _, sent := range f.collected.spans {
 		s := span{sent, map[string]any{}}
@@ -149,7 +150,7 @@ func (s span) requireChildOf(t *testing.T, trace, parent string) {
 func TestTracesOfHTTP(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
-	require.Equal(t, 201, f.call("POST", "/v1/spaces/alpha/memories", `{"content":"x"}`, tracing.Traceparent, callerParent).status)
+	require.Equal(t, 201, f.call("POST", "/v1/spaces/alpha/memories", `{"content":"x"}`, wire.Traceparent, callerParent).status)
 	require.Equal(t, 404, f.call("GET", "/v1/spaces/made-up/memories/some-id", "").status)
 	require.Equal(t, 404, f.call("BREW", "/not/a/route", "").status)
 	spans := f.flush()
@@ -176,7 +177,7 @@ func TestTracesOfHTTP(t *testing.T) {
 func TestTracesOfGRPC(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
-	ctx := metadata.AppendToOutgoingContext(t.Context(), tracing.Traceparent, callerParent)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), wire.Traceparent, callerParent)
 	_, err := f.memories.Remember(ctx, &engramv1.RememberRequest{MemorySpaceId: "alpha", Memory: &engramv1.Memory{Content: "x"}})
 	require.NoError(t, err)
 	_, err = f.memories.Lookup(t.Context(), &engramv1.LookupRequest{MemorySpaceId: "alpha", Id: "none"})
@@ -207,7 +208,7 @@ func TestTracesOfTools(t *testing.T) {
 	f := newTraced(t, Options{}, 1)
 	f.create("alpha")
 	live := httptest.NewServer(f.server)
-	c := f.connect(live, "", tracing.Traceparent, callerParent)
+	c := f.connect(live, "", wire.Traceparent, callerParent)
 	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "x"})
 	c.refused("space-not-found", "recall", arguments{"space": "made-up", "text": "x"})
 	live.Close()
@@ -241,7 +242,7 @@ func TestTracesOfToolsWithAParent(t *testing.T) {
 	c := f.connect(live, "")
 	call := func(tool string, parent any) {
 		_, err := c.session.CallTool(t.Context(), &mcp.CallToolParams{
-			Meta: mcp.Meta{tracing.Traceparent: parent}, Name: tool, Arguments: arguments{"space": "alpha", "content": "x"},
+			Meta: mcp.Meta{wire.Traceparent: parent}, Name: tool, Arguments: arguments{"space": "alpha", "content": "x"},
 		})
 		require.NoError(t, err)
 	}
@@ -319,7 +320,7 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 	f.create("alpha")
 	live := httptest.NewServer(f.server)
 	headers := []string{
-		keyHeader, secret, tracing.Traceparent, callerParent, "tracestate", "canary=canary", "baggage", "canary=canary",
+		keyHeader, secret, wire.Traceparent, callerParent, "tracestate", "canary=canary", "baggage", "canary=canary",
 		requestIDHeader, "canary", idempotencyHeader, "canary", "User-Agent", "canary",
 	}
 	const memory = `{"id":"canary","content":"canary","episode":"canary","attributes":{"canary":"canary"}}`
@@ -344,7 +345,7 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 	ok[rememberResult](c, "remember", arguments{"space": "alpha", "content": "canary", "id": "canary"})
 	ok[recallResult](c, "recall", arguments{"space": "alpha", "text": "canary"})
 	c.refused("space-not-found", "recall", arguments{"space": "canary", "text": "canary"})
-	ctx := metadata.AppendToOutgoingContext(t.Context(), keyMetadata, secret, tracing.Traceparent, callerParent, "tracestate", "canary=canary", "canary", "canary")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), keyMetadata, secret, wire.Traceparent, callerParent, "tracestate", "canary=canary", "canary", "canary")
 	_, err = f.memories.Remember(ctx, &engramv1.RememberRequest{MemorySpaceId: "alpha", Memory: &engramv1.Memory{Content: "canary", Id: "canary"}})
 	require.NoError(t, err)
 	_, err = f.memories.Lookup(ctx, &engramv1.LookupRequest{MemorySpaceId: "canary", Id: "canary"})
@@ -363,10 +364,10 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 func TestTraceRatio(t *testing.T) {
 	f := newTraced(t, Options{}, 0)
 	f.call("GET", "/readyz", "")
-	f.call("GET", "/openapi.json", "", tracing.Traceparent, callerParent)
-	f.call("GET", "/v1/stats", "", tracing.Traceparent, strings.TrimSuffix(callerParent, "1")+"0")
-	f.call("GET", "/v1/spaces", "", tracing.Traceparent, "no traceparent")
-	f.call("GET", "/v1/spaces/alpha", "", tracing.Traceparent, callerParent, tracing.Traceparent, callerParent)
+	f.call("GET", "/openapi.json", "", wire.Traceparent, callerParent)
+	f.call("GET", "/v1/stats", "", wire.Traceparent, strings.TrimSuffix(callerParent, "1")+"0")
+	f.call("GET", "/v1/spaces", "", wire.Traceparent, "no traceparent")
+	f.call("GET", "/v1/spaces/alpha", "", wire.Traceparent, callerParent, wire.Traceparent, callerParent)
 	spans := f.flush()
 	require.Len(t, spans, 1)
 	spans["GET /openapi.json"].requireChildOf(t, callerTrace, callerSpan)
@@ -382,14 +383,14 @@ func TestDeadCollector(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, refusing.Close())
 	for _, address := range []string{silent.Addr().String(), refusing.Addr().String()} {
-		tracer, err := tracing.Open(t.Context(), tracing.Config{Endpoint: "http://" + address, Ratio: 1, FlushBound: time.Millisecond}, zap.NewNop())
+		provider, err := tracing.Open(t.Context(), tracing.Config{Endpoint: "http://" + address, Ratio: 1, FlushBound: time.Millisecond}, zap.NewNop())
 		require.NoError(t, err)
-		f := newFixture(t, Options{Traces: tracer})
+		f := newFixture(t, Options{TracerProvider: provider})
 		for range 5000 { // more than the queue and what is being sent hold
 			require.Equal(t, 200, f.call("GET", "/readyz", "").status)
 		}
 		closed := make(chan error, 1)
-		go func() { closed <- tracer.Close() }()
+		go func() { closed <- provider.Close() }()
 		select {
 		case err := <-closed:
 			require.NoError(t, err)
@@ -434,14 +435,38 @@ func TestSpansOfTheHostAreItsOwn(t *testing.T) {
 	}
 }
 
-// TestNoTraces: without an endpoint there is no tracer, and a request makes no
-// span to ask for.
+// TestSpansByTheProviderOfTheHost: a host that gives its own provider finds the spans of
+// the server below its own.
+func TestSpansByTheProviderOfTheHost(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	host := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	f := newFixture(t, Options{TracerProvider: host})
+	f.create("alpha")
+	ctx, span := host.Tracer("host").Start(t.Context(), "host")
+	r := httptest.NewRequest("POST", "http://localhost/v1/spaces/alpha/memories", strings.NewReader(`{"content":"x"}`))
+	w := httptest.NewRecorder()
+	f.server.ServeHTTP(w, r.WithContext(ctx))
+	require.Equal(t, http.StatusCreated, w.Code)
+	span.End()
+
+	parents := map[string]trace.SpanID{}
+	ids := map[string]trace.SpanID{}
+	for _, ended := range recorder.Ended() {
+		ids[ended.Name()], parents[ended.Name()] = ended.SpanContext().SpanID(), ended.Parent().SpanID()
+	}
+	require.Len(t, ids, 3)
+	require.Equal(t, ids["host"], parents["POST /v1/spaces/{space}/memories"])
+	require.Equal(t, ids["POST /v1/spaces/{space}/memories"], parents["engram.Remember"])
+}
+
+// TestNoTraces: without an endpoint there is no provider, and without a provider a
+// request makes no span to ask for.
 func TestNoTraces(t *testing.T) {
-	tracer, err := tracing.Open(t.Context(), tracing.Config{Ratio: 1}, zap.NewNop())
+	provider, err := tracing.Open(t.Context(), tracing.Config{Ratio: 1}, zap.NewNop())
 	require.NoError(t, err)
-	require.Nil(t, tracer)
-	require.NoError(t, tracer.Close())
-	s := newFixture(t, Options{Traces: tracer}).server
+	require.Nil(t, provider)
+	require.NoError(t, provider.Close())
+	s := newFixture(t, Options{}).server
 	r := httptest.NewRequest("GET", "http://localhost/", nil)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		same, span := s.traceRequest(r, route{path: "/"})

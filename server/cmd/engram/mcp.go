@@ -14,7 +14,7 @@ import (
 
 	"github.com/engramdb/engram"
 	"github.com/engramdb/engram/server/internal/httpclient"
-	"github.com/engramdb/engram/server/internal/tracing"
+	"github.com/engramdb/engram/server/internal/wire"
 )
 
 func (a *app) mcpCommand() *cobra.Command {
@@ -115,8 +115,8 @@ func relayCall(ctx context.Context, upstream *mcp.ClientSession, call *mcp.CallT
 	if len(call.Arguments) > 0 {
 		params.Arguments = call.Arguments
 	}
-	if parent, ok := call.Meta[tracing.Traceparent]; ok {
-		params.Meta = mcp.Meta{tracing.Traceparent: parent}
+	if parent, ok := call.Meta[wire.Traceparent]; ok {
+		params.Meta = mcp.Meta{wire.Traceparent: parent}
 	}
 	result, err := upstream.CallTool(ctx, params)
 	if problem := new(httpclient.Problem); errors.As(err, &problem) {

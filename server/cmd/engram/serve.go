@@ -192,11 +192,15 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 			return err
 		}
 	}
-	if options.Traces, err = settings.traces.open(ctx, logger); err != nil {
+	traces, err := settings.traces.open(ctx, logger)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, options.Traces.Close()) }() // when all that it heard of has ended
-	listeners, err := addresses.listen()                              // first: who cannot be asked needs no directory
+	if traces != nil {
+		options.TracerProvider = traces
+	}
+	defer func() { err = errors.Join(err, traces.Close()) }() // when all that it heard of has ended
+	listeners, err := addresses.listen()                      // first: who cannot be asked needs no directory
 	defer listeners.close()
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ func (f *traceFlags) config() (tracing.Config, error) {
 	return c, nil
 }
 
-// open returns the tracer of a server, nil where no endpoint is named.
-func (f *traceFlags) open(ctx context.Context, logger *zap.Logger) (*tracing.Tracer, error) {
+// open returns what makes the spans of a server, nil where no endpoint is named.
+func (f *traceFlags) open(ctx context.Context, logger *zap.Logger) (*tracing.Provider, error) {
 	c, err := f.config()
 	if err != nil {
 		return nil, err

@@ -14,10 +14,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 )
 
@@ -31,13 +29,8 @@ const (
 const (
 	tracesPath = "/v1/traces" // of an endpoint without a path
 	protocol   = "http/protobuf"
-	scope      = "github.com/engramdb/engram/server"
 	flushBound = 5 * time.Second // for the spans that are left when a server ends
 )
-
-// Traceparent is the field of a request that names the caller's span (W3C Trace
-// Context).
-const Traceparent = "traceparent"
 
 // Config says where spans go and which. The zero value sends none.
 type Config struct {
@@ -106,22 +99,21 @@ func (c Config) address() (*url.URL, error) {
 	return endpoint, nil
 }
 
-// Tracer makes spans and sends them. A nil *Tracer makes none and costs nothing.
-// It is safe for concurrent use.
-type Tracer struct {
-	provider *sdktrace.TracerProvider
-	tracer   trace.Tracer
-	bound    time.Duration
-	cut      context.CancelFunc // ends what is being sent
+// Provider makes tracers whose spans it sends. It is safe for concurrent use.
+type Provider struct {
+	*sdktrace.TracerProvider
+
+	bound time.Duration
+	cut   context.CancelFunc // ends what is being sent
 }
 
-// Open returns a tracer, nil where the configuration names no endpoint. It does
+// Open returns a provider, nil where the configuration names no endpoint. It does
 // not ask the collector. Spans are sent in batches, beside the requests that they
 // are of; where the collector is away or slow, those that find the queue full
 // (2,048 spans) are dropped. The variables of OpenTelemetry say the rest: header
 // fields and certificates for the collector, time-outs, sizes of queue and
 // batches, attributes of the resource.
-func Open(ctx context.Context, c Config, logger *zap.Logger) (*Tracer, error) {
+func Open(ctx context.Context, c Config, logger *zap.Logger) (*Provider, error) {
 	if err := c.Validate(); err != nil || c.Endpoint == "" {
 		return nil, err
 	}
@@ -151,7 +143,7 @@ func Open(ctx context.Context, c Config, logger *zap.Logger) (*Tracer, error) {
 	if bound == 0 {
 		bound = flushBound
 	}
-	return &Tracer{provider: provider, tracer: provider.Tracer(scope), bound: bound, cut: cut}, nil
+	return &Provider{provider, bound, cut}, nil
 }
 
 // version returns that of the module which the program was built from.
@@ -163,55 +155,21 @@ func version() string {
 }
 
 // Close sends the spans that are left, for as long as FlushBound, and returns
-// after all goroutines of the tracer have ended. Spans that could not be sent are
-// in the log and no error.
-func (t *Tracer) Close() error {
-	if t == nil {
+// after all goroutines of the provider have ended. Spans that could not be sent are
+// in the log and no error. A nil *Provider has nothing to end.
+func (p *Provider) Close() error {
+	if p == nil {
 		return nil
 	}
-	defer t.cut()
-	defer time.AfterFunc(t.bound, t.cut).Stop()
-	if err := t.provider.Shutdown(context.Background()); err != nil {
+	defer p.cut()
+	defer time.AfterFunc(p.bound, p.cut).Stop()
+	if err := p.Shutdown(context.Background()); err != nil {
 		return fmt.Errorf("end the exporter of traces: %w", err)
 	}
 	return nil
 }
 
-// Start begins the span of a request. The values of its field [Traceparent] name
-// the caller's span, of which it becomes a child, with a link to the span that the
-// context has; without them it is that span's child. The caller's other fields,
-// tracestate and baggage, are not read: what they hold would be sent with the span.
-// The context that is returned carries the span. Without a tracer, and where the
-// trace is not sent, the span records nothing.
-func (t *Tracer) Start(ctx context.Context, name string, parents []string) (context.Context, trace.Span) {
-	if t == nil {
-		return ctx, trace.SpanFromContext(context.Background())
-	}
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
-	if len(parents) == 1 {
-		within := trace.SpanContextFromContext(ctx)
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{Traceparent: parents[0]})
-		if within.IsValid() && !within.Equal(trace.SpanContextFromContext(ctx)) {
-			options = append(options, trace.WithLinks(trace.Link{SpanContext: within}))
-		}
-	}
-	return t.tracer.Start(ctx, name, options...)
-}
-
-// Records reports whether the context has a span of a Tracer that is recorded. One of
-// the program that the server is part of is none: it is neither ours to end, nor do
-// spans of ours belong below it where no tracer is asked for.
-func Records(ctx context.Context) bool {
-	span, ok := trace.SpanFromContext(ctx).(sdktrace.ReadOnlySpan)
-	return ok && span.InstrumentationScope().Name == scope
-}
-
-// StartChild begins a span below that of the context, for which Records holds.
-func StartChild(ctx context.Context, name string) (context.Context, trace.Span) {
-	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name)
-}
-
-// exporter sends spans for as long as the tracer is not cut off, and tells the log
+// exporter sends spans for as long as the provider is not cut off, and tells the log
 // when that begins to fail and when it works again. It is called by one goroutine
 // at a time.
 type exporter struct {
