@@ -66,7 +66,7 @@ func (s *Server) identify(
 	}
 	shown, err := credentialsIn(authorizations, keys, certificateOf(state))
 	if err == nil {
-		r.principal, err = s.options.Auth.Authenticate(ctx, shown)
+		r.principal, err = s.options.Auth.gate.Authenticate(ctx, shown)
 	}
 	if err != nil {
 		r.refused = err.Error()

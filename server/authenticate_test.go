@@ -43,7 +43,7 @@ type caller struct {
 }
 
 // callers returns the columns and the gate that knows them.
-func callers(t *testing.T) ([]caller, *auth.Gate) {
+func callers(t *testing.T) ([]caller, *Auth) {
 	t.Helper()
 	now := time.Now()
 	var keys []auth.Key
@@ -74,7 +74,7 @@ func callers(t *testing.T) ([]caller, *auth.Gate) {
 		{name: "operator", known: true, token: issue(time.Time{}, everything, "*"), granted: auth.All, all: true},
 	}
 	keys[1].Revoked = now
-	return columns, &auth.Gate{Keys: auth.NewKeyring(keys)}
+	return columns, &Auth{auth.Gate{Keys: auth.NewKeyring(keys)}}
 }
 
 // TestLogSaysWhyACredentialDoesNotCount: the caller is told only that it does not, and
@@ -88,7 +88,7 @@ func TestLogSaysWhyACredentialDoesNotCount(t *testing.T) {
 	tokens, err := auth.OpenTokens(t.Context(), auth.TokenConfig{KeySet: keySet, Issuer: "issuer", Audience: "engram"}, zap.NewNop())
 	require.NoError(t, err)
 	core, logs := observer.New(zap.InfoLevel)
-	w := newWired(t, Options{Logger: zap.New(core), Auth: &auth.Gate{Tokens: tokens}})
+	w := newWired(t, Options{Logger: zap.New(core), Auth: &Auth{auth.Gate{Tokens: tokens}}})
 	w.create("alpha")
 	sign := func(keyID, audience, scopes string) string {
 		token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
@@ -261,7 +261,7 @@ func TestListingShowsOnlyWhatIsVisible(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"team-*:read", "ops:admin"})
 	require.NoError(t, err)
 	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	f := newFixture(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	f := newFixture(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}})
 	for _, id := range []engram.SpaceID{"aaa", "ops", "opsx", "team-a", "team-b", "team-c", "tean", "zzz"} {
 		f.create(id)
 	}
@@ -284,7 +284,7 @@ func TestCredentialsInHeaders(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"alpha:read"})
 	require.NoError(t, err)
 	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	f := newFixture(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	f := newFixture(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}})
 	f.create("alpha")
 	for _, headers := range [][]string{
 		{"Authorization", "Bearer " + token},
@@ -317,7 +317,7 @@ func TestCredentialsInHeaders(t *testing.T) {
 func TestClientCertificates(t *testing.T) {
 	rules := auth.Certificates{}
 	require.NoError(t, rules.Add("cn:agent=alpha:read"))
-	f := newFixture(t, Options{Auth: &auth.Gate{Certificates: rules}})
+	f := newFixture(t, Options{Auth: &Auth{auth.Gate{Certificates: rules}}})
 	f.create("alpha")
 	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "agent"}, NotAfter: time.Now().Add(time.Hour)}
 	ask := func(state *tls.ConnectionState) int {
@@ -358,7 +358,7 @@ func revocable(t *testing.T, scopes ...string) (ring *auth.Keyring, token string
 func TestRevocationEndsStreams(t *testing.T) {
 	for _, idle := range []bool{false, true} {
 		ring, token, revoke := revocable(t, "alpha:read")
-		f := newFixture(t, Options{Auth: &auth.Gate{Keys: ring}})
+		f := newFixture(t, Options{Auth: &Auth{auth.Gate{Keys: ring}}})
 		space := f.create("alpha")
 		web := httptest.NewServer(f.server)
 		defer web.Close()
@@ -400,7 +400,7 @@ func TestStreamsDoNotFollowARename(t *testing.T) {
 		scopes, err := auth.ParseScopes([]string{"alpha:read", scope})
 		require.NoError(t, err)
 		key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-		w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+		w := newWired(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}})
 		space := w.create("alpha")
 		web := httptest.NewServer(w.server)
 		defer web.Close()
@@ -464,7 +464,7 @@ func TestRecallsDoNotFollowARename(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, registry.Close()) })
 	f := &fixture{t: t, registry: registry, server: New(registry, Options{
-		Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})},
+		Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}},
 	})}
 	w := wireTo(t, f)
 	space := w.create("alpha")
@@ -498,7 +498,7 @@ func TestRevocationEndsImports(t *testing.T) {
 	ring, err := auth.OpenKeyring(path, zap.NewNop())
 	require.NoError(t, err)
 	defer ring.Close()
-	r := start(t, newFixture(t, Options{Auth: &auth.Gate{Keys: ring}}))
+	r := start(t, newFixture(t, Options{Auth: &Auth{auth.Gate{Keys: ring}}}))
 	export := bodyFor(route{method: "POST", path: "/import"})
 	connection := r.dial()
 	r.send(connection, fmt.Sprintf("POST /v1/spaces/copy/import HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: %s\r\n"+
@@ -581,7 +581,7 @@ func TestRateLimits(t *testing.T) {
 func TestRateLimitsCountWhatOneRequestAsksFor(t *testing.T) {
 	const burst = 3
 	ring, token, _ := revocable(t, "alpha:read,write")
-	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}, CallerRate: Rate{PerSecond: 1e-6, Burst: burst}})
+	w := newWired(t, Options{Auth: &Auth{auth.Gate{Keys: ring}}, CallerRate: Rate{PerSecond: 1e-6, Burst: burst}})
 	w.create("alpha")
 	stream, err := w.memories.RememberStream(withToken(t.Context(), token))
 	require.NoError(t, err)

@@ -189,7 +189,7 @@ func TestRPCFallbackIsSaidToWhoIsRefused(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"team-*:read,write"})
 	require.NoError(t, err)
 	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	w := newWired(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}})
 	ctx := withToken(t.Context(), token)
 	var header metadata.MD
 	_, err = w.memories.Lookup(ctx, &engramv1.LookupRequest{Id: "any"}, grpc.Header(&header))
@@ -208,7 +208,7 @@ func TestRPCFallbackIsSaidToWhoIsRefused(t *testing.T) {
 // TestRPCStreamEndsWithTheKey: a key that is revoked ends what it has open.
 func TestRPCStreamEndsWithTheKey(t *testing.T) {
 	ring, token, revoke := revocable(t, "alpha:read,write", "copy:admin")
-	w := newWired(t, Options{Auth: &auth.Gate{Keys: ring}})
+	w := newWired(t, Options{Auth: &Auth{auth.Gate{Keys: ring}}})
 	w.create("alpha")
 	ctx := withToken(t.Context(), token)
 	events, err := w.memories.Subscribe(ctx, &engramv1.SubscribeRequest{MemorySpaceId: "alpha"})

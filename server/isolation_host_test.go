@@ -38,7 +38,7 @@ const (
 type isolationRoom struct {
 	dir  string
 	keys map[string]string // by the name that the space of a tenant begins with
-	gate *auth.Gate
+	gate *Auth
 
 	servers atomic.Uint32 // that there have been
 }
@@ -54,7 +54,7 @@ func newIsolationRoom(t *testing.T) *isolationRoom {
 		keys = append(keys, key)
 		room.keys[name] = text
 	}
-	room.gate = &auth.Gate{Keys: auth.NewKeyring(keys)}
+	room.gate = &Auth{auth.Gate{Keys: auth.NewKeyring(keys)}}
 	return room
 }
 

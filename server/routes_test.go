@@ -143,7 +143,7 @@ func TestNearNames(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"alpha:read", "team-*:read"})
 	require.NoError(t, err)
 	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	w := newWired(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}})
+	w := newWired(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}})
 	ask := func(space string) []engram.SpaceID {
 		t.Helper()
 		near := w.call("GET", "/v1/spaces/"+space, "", keyHeader, token).problem(404, "space-not-found").Near

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/engramdb/engram"
-	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/console"
 	"github.com/engramdb/engram/server/internal/limit"
 	"github.com/engramdb/engram/server/internal/metrics"
@@ -65,8 +64,9 @@ type Options struct {
 	// otherwise reach the server by a name of its own (DNS rebinding).
 	Hosts []string
 	// Auth says who may do what; nil asks nobody for credentials and lets
-	// everybody do everything.
-	Auth *auth.Gate
+	// everybody do everything. It stays the caller's to close after Serve has
+	// returned.
+	Auth *Auth
 	// TracerProvider makes the spans of the requests; nil makes none. It says which
 	// of them are recorded and where they go, for example to a collector over OTLP.
 	// It stays the caller's to shut down after Serve has returned.

@@ -316,7 +316,7 @@ func TestTracesHoldNothingOfTheClient(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"alpha:read,write"})
 	require.NoError(t, err)
 	key, secret := auth.NewKey("canary-name", scopes, time.Now(), time.Time{})
-	f := newTraced(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}, 1)
+	f := newTraced(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}}, 1)
 	f.create("alpha")
 	live := httptest.NewServer(f.server)
 	headers := []string{

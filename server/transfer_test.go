@@ -90,7 +90,7 @@ func TestNobodyWaitsForAnImport(t *testing.T) {
 	scopes, err := auth.ParseScopes([]string{"copy:read,admin", "cop:read"})
 	require.NoError(t, err)
 	key, token := auth.NewKey("", scopes, time.Now(), time.Time{})
-	r := start(t, newFixture(t, Options{Auth: &auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}))
+	r := start(t, newFixture(t, Options{Auth: &Auth{auth.Gate{Keys: auth.NewKeyring([]auth.Key{key})}}}))
 	header := " HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: " + token + "\r\n"
 	importing := r.dial()
 	r.send(importing, "POST /v1/spaces/copy/import"+header+"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")

@@ -90,7 +90,7 @@ func TestAddressOf(t *testing.T) {
 }
 
 // keysOf returns a gate with keys that may do everything, and their secrets.
-func keysOf(t *testing.T, n int) (*auth.Gate, []string) {
+func keysOf(t *testing.T, n int) (*Auth, []string) {
 	t.Helper()
 	scopes, err := auth.ParseScopes([]string{"*:read,write,admin"})
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func keysOf(t *testing.T, n int) (*auth.Gate, []string) {
 	for i := range n {
 		keys[i], secrets[i] = auth.NewKey(fmt.Sprint("key-", i), scopes, time.Now(), time.Time{})
 	}
-	return &auth.Gate{Keys: auth.NewKeyring(keys)}, secrets
+	return &Auth{auth.Gate{Keys: auth.NewKeyring(keys)}}, secrets
 }
 
 // TestRequestsUnderWayAreBounded: of one caller, streams among them, over all

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/engramdb/engram/server/internal/auth"
 	"github.com/engramdb/engram/server/internal/tracing"
 )
 
@@ -192,7 +193,7 @@ with them: addresses, keys and TLS files are looked at. The data directory is no
 // a bug report: keys in the value itself, and credentials in a URL.
 func shown(flag *pflag.Flag) string {
 	value := flag.Value.String()
-	if flag.Name == "keys" && isInline(value) {
+	if flag.Name == "keys" && auth.IsInline(value) {
 		return redacted
 	}
 	if scheme, rest, found := strings.Cut(value, "://"); found {
@@ -215,8 +216,8 @@ func (f *serveFlags) check(cmd *cobra.Command) error {
 	if _, err := f.traces.config(); err != nil {
 		return err
 	}
-	_, release, err := f.access.open(cmd.Context(), zap.NewNop())
-	release()
+	opened, err := f.access.open(cmd.Context(), zap.NewNop())
+	opened.Close()
 	if err != nil {
 		return err
 	}

@@ -180,12 +180,10 @@ func (a *app) serve(ctx context.Context, settings *serveFlags) (err error) {
 	options := settings.options
 	options.Logger = logger
 	options.NoConsole = !settings.console
-	gate, release, err := settings.access.open(ctx, logger)
-	defer release()
-	if err != nil {
+	if options.Auth, err = settings.access.open(ctx, logger); err != nil {
 		return err
 	}
-	options.Auth = gate
+	defer options.Auth.Close()
 	var secured *tls.Config
 	if settings.access.tlsCert != "" {
 		if secured, err = openTLS(settings.access, logger); err != nil {

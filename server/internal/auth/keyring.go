@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,6 +59,22 @@ func OpenKeyring(path string, logger *zap.Logger) (*Keyring, error) {
 	k.setLocked(keys)
 	go k.follow(ctx)
 	return k, nil
+}
+
+// IsInline reports whether what names the keys is the JSON of a key file itself, as a
+// container gets it from its environment.
+func IsInline(keys string) bool { return strings.HasPrefix(strings.TrimSpace(keys), "{") }
+
+// OpenKeys is OpenKeyring, or NewKeyring of the JSON of a key file itself.
+func OpenKeys(keys string, logger *zap.Logger) (*Keyring, error) {
+	if !IsInline(keys) {
+		return OpenKeyring(keys, logger)
+	}
+	parsed, err := ParseKeys([]byte(keys))
+	if err != nil {
+		return nil, err
+	}
+	return NewKeyring(parsed), nil
 }
 
 // NewKeyring returns a keyring of keys that never change.

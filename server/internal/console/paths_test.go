@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -309,7 +310,12 @@ func testKeys(t *testing.T, browser context.Context) {
 		return text
 	}
 	ofAlice, operator := issue("alice:read,write"), issue("*:read,write,admin")
-	site := startSite(t, server.Options{Auth: &auth.Gate{Keys: auth.NewKeyring(keys)}})
+	path := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return keys, nil }))
+	admitted, err := server.OpenAuth(t.Context(), server.AuthConfig{Keys: path})
+	require.NoError(t, err)
+	t.Cleanup(admitted.Close)
+	site := startSite(t, server.Options{Auth: admitted})
 	space := site.create("alice", engram.SpaceConfig{}, engram.Memory{ID: "mine", Content: "Alice's own."})
 	site.create("bob", engram.SpaceConfig{}, engram.Memory{Content: "Bob's own."})
 
@@ -346,7 +352,7 @@ func testKeys(t *testing.T, browser context.Context) {
 	p.shows(".figures", "no embedding")
 	p.goTo("#/space/alice/events") // a stream with the key in its header
 	p.shows(".events li", "Alice's own.")
-	_, err := space.Remember(t.Context(), engram.Memory{Content: "While she watches."})
+	_, err = space.Remember(t.Context(), engram.Memory{Content: "While she watches."})
 	require.NoError(t, err)
 	p.shows(".events li", "While she watches.")
 

@@ -99,9 +99,8 @@ func only(config Config, pattern string) Config {
 	return config
 }
 
-// keys returns a gate and the keys that it admits: an operator's and those of
-// two tenants.
-func keys(t *testing.T) (*auth.Gate, []Key) {
+// keys returns what admits an operator and two tenants, and their keys.
+func keys(t *testing.T) (*server.Auth, []Key) {
 	t.Helper()
 	var stored []auth.Key
 	var shown []Key
@@ -111,7 +110,12 @@ func keys(t *testing.T) (*auth.Gate, []Key) {
 		key, secret := auth.NewKey("", scopes, time.Now(), time.Time{})
 		stored, shown = append(stored, key), append(shown, Key{ID: key.ID, Scopes: scopes, Key: secret})
 	}
-	return &auth.Gate{Keys: auth.NewKeyring(stored)}, shown
+	path := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, auth.UpdateKeys(path, func([]auth.Key) ([]auth.Key, error) { return stored, nil }))
+	admitted, err := server.OpenAuth(t.Context(), server.AuthConfig{Keys: path})
+	require.NoError(t, err)
+	t.Cleanup(admitted.Close)
+	return admitted, shown
 }
 
 // find returns the result of an assertion.
