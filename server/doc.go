@@ -3,6 +3,16 @@
 // API of package engram, so it can do nothing that an embedding program could not
 // do itself.
 //
+// # Hosting
+//
+// A program of one's own hosts a server with [New], and answers by [Server.Serve],
+// [Server.ServeGRPC] and [Server.ServeAdmin], or by an http.Server of its own through
+// [Server.ServeHTTP] and [Server.AdminHandler]; the command engram serve is such a
+// program. Credentials are opened by [OpenAuth], rates are in [Options], metrics are at
+// /metrics of the operator's handler, and spans are made by [Options.TracerProvider], for
+// example of OpenTelemetry's SDK with its exporter over OTLP. TLS is the listener's
+// (crypto/tls), and of gRPC an option (grpc.Creds).
+//
 // # Routes
 //
 // Of the registry:
