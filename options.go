@@ -215,8 +215,10 @@ type writeOptions struct {
 
 // RequestID makes a retried write take effect once: a write that carries the
 // id of one of the space's last 4,096 requests changes nothing and returns that
-// request's receipt, or ErrRequestReused if the payload differs. The id is part
-// of the logged operation, so this holds over restarts. 1 to MaxRequestIDBytes.
+// request's receipt, or ErrRequestReused if the payload differs. It does not where
+// the one gives a Kind, a Confidence or an Analyzer and the other leaves that default
+// out. The id is part of the logged operation, so this holds over restarts. 1 to
+// MaxRequestIDBytes.
 func RequestID(id string) WriteOption {
 	return func(o *writeOptions) { o.requestID, o.requested = id, true }
 }

@@ -112,6 +112,34 @@ func TestRequestIDPayload(t *testing.T) {
 	require.Equal(t, uint64(2), s.Info().Seq)
 }
 
+// A field that was left out is the same as its default.
+func TestRequestIDPayloadWithDefaults(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	short := Memory{ID: "x", Content: "x"}
+	full := Memory{
+		ID: "x", Content: "x", Confidence: 1, Kind: Episodic, Space: s.ID(),
+		Attributes: map[string]string{}, Embedding: []float32{},
+	}
+	for request, order := range map[string][]Memory{"r-1": {short, full}, "r-2": {full, short}} {
+		first, err := s.Remember(background, order[0], RequestID(request))
+		require.NoError(t, err)
+		again, err := s.Remember(background, order[1], RequestID(request))
+		require.NoError(t, err, request)
+		require.Equal(t, first, again)
+	}
+	remember(t, s, Memory{ID: "y", Content: "y"})
+	first, err := s.Associate(background, Association{From: "x", To: "y", Weight: 1, Kind: AssociationRelated}, RequestID("r-3"))
+	require.NoError(t, err)
+	again, err := s.Associate(background, Association{From: "x", To: "y", Weight: 1}, RequestID("r-3"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	first, err = s.Configure(background, SpaceConfig{}, RequestID("r-4"))
+	require.NoError(t, err)
+	again, err = s.Configure(background, SpaceConfig{Analyzer: English}, RequestID("r-4"))
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+}
+
 // An empty request id would promise what no write could keep.
 func TestRequestIDIsNotEmpty(t *testing.T) {
 	for name, write := range requestWrites() {

@@ -118,9 +118,7 @@ func rememberOperations(id SpaceID, ms []Memory, now int64, hash payloadHash) ([
 			return nil, inBatch(wrongDimension(n, dimension), i, len(ms))
 		}
 		dimension = max(dimension, len(m.Embedding))
-		if hash.Hash64 != nil {
-			hash.add(appendMemory(nil, m))
-		}
+		hash.addMemory(*m)
 		op := &operations[i]
 		op.kind, op.storedAt, op.memory = opRemember, now, *m
 		op.memory.ID = strings.Clone(m.ID)
@@ -328,7 +326,8 @@ func encodeWrite(operations []operation, o writeOptions, hash uint64) (records [
 }
 
 // payloadHash tells whether a repeated request id comes with the same payload.
-// Defaults that the library fills in are not part of it. Without a request id
+// A default is the same whether the caller gave it or left it out; an id and a time
+// that the space assigns are not those that a caller gives. Without a request id
 // there is nothing to tell: the hash is nil and stays zero.
 type payloadHash struct{ hash.Hash64 }
 
@@ -350,6 +349,16 @@ func (p payloadHash) add(b []byte) {
 	binary.LittleEndian.PutUint64(n[:], uint64(len(b)))
 	_, _ = p.Write(n[:]) // a hash never fails
 	_, _ = p.Write(b)
+}
+
+func (p payloadHash) addMemory(m Memory) {
+	if p.Hash64 == nil {
+		return
+	}
+	if m.Confidence == 1 {
+		m.Confidence = 0
+	}
+	p.add(appendMemory(nil, &m))
 }
 
 func (p payloadHash) sum() uint64 {
