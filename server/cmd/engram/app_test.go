@@ -84,7 +84,7 @@ func TestDirectoryOfTheEnvironment(t *testing.T) {
 	bare.args = nil
 	t.Setenv(dataVariable, sh.dir)
 	require.Equal(t, "ID\nalpha\n", bare.run("space", "list").ok().out)
-	require.Contains(t, bare.run("check").ok().out, "1 spaces")
+	require.Contains(t, bare.run("check").ok().out, "\n1 space  clean")
 	require.Contains(t, bare.run("config", "check").ok().out, sh.dir+"  environment")
 	sh.args = []string{"--data", t.TempDir() + "/other"}
 	sh.run("space", "list").failed("other")

@@ -50,7 +50,7 @@ func checkTable(report engram.CheckReport) *table {
 				strconv.FormatUint(space.Recovery.LastSeq, 10), findings(space))
 		}
 	}
-	t.add(strconv.Itoa(len(report.Spaces))+" spaces", string(report.Verdict), strconv.FormatInt(memories, 10),
+	t.add(counted(len(report.Spaces), "space", "spaces"), string(report.Verdict), strconv.FormatInt(memories, 10),
 		strconv.FormatInt(bytes, 10), "", report.Damage)
 	return t
 }

@@ -148,7 +148,7 @@ func memoryTable(m engram.Memory) *table {
 		t.add("attribute", key+"="+m.Attributes[key])
 	}
 	if len(m.Embedding) > 0 {
-		t.add("embedding", strconv.Itoa(len(m.Embedding))+" dimensions")
+		t.add("embedding", counted(len(m.Embedding), "dimension", "dimensions"))
 	}
 	// The content is what was asked for: all of it, line by line.
 	for i, line := range strings.Split(m.Content, "\n") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -81,6 +82,14 @@ func (t *table) maxRunes() int {
 		return math.MaxInt
 	}
 	return maxCellRunes
+}
+
+// counted is a number with the noun that it counts.
+func counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + more
 }
 
 // printable makes one line of s that cannot command a terminal, and cuts it

@@ -61,7 +61,7 @@ func salvageTable(report engram.SalvageReport) *table {
 		saved += space.Saved
 		t.add(string(space.Space), strconv.FormatInt(space.Saved, 10), losses(space), strings.Join(space.Damage, "; "))
 	}
-	t.add(strconv.Itoa(len(report.Spaces))+" spaces", strconv.FormatInt(saved, 10), "", report.Damage)
+	t.add(counted(len(report.Spaces), "space", "spaces"), strconv.FormatInt(saved, 10), "", report.Damage)
 	return t
 }
 
@@ -72,7 +72,7 @@ func losses(space engram.SpaceSalvage) string {
 	}
 	var list []string
 	if n := len(space.Unreadable); n > 0 {
-		list = append(list, fmt.Sprintf("%d memories", n))
+		list = append(list, counted(n, "memory", "memories"))
 	}
 	for _, r := range space.Missing {
 		list = append(list, fmt.Sprintf("operations %d to %d", r.First, r.Last))

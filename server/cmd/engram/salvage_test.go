@@ -60,6 +60,9 @@ func TestSalvage(t *testing.T) {
 	require.Regexp(t, `(?m)^alpha +3 +nothing *$`, table.out)
 	require.Regexp(t, `(?m)^beta +2 +operations 3 to 3 +space "beta": wal/00000001.wal at byte`, table.out)
 	require.Regexp(t, `(?m)^2 spaces +5`, table.out)
+
+	table = sh.run("salvage", "--out", t.TempDir()+"/one", "-s", "alpha").ok()
+	require.Regexp(t, `(?m)^1 space +3`, table.out)
 }
 
 func TestSalvageWithoutJournal(t *testing.T) {
@@ -110,6 +113,7 @@ func TestSalvageRefuses(t *testing.T) {
 }
 
 func TestLosses(t *testing.T) {
+	require.Equal(t, "1 memory", losses(engram.SpaceSalvage{Unreadable: []string{"a"}}))
 	require.Equal(t, "2 memories, perhaps what was forgotten since the last checkpoint: it may be back",
 		losses(engram.SpaceSalvage{Unreadable: []string{"a", "b"}, Returned: true}))
 }
