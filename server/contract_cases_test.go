@@ -270,6 +270,7 @@ func governingCases() []contractCase {
 		{name: "create what cannot be", want: engram.ErrInvalidSpaceID, do: func(ctx context.Context, c *contractRun) (any, error) {
 			return c.Create(ctx, "con", engram.SpaceConfig{})
 		}},
+		{name: "create the nameless", want: engram.ErrInvalidSpaceID, do: func(ctx context.Context, c *contractRun) (any, error) { return c.Create(ctx, "", engram.SpaceConfig{}) }},
 		{name: "create with an odd configuration", want: engram.ErrInvalid, do: func(ctx context.Context, c *contractRun) (any, error) {
 			return c.Create(ctx, other(c), engram.SpaceConfig{MaxMemories: -1})
 		}},

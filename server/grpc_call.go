@@ -157,7 +157,7 @@ func (s *Server) admitMessage(ctx context.Context, c *call, request any) error {
 		}
 	}
 	if c.rule.about == aboutNamed && named.where == "" {
-		return refuse(kindSpaceRequired, "the request names no space")
+		named.add("the field "+spaceField, "") // an id that no space has: no fall-back is taken
 	}
 	id, fallback, err := s.resolve(&named, c.principal, c.address, c.method)
 	if err != nil {

@@ -244,7 +244,7 @@ func (p spaceService) Import(
 	first, err := stream.Recv()
 	switch {
 	case errors.Is(err, io.EOF):
-		return refuse(kindSpaceRequired, "the request names no space")
+		return refuseSpaceID("the field "+spaceField, engram.SpaceID("").Validate()) // as where the first message names none
 	case err != nil:
 		return err
 	}

@@ -203,7 +203,11 @@ func TestAnUnnamedSpaceIsNeverDeleted(t *testing.T) {
 	w := newWired(t, Options{})
 	w.create(engram.DefaultSpace)
 	_, err := w.spaces.DeleteSpace(t.Context(), &engramv1.DeleteSpaceRequest{})
-	refused(t, err, codes.InvalidArgument, "SPACE_REQUIRED")
+	refused(t, err, codes.InvalidArgument, "INVALID_SPACE_ID")
+	empty, err := w.spaces.Import(t.Context())
+	require.NoError(t, err)
+	_, err = empty.CloseAndRecv()
+	refused(t, err, codes.InvalidArgument, "INVALID_SPACE_ID")
 	require.Contains(t, w.fixture.spaces(), engram.DefaultSpace)
 }
 
