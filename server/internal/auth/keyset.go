@@ -26,7 +26,7 @@ import (
 
 // Bounds on the key set.
 const (
-	maxKeySetBytes   = 1 << 20
+	maxKeySetBytes   = 1 << 20 // of one that is fetched
 	keySetTimeout    = 10 * time.Second
 	keySetMaxAge     = 10 * time.Minute // then it is loaded again: a key that was withdrawn must go
 	keySetMinAge     = 30 * time.Second // between two tries, whatever key ids senders make up
@@ -35,7 +35,10 @@ const (
 	ecCoordinateSize = 32
 )
 
-var errKeySet = errors.New("key set")
+var (
+	errKeySet        = errors.New("key set")
+	errKeySetTooLong = fmt.Errorf("is longer than %d bytes", maxKeySetBytes)
+)
 
 // keySet is a JSON Web Key Set that is loaded again from time to time. While it
 // cannot be, the last one counts, and it is tried again.
@@ -184,7 +187,11 @@ func (s *keySet) fetch(ctx context.Context) (data []byte, err error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s: %s", request.URL.Host, response.Status)
 	}
-	return io.ReadAll(io.LimitReader(response.Body, maxKeySetBytes))
+	data, err = io.ReadAll(io.LimitReader(response.Body, maxKeySetBytes+1))
+	if len(data) > maxKeySetBytes {
+		return nil, fmt.Errorf("%s: %w", request.URL.Host, errKeySetTooLong)
+	}
+	return data, err
 }
 
 // webKey is a key as RFC 7517 and RFC 8037 write it.

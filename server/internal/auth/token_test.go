@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -205,6 +206,25 @@ func TestKeySetFollowsItsURL(t *testing.T) {
 	tokens.keys.ageBy(2 * keySetMinAge)
 	_, err = tokens.authenticate(t.Context(), fresh)
 	require.ErrorIs(t, err, ErrUnknown, "one failure does not keep a key that was withdrawn")
+}
+
+// TestKeySetThatIsTooLong: a set that goes on is refused for that, whatever its end may say.
+func TestKeySetThatIsTooLong(t *testing.T) {
+	i := newIssuer(t)
+	for _, more := range []int{0, 1} {
+		set := append(i.keySet(), bytes.Repeat([]byte{' '}, maxKeySetBytes)...)[:maxKeySetBytes+more]
+		provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(set)
+		}))
+		defer provider.Close()
+		_, err := openKeySet(t.Context(), provider.URL, zap.NewNop())
+		if more == 0 {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, errKeySet)
+		require.ErrorIs(t, err, errKeySetTooLong)
+	}
 }
 
 // ageBy makes the set as if it had been loaded, and tried to, so much earlier.
