@@ -37,7 +37,8 @@ type Degradation string
 
 // The degradations of a recall.
 const (
-	// The embedder failed, or took too long: the answer is from the text alone.
+	// The embedder failed or took too long, or did so for another cue of the space and
+	// is left alone for a while: the answer is from the text alone.
 	DegradedEmbedder Degradation = "embedder_failed"
 	// Some memories have no vector yet, so theirs is from the text alone.
 	DegradedMissing Degradation = "vectors_missing"
@@ -55,7 +56,7 @@ const (
 	embedBytes    = 256 << 10       // of text in a call, unless one alone is longer
 	embedTime     = time.Minute     // for a call
 	queryTime     = 2 * time.Second // a recall waits no longer for the vector of its cue
-	embedPause    = time.Second     // after a call that failed; doubled with each more
+	embedPause    = time.Second     // of a space, after a call that failed; doubled with each more
 	maxEmbedPause = time.Minute
 )
 
@@ -133,6 +134,10 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 	case v.vectors == 0:
 		return askedVector{degraded: DegradedMissing}, nil
 	}
+	began := monotonic()
+	if !s.cues.admit(began) {
+		return askedVector{degraded: DegradedEmbedder}, nil
+	}
 	limited, cancel := s.registry.embedding.context(ctx, queryTime)
 	defer cancel()
 	vector, err := e.EmbedQuery(limited, cue.Text)
@@ -143,8 +148,10 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 	case ctx.Err() != nil:
 		return askedVector{}, ctx.Err()
 	case err != nil:
+		s.cues.failed(began, monotonic())
 		return askedVector{degraded: DegradedEmbedder}, nil
 	}
+	s.cues.succeeded()
 	return askedVector{vector: vector}, nil
 }
 

@@ -254,6 +254,7 @@ func TestRecallWithoutTheEmbedder(t *testing.T) {
 			func() { e.hangs, e.broken = false, errModel },
 			func() { e.broken, e.dimension = nil, 4 },
 		} {
+			time.Sleep(maxEmbedPause)
 			e.set(fails)
 			if e.dimension == 16 {
 				degraded(DegradedEmbedder, 0)
@@ -264,6 +265,8 @@ func TestRecallWithoutTheEmbedder(t *testing.T) {
 		cancel()
 		_, err := s.Recall(ctx, Cue{Text: "dog"})
 		require.ErrorIs(t, err, context.Canceled)
+		time.Sleep(maxEmbedPause)
+		degraded("", 0)
 
 		// Of one that has no vector yet the text counts in full.
 		e.set(func() { e.broken = errModel })
@@ -281,12 +284,81 @@ func TestRecallWithoutTheEmbedder(t *testing.T) {
 			return Recollection{}
 		}
 		byText := late(s.Recall(background, Cue{Text: "dog"}))
+		time.Sleep(embedPause)
+		synctest.Wait()
 		e.set(func() { e.broken = nil })
 		answer, err := s.Recall(background, Cue{Text: "dog"})
 		require.NoError(t, err)
 		require.Equal(t, DegradedMissing, answer.Plan.Degraded)
 		require.Equal(t, int64(1), answer.Plan.Unembedded)
 		require.Equal(t, byText.Why, late(answer, err).Why)
+	})
+}
+
+// recallTook recalls within a bubble, and returns how the answer is degraded and what
+// it was waited for.
+func recallTook(t *testing.T, s *Space) (Degradation, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	answer, err := s.Recall(background, Cue{Text: "dog"})
+	require.NoError(t, err)
+	require.Len(t, answer.Recollections, 1)
+	return answer.Plan.Degraded, time.Since(began)
+}
+
+// TestRecallsDoNotAllWaitForAnEmbedderThatIsDown: after a failure one of a space's
+// cues asks it again, now and then, until it answers.
+func TestRecallsDoNotAllWaitForAnEmbedderThatIsDown(t *testing.T) {
+	e := newMeanings()
+	inBubble(t, Options{Embedder: e, Durability: None}, func(t *testing.T, s *Space, _ *memoryFS) {
+		other := create(t, s.registry, "bob")
+		for _, space := range []*Space{s, other} {
+			remember(t, space, Memory{Content: "the dog barks"})
+			embedded(t, space)
+		}
+		requireTook := func(space *Space, want Degradation, waits time.Duration) {
+			t.Helper()
+			degraded, took := recallTook(t, space)
+			require.Equal(t, want, degraded)
+			require.Equal(t, waits, took)
+		}
+		e.set(func() { e.hangs = true })
+		var first sync.WaitGroup
+		for range 3 { // all ask, as nothing is known, and that is one failure
+			first.Go(func() { requireTook(s, DegradedEmbedder, queryTime) })
+		}
+		first.Wait()
+		for pause := embedPause; pause < 2*maxEmbedPause; pause *= 2 {
+			requireTook(s, DegradedEmbedder, 0)
+			time.Sleep(min(pause, maxEmbedPause) - time.Nanosecond)
+			requireTook(s, DegradedEmbedder, 0)
+			time.Sleep(time.Nanosecond)
+			var one sync.WaitGroup
+			one.Go(func() { requireTook(s, DegradedEmbedder, queryTime) })
+			synctest.Wait()
+			requireTook(s, DegradedEmbedder, 0)
+			one.Wait()
+		}
+		// Of another space nothing has failed.
+		requireTook(other, DegradedEmbedder, queryTime)
+
+		// Who goes before it is told anything says nothing of the embedder.
+		time.Sleep(maxEmbedPause)
+		ctx, cancel := context.WithTimeout(background, time.Nanosecond)
+		defer cancel()
+		_, err := s.Recall(ctx, Cue{Text: "dog"})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		requireTook(s, DegradedEmbedder, 0)
+		e.set(func() { e.hangs = false })
+		time.Sleep(queryTime)
+		requireTook(s, "", 0)
+
+		e.set(func() { e.broken = errModel })
+		requireTook(s, DegradedEmbedder, 0)
+		e.set(func() { e.broken = nil })
+		requireTook(s, DegradedEmbedder, 0)
+		time.Sleep(embedPause)
+		requireTook(s, "", 0)
 	})
 }
 

@@ -168,7 +168,7 @@ func (x *embedding) served(e *embeddingSpace, more bool, err error) {
 	defer x.mu.Unlock()
 	switch {
 	case failed && !x.closed:
-		e.pause = min(max(embedPause, 2*e.pause), maxEmbedPause)
+		e.pause = longerPause(e.pause)
 		e.stop = afterFunc(e.pause, func() { x.resume(e) })
 	case e.again || err == nil && more:
 		e.pause = 0
@@ -201,4 +201,53 @@ func (x *embedding) close() {
 			e.stop()
 		}
 	}
+}
+
+// breaker keeps a space's cues from waiting for an embedder that has failed one of
+// them: none asks it during a pause, and after that one does, without the others. Each
+// space has its own: an embedder may refuse a text that it is given and no other, which
+// would show in the answers of all.
+type breaker struct {
+	mu    sync.Mutex    // guards the fields below; nothing else is locked while it is held
+	pause time.Duration // the last one; 0 after a success
+	since time.Time     // when the last failure was known
+	until time.Time     // nobody asks before
+}
+
+// admit reports whether a cue may ask now.
+func (b *breaker) admit(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.pause == 0:
+		return true
+	case now.Before(b.until):
+		return false
+	}
+	b.until = now.Add(queryTime) // by then it is told, unless its caller goes
+	return true
+}
+
+// failed says that a call has failed which began then. One that was under way at an
+// earlier failure is part of that.
+func (b *breaker) failed(began, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause > 0 && !began.After(b.since) {
+		return
+	}
+	b.pause = longerPause(b.pause)
+	b.since, b.until = now, now.Add(b.pause)
+}
+
+// succeeded lets all ask.
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pause = 0
+}
+
+// longerPause returns how long the embedder is left alone after another failure.
+func longerPause(last time.Duration) time.Duration {
+	return min(max(embedPause, 2*last), maxEmbedPause)
 }

@@ -32,6 +32,7 @@ type Space struct {
 	awake    atomic.Pointer[awake]   // nil while it sleeps
 	drowsy   atomic.Pointer[awake]   // while it falls asleep: its files do not say yet what it is
 	feed     feed
+	cues     breaker     // before the embedder
 	reported atomic.Bool // as quarantined
 
 	// mu serialises waking, sleeping, renaming and deleting. Order: Space.mu >

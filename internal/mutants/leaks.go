@@ -271,6 +271,16 @@ func leakingIndexes() []mutant {
 			tests: "TestOneTextHoldsUpNoOther",
 		},
 		{
+			name: "failed-cue-of-all", what: "an embedder that has failed a cue of one space is left alone by all",
+			edits: []edit{
+				{"embedding.go", "func newEmbedding(r *Registry)", "var leaked breaker\n\nfunc newEmbedding(r *Registry)"},
+				{"embedder.go", `s.cues.admit(`, `leaked.admit(`},
+				{"embedder.go", `s.cues.failed(`, `leaked.failed(`},
+				{"embedder.go", `s.cues.succeeded(`, `leaked.succeeded(`},
+			},
+			tests: "TestRecallsDoNotAllWaitForAnEmbedderThatIsDown",
+		},
+		{
 			name: "shared-scratch", what: "what recalls compute in is shared, and not zero again",
 			edits: []edit{
 				{"recall.go", "// scratch is what a recall computes in", "var leaked sync.Pool\n\n// scratch is what a recall computes in"},
