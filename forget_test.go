@@ -2,9 +2,11 @@ package engram
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -199,4 +201,20 @@ func TestReadersOfManyTimes(t *testing.T) {
 	require.NoError(t, s.registry.Settle(background))
 	requireNowhere(t, m, "canary")
 	require.Empty(t, list(t, s, Filter{}))
+}
+
+// A filter is empty where each of its fields is: the next field, too, keeps ForgetWhere
+// from forgetting everything only if it is looked at.
+func TestFilterIsZero(t *testing.T) {
+	require.True(t, Filter{}.IsZero())
+	require.True(t, Filter{Attributes: map[string]string{}}.IsZero())
+	some := reflect.ValueOf(Filter{
+		After: time.Unix(1, 0), Before: time.Unix(1, 0), Episode: "e", Attributes: map[string]string{"k": "v"}, Kind: Episodic,
+	})
+	for i := range some.NumField() {
+		require.False(t, some.Field(i).IsZero(), "%s has no value here", some.Type().Field(i).Name)
+		var f Filter
+		reflect.ValueOf(&f).Elem().Field(i).Set(some.Field(i))
+		require.False(t, f.IsZero(), some.Type().Field(i).Name)
+	}
 }

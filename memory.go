@@ -185,6 +185,11 @@ func (m *Memory) validate() error {
 	return validateKind("kind", m.Kind)
 }
 
+// IsZero reports whether f narrows nothing: every memory satisfies it.
+func (f Filter) IsZero() bool {
+	return f.After.IsZero() && f.Before.IsZero() && f.Episode == "" && len(f.Attributes) == 0 && f.Kind == ""
+}
+
 func (f *Filter) validate() error {
 	if err := validateTime("filter.after", f.After); err != nil {
 		return err

@@ -191,7 +191,7 @@ func (s *Space) ForgetWhere(ctx context.Context, f Filter, opts ...WriteOption) 
 	if err := f.validate(); err != nil {
 		return ForgetReceipt{}, err
 	}
-	if f.After.IsZero() && f.Before.IsZero() && f.Episode == "" && len(f.Attributes) == 0 && f.Kind == "" {
+	if f.IsZero() {
 		return ForgetReceipt{}, &InvalidError{Field: "filter", Reason: "is empty"}
 	}
 	return s.forget(ctx, operation{kind: opForget, filter: &f}, opts, func(v *view) bool {

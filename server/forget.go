@@ -116,7 +116,7 @@ func (s *Server) forgetWhere(x *exchange) error {
 // before it counted: the same request without dry_run and with that If-Match
 // forgets what was counted, or nothing.
 func (s *Server) wouldForget(x *exchange, space *engram.Space, filter engram.Filter) error {
-	if filter.After.IsZero() && filter.Before.IsZero() && filter.Episode == "" && len(filter.Attributes) == 0 && filter.Kind == "" {
+	if filter.IsZero() {
 		return &engram.InvalidError{Field: "filter", Reason: "is empty"} // as the library finds it
 	}
 	if err := local.Wake(x.r.Context(), space); err != nil {

@@ -114,8 +114,3 @@ func (f *filterFlags) filter() engram.Filter {
 		Attributes: f.attributes, Kind: engram.Kind(f.kind),
 	}
 }
-
-// empty reports whether the filter takes every memory.
-func (f *filterFlags) empty() bool {
-	return f.after.IsZero() && f.before.IsZero() && f.episode == "" && len(f.attributes) == 0 && f.kind == ""
-}

@@ -72,7 +72,7 @@ func (a *app) forgetWhereCommand() *cobra.Command {
   engram forget-where --before 2025-01-01T00:00:00Z`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if where.empty() {
+			if where.filter().IsZero() {
 				return errors.New("give a filter; to forget everything, delete the space")
 			}
 			how := toWrite

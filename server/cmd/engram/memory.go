@@ -174,9 +174,9 @@ func (a *app) forgetCommand() *cobra.Command {
   engram forget --before 2025-01-01T00:00:00Z`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			switch {
-			case len(ids) > 0 && !where.empty():
+			case len(ids) > 0 && !where.filter().IsZero():
 				return errors.New("give either ids or a filter")
-			case len(ids) == 0 && where.empty():
+			case len(ids) == 0 && where.filter().IsZero():
 				return errors.New("give ids or a filter; to forget everything, delete the space")
 			}
 			return a.withSpace(cmd, toWrite, target, func(space memorySpace) error {
