@@ -18,6 +18,9 @@ import (
 // errGivenUp says that a generation is not, or cannot be, the space's next one any more.
 var errGivenUp = errors.New("was given up")
 
+// errBegun says that the space has, or is on its way to, the vectors that are asked for.
+var errBegun = errors.New("is begun already")
+
 // vectorState says whose vectors a space has.
 type vectorState struct {
 	generation uint64     // 0: only callers gave any
@@ -101,20 +104,23 @@ func (s *Space) Reembed(ctx context.Context) (Receipt, error) {
 }
 
 func (s *Space) reembed(ctx context.Context, e Embedder) (Receipt, error) {
-	seq, skip, err := s.skips(ctx, func(v *view) bool {
-		return v.dimension != 0 && !v.next.isOf(e) && (!v.isOf(e) || v.next.generation != 0)
-	})
-	if err != nil || skip {
-		return Receipt{Seq: seq}, err
-	}
 	op := operation{
 		kind: opReembed, embedder: e.ID(), dimension: e.Dimension(), storedAt: nanosOf(s.registry.options.Clock),
 	}
-	w, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
-	if err != nil {
-		return Receipt{}, err
+	for {
+		seq, skip, err := s.skips(ctx, func(v *view) bool { return v.begins(&op) })
+		if err != nil || skip {
+			return Receipt{Seq: seq}, err
+		}
+		w, err := s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
+		switch {
+		case errors.Is(err, errBegun):
+			continue // by another caller meanwhile
+		case err != nil:
+			return Receipt{}, err
+		}
+		return Receipt{Seq: w.seq}, nil
 	}
-	return Receipt{Seq: w.seq}, nil
 }
 
 // Reembedding returns how far the space is on its way to the vectors of another
@@ -187,6 +193,8 @@ func (a *awake) refuseVectors(op *operation) error {
 		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
 	case op.kind == opSwitch && op.generation != s.next.generation:
 		return fmt.Errorf("vectors of generation %d: %w", op.generation, errGivenUp)
+	case op.kind == opReembed && !s.begins(op):
+		return fmt.Errorf("embedder %q: %w", op.embedder, errBegun)
 	case op.kind == opSwitch && s.given() > 0, op.kind == opReembed && s.given() > 0 && !s.has(op):
 		return &ForeignVectorsError{Space: a.space.ID(), Memories: s.given()}
 	}
@@ -197,6 +205,16 @@ func (a *awake) refuseVectors(op *operation) error {
 // has no vectors yet, not of its callers either.
 func (x *vectorState) adopts(op *operation) bool {
 	return op.generation == x.generation+1 && x.dimension == 0
+}
+
+// begins reports whether the operation, which begins a generation, changes anything:
+// there are vectors, and others than its embedder's, or others are to come.
+func (x *vectorState) begins(op *operation) bool {
+	switch {
+	case x.dimension == 0, x.next.embedder == op.embedder && x.next.dimension == op.dimension:
+		return false
+	}
+	return !x.has(op) || x.next.generation > 0
 }
 
 // has reports whether the space has the vectors that the operation names.
@@ -210,7 +228,7 @@ func (s *store) changeVectors(op *operation) {
 	switch {
 	case op.kind == opEmbedder && s.adopts(op):
 		s.generation, s.embedder, s.dimension = op.generation, op.embedder, op.dimension
-	case op.kind == opReembed && s.dimension > 0:
+	case op.kind == opReembed && s.begins(op):
 		s.beginNext(op)
 	case op.kind == opSwitch && op.generation > 0 && op.generation == s.next.generation && s.given() == 0:
 		s.takeNext()
@@ -221,12 +239,9 @@ func (s *store) changeVectors(op *operation) {
 	}
 }
 
-// beginNext begins the next generation in place of one that is under way, unless
-// that is what it is to be. Where the present one is, there is no next.
+// beginNext begins the next generation in place of one that is under way. Where the
+// present one is what it is to be, there is no next.
 func (s *store) beginNext(op *operation) {
-	if s.next.generation > 0 && s.next.embedder == op.embedder && s.next.dimension == op.dimension {
-		return
-	}
 	if s.next.generation > 0 {
 		s.dropGeneration(&s.recent.next, s.next.generation)
 	}

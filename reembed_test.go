@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -758,4 +759,44 @@ func TestVectorsAreDurableBeforeTheyCount(t *testing.T) {
 			require.Error(t, r.Close())
 		})
 	}
+}
+
+// TestReembedOnce: of callers that begin the same at the same time one does, and the
+// others find that nothing is left to do.
+func TestReembedOnce(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "alpha")
+	require.NoError(t, s.adopt(background, crashEmbedder(1)))
+	before := s.Info().Seq
+	flushing, released := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpSync {
+			once.Do(func() {
+				close(flushing)
+				<-released
+			})
+		}
+		return nil
+	})
+	var work sync.WaitGroup
+	work.Go(func() { require.NoError(t, remembering(Memory{Content: "holds the journal"})(s)) })
+	<-flushing
+	receipts := make([]Receipt, 3)
+	for i := range receipts {
+		work.Go(func() {
+			var err error
+			receipts[i], err = s.reembed(background, crashEmbedder(2))
+			require.NoError(t, err)
+		})
+	}
+	waitQueued(t, s, len(receipts))
+	close(released)
+	work.Wait()
+	for _, receipt := range receipts {
+		require.Equal(t, Receipt{Seq: before + 2}, receipt)
+	}
+	require.Equal(t, before+2, s.Info().Seq)
+	require.NoError(t, r.Close())
 }
