@@ -132,15 +132,31 @@ func (r *Registry) holdSpares() {
 	if d, ok := root.(thriftyDir); ok {
 		root = d.Dir // a spare must not put anybody to sleep
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.spares) < spareDescriptors && !r.closed.Load() {
+	for r.lacksSpare() {
 		file, err := root.Open(path.Join(journalDir, headName), false)
 		if err != nil {
 			return
 		}
-		r.spares = append(r.spares, file)
+		r.mu.Lock()
+		lacking := r.lacksSpareLocked()
+		if lacking {
+			r.spares = append(r.spares, file)
+		}
+		r.mu.Unlock()
+		if !lacking { // others were faster
+			_ = file.Close() // as in releaseSpares
+		}
 	}
+}
+
+func (r *Registry) lacksSpare() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lacksSpareLocked()
+}
+
+func (r *Registry) lacksSpareLocked() bool {
+	return len(r.spares) < spareDescriptors && !r.closed.Load()
 }
 
 func (r *Registry) releaseSpares() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/engramdb/engram/internal/crashfs"
 	"github.com/engramdb/engram/internal/vfs"
 )
 
@@ -230,4 +231,28 @@ func TestOutOfDescriptorsStopsNobody(t *testing.T) {
 	r = openMemory(t, scarce.FS, Options{})
 	require.ElementsMatch(t, []string{"n", "o"}, idsOf(list(t, get(t, r, "alpha"), Filter{})))
 	require.NoError(t, r.Close())
+}
+
+// TestSparesAreOpenedBesideOthers: who opens the spares holds up nobody, and holds no
+// more of them than there are to be.
+func TestSparesAreOpenedBesideOthers(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	r.releaseSpares()
+	nested := false
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpOpen && !nested {
+			nested = true
+			require.True(t, r.mu.TryLock())
+			r.mu.Unlock()
+			r.holdSpares()
+		}
+		return nil
+	})
+	r.holdSpares()
+	require.True(t, nested)
+	require.Len(t, r.spares, spareDescriptors)
+	require.NoError(t, r.Close())
+	r.holdSpares()
+	require.Empty(t, r.spares)
 }
