@@ -65,6 +65,9 @@ func (a *awake) touch() {
 	}
 }
 
+// settles reports whether falling asleep settles the space.
+func (a *awake) settles() bool { return a.damage == nil && !a.registry.options.ReadOnly }
+
 // idle reports whether nobody uses the space.
 func (a *awake) idle() bool { return a.uses.Load() == 0 }
 
@@ -111,11 +114,11 @@ func (r *Registry) keepBudget() {
 	}()
 }
 
-// settlesInTime reports whether nobody uses the space and it settles before it counts as
-// one that hangs. Until that has ended, it is in use.
+// settlesInTime reports whether nobody uses the space and it settles, if it has to, before
+// it counts as one that hangs. Until that has ended, it is in use.
 func (a *awake) settlesInTime() bool {
-	if !a.idle() {
-		return false
+	if !a.idle() || !a.settles() {
+		return a.idle()
 	}
 	settled, hangs := make(chan bool, 1), make(chan struct{})
 	go func() {

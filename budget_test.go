@@ -1,7 +1,10 @@
 package engram
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
@@ -129,6 +132,27 @@ func TestMemoryBudgetLeavesWhatIsUsed(t *testing.T) {
 	require.NoError(t, err)
 	r.fallAsleep()
 	require.Equal(t, []SpaceID{"space-01"}, awakeIDs(t, r))
+}
+
+// A damaged space falls asleep, too, and who reads only changes no file for it.
+func TestMemoryBudgetOfWhatIsNotSettled(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	numbered(t, r, 3)
+	require.NoError(t, r.Close())
+	m.flip("space-00/"+segmentPath(1), segmentHeaderBytes+frameHeaderBytes)
+	for _, readOnly := range []bool{true, false} {
+		before := m.files(".")
+		r = openMemory(t, m, Options{MemoryBudget: 1, ReadOnly: readOnly})
+		for _, id := range []SpaceID{"space-00", "space-01", "space-02"} {
+			_, err := get(t, r, id).Lookup(background, "m")
+			require.Equal(t, id == "space-00", errors.Is(err, ErrCorrupt), err)
+			r.fallAsleep()
+			require.Equal(t, []SpaceID{id}, awakeIDs(t, r))
+		}
+		require.NoError(t, r.Close())
+		require.True(t, !readOnly || maps.EqualFunc(before, m.files("."), bytes.Equal))
+	}
 }
 
 // A device that hangs under a space that is to fall asleep keeps nobody else from waking

@@ -210,7 +210,7 @@ func (s *Space) sleepLocked() {
 		return
 	}
 	defer a.maintenance.running.Unlock()
-	if a.damage == nil && !s.registry.options.ReadOnly {
+	if a.settles() {
 		seq, err := a.settle()
 		if err != nil {
 			s.awake.Store(a)
