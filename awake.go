@@ -373,7 +373,7 @@ func (a *awake) commit(writes []*write) {
 		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
 	a.apply(writes, segment, offset)
-	a.occupy()
+	a.grow()
 	a.wantVectors()
 	a.checkpointIfDue(len(a.buf))
 	if cap(a.buf) > maxKeptFrameBytes {

@@ -14,7 +14,7 @@ const (
 	defaultMemoryBudget = 1 << 30
 	// memoryShare: half of the process's limit is not for its spaces.
 	memoryShare = 2
-	// sleepersAtOnce is how many spaces fall asleep at a time for want of memory: each
+	// sleepersAtOnce is how many put spaces to sleep at a time because others grow: each
 	// waits for the disk.
 	sleepersAtOnce = 4
 )
@@ -71,14 +71,18 @@ func (a *awake) settles() bool { return a.damage == nil && !a.registry.options.R
 // idle reports whether nobody uses the space.
 func (a *awake) idle() bool { return a.uses.Load() == 0 }
 
-// occupy counts anew what the space takes, and puts idle ones to sleep where all take
-// more than they may. The caller keeps the space from falling asleep.
-func (a *awake) occupy() {
+// count counts anew what the space takes. The caller keeps it from falling asleep.
+func (a *awake) count() {
 	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
 	bytes := awakeBytes + a.store.footprint()
 	a.registry.occupancy.bytes.Add(bytes - a.bytes.Swap(bytes))
-	a.store.mu.Unlock()
-	a.registry.keepBudget()
+}
+
+// grow is count for a space that has changed: room is made for it by others.
+func (a *awake) grow() {
+	a.count()
+	a.registry.makeRoomBeside()
 }
 
 // unload forgets that the space is awake.
@@ -91,9 +95,15 @@ func (r *Registry) unload(a *awake) {
 
 func (r *Registry) overBudget() bool { return r.occupancy.bytes.Load() > r.options.MemoryBudget }
 
-// keepBudget puts idle spaces to sleep as long as those that are awake take more than
-// they may. It does not wait for that: settling them takes the disk's time.
-func (r *Registry) keepBudget() {
+// makeRoom puts idle spaces to sleep as long as those that are awake take more than they
+// may. Who wakes a space does it, so that no more can wake than fall asleep.
+func (r *Registry) makeRoom() {
+	for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
+	}
+}
+
+// makeRoomBeside has makeRoom done by others: who writes does not wait for it.
+func (r *Registry) makeRoomBeside() {
 	if !r.overBudget() {
 		return
 	}
@@ -109,8 +119,7 @@ func (r *Registry) keepBudget() {
 	go func() {
 		defer r.work.Done()
 		defer func() { <-r.occupancy.sleepers }()
-		for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
-		}
+		r.makeRoom()
 	}()
 }
 

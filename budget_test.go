@@ -18,7 +18,7 @@ import (
 	"github.com/engramdb/engram/internal/crashfs"
 )
 
-// fallAsleep waits for those who put spaces to sleep for want of memory.
+// fallAsleep waits for those who put spaces to sleep because others have grown.
 func (r *Registry) fallAsleep() {
 	for range sleepersAtOnce {
 		r.occupancy.sleepers <- struct{}{}
@@ -155,9 +155,9 @@ func TestMemoryBudgetOfWhatIsNotSettled(t *testing.T) {
 	}
 }
 
-// A device that hangs under a space that is to fall asleep keeps nobody else from waking
-// nor from falling asleep, not even the space itself from being read, and Close goes by
-// it.
+// A device that hangs under a space that is to fall asleep keeps others from waking and
+// falling asleep no longer than it may take to settle, and the space itself not from being
+// read; and Close goes by it.
 func TestMemoryBudgetOverASpaceThatHangs(t *testing.T) {
 	t.Parallel()
 	f := crashfs.New()

@@ -240,7 +240,7 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	}
 	next := a.store.prepare(job.checkpoint.image)
 	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
-	a.occupy()
+	a.grow()
 	a.space.feed.flush(a.log.settledState().mark.seq) // which covers what came since settling, too
 	a.maintenance.size = ref.size
 	if old.seq != 0 {

@@ -151,7 +151,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	if closed { // too late for Close to retire it with the others; it is created all the same
 		a.retire(ErrClosed)
 	}
-	a.occupy()
+	a.grow()
 	return nil
 }
 

@@ -103,7 +103,9 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 		}
 		a := s.awake.Load()
 		if a == nil {
-			return s.wake(false)
+			a, err := s.wake(false)
+			s.registry.makeRoom()
+			return a, err
 		}
 		a.uses.Add(1)
 		if s.awake.Load() == a {
@@ -150,7 +152,7 @@ func (s *Space) wake(settling bool) (*awake, error) {
 	a.wantVectors() // as long as nobody can write to it
 	a.uses.Add(1)
 	s.awake.Store(a)
-	a.occupy()
+	a.count()
 	return a, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,79 @@ func BenchmarkWake(b *testing.B) {
 			b.ReportMetric(recalls[len(recalls)/2].Seconds()*1e3, "p50-ms/first-recall")
 		})
 	}
+}
+
+// BenchmarkBudget asks 64 spaces of 1,000 memories for one by its id, in turn, where the
+// budget has room for all of them, and where it has for half: then each wakes, and another
+// falls asleep. Writers store one beside, so that it has to be settled, too. What is over
+// the budget at most is a share of it.
+func BenchmarkBudget(b *testing.B) {
+	const spaces, memories = 64, 1_000
+	for _, what := range []struct {
+		share   float64
+		callers int
+		writes  bool
+	}{
+		{1.1, 1, false}, {0.5, 1, false}, {0.5, 8, false}, {1.1, 8, true}, {0.5, 8, true},
+	} {
+		b.Run(fmt.Sprintf("room=%v/callers=%d/writes=%v", what.share, what.callers, what.writes), func(b *testing.B) {
+			dir := b.TempDir()
+			r, err := Open(dir, Options{})
+			require.NoError(b, err)
+			m := newBenchMemory(0)
+			for _, s := range benchSpaces(b, r, spaces) {
+				m.fill(b, s, memories)
+				require.NoError(b, s.Checkpoint(b.Context()))
+			}
+			budget := int64(what.share * float64(r.Stats().AwakeBytes))
+			require.NoError(b, r.Close())
+			r, err = Open(dir, Options{MemoryBudget: budget})
+			require.NoError(b, err)
+			var l latencies
+			var most atomic.Int64
+			began := time.Now()
+			for b.Loop() {
+				var work sync.WaitGroup
+				for caller := range what.callers {
+					work.Go(func() {
+						own := make([]time.Duration, spaces)
+						for i := range own {
+							began := time.Now()
+							id := SpaceID(fmt.Sprintf("space-%03d", (i+caller*spaces/what.callers)%spaces))
+							if err := askForOne(b.Context(), r, id, what.writes); err != nil {
+								b.Error(err)
+								return
+							}
+							own[i] = time.Since(began)
+							for now := r.Stats().AwakeBytes; ; {
+								if before := most.Load(); now <= before || most.CompareAndSwap(before, now) {
+									break
+								}
+							}
+						}
+						l.add(own)
+					})
+				}
+				work.Wait()
+			}
+			l.report(b, time.Since(began))
+			b.ReportMetric(float64(most.Load())/float64(budget), "most/budget")
+			b.ReportMetric(float64(r.Stats().Wakings)/float64(len(l.all)), "wakings/op")
+			require.NoError(b, r.Close())
+		})
+	}
+}
+
+// askForOne looks a memory of the space up, and stores one before, if it writes.
+func askForOne(ctx context.Context, r *Registry, id SpaceID, writes bool) error {
+	s, err := r.Get(ctx, id)
+	if err == nil && writes {
+		_, err = s.Remember(ctx, Memory{ID: "another", Content: "It is stored before it is asked for."})
+	}
+	if err == nil {
+		_, err = s.Lookup(ctx, "500")
+	}
+	return err
 }
 
 // BenchmarkAsleep opens a directory of many spaces, ENGRAM_BENCH_SPACES or 2,000, with
