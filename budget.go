@@ -98,11 +98,13 @@ func (r *Registry) overBudget() bool { return r.occupancy.bytes.Load() > r.optio
 // makeRoom puts idle spaces to sleep as long as those that are awake take more than they
 // may. Who wakes a space does it, so that no more can wake than fall asleep.
 func (r *Registry) makeRoom() {
-	for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
+	if r.overBudget() && r.admit() == nil { // else Close settles all
+		defer r.work.Done()
+		r.sleepToBudget()
 	}
 }
 
-// makeRoomBeside has makeRoom done by others: who writes does not wait for it.
+// makeRoomBeside is makeRoom for who writes, who does not wait for it.
 func (r *Registry) makeRoomBeside() {
 	if !r.overBudget() {
 		return
@@ -114,13 +116,18 @@ func (r *Registry) makeRoomBeside() {
 	}
 	if r.admit() != nil {
 		<-r.occupancy.sleepers
-		return // Close settles all
+		return
 	}
 	go func() {
 		defer r.work.Done()
 		defer func() { <-r.occupancy.sleepers }()
-		r.makeRoom()
+		r.sleepToBudget()
 	}()
+}
+
+func (r *Registry) sleepToBudget() {
+	for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
+	}
 }
 
 // settlesInTime reports whether nobody uses the space and it settles, if it has to, before
