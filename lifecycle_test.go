@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/engramdb/engram/internal/crashfs"
 	"github.com/engramdb/engram/internal/vfs"
@@ -1093,4 +1095,26 @@ func TestCheckpointsAreDueOverManyLives(t *testing.T) {
 		}
 	}
 	require.NoError(t, r.Close())
+}
+
+// The log hears of what a crash has left and not of each space that wakes, of which there
+// may be hundreds a second.
+func TestCleanWakingsAreQuiet(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{ID: "m", Content: "is not settled"})
+	left := m.clone()
+	require.NoError(t, r.Close())
+	core, logs := observer.New(zap.InfoLevel)
+	r = openMemory(t, left, Options{Logger: zap.New(core)})
+	for range 3 {
+		_, err := get(t, r, "alpha").Lookup(background, "m")
+		require.NoError(t, err)
+		asleep(t, get(t, r, "alpha"))
+	}
+	require.NoError(t, r.Close())
+	woken := logs.FilterMessage("space woken").All()
+	require.Len(t, woken, 1)
+	require.Equal(t, string(Completed), woken[0].ContextMap()["verdict"])
 }

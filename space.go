@@ -179,8 +179,11 @@ func (s *Space) recover() (*awake, error) {
 	}
 	a.report.Duration = monotonic().Sub(began)
 	log := r.options.Logger.Info
-	if a.damage != nil {
+	switch {
+	case a.damage != nil:
 		log = r.options.Logger.Error
+	case a.report.Verdict == Clean:
+		log = r.options.Logger.Debug // of many tenants, hundreds may wake in a second
 	}
 	log("space woken", zap.String("space", string(id)), zap.String("verdict", string(a.report.Verdict)),
 		zap.Uint64("seq", a.report.LastSeq), zap.Int("frames", a.report.Frames),
