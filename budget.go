@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"errors"
 	"math"
 	"runtime/debug"
 	"slices"
@@ -126,41 +127,48 @@ func (r *Registry) makeRoomBeside() {
 }
 
 func (r *Registry) sleepToBudget() {
-	for r.overBudget() && r.sleepLongestIdle((*awake).settlesInTime) {
+	for r.overBudget() && r.sleepLongestIdle((*awake).settleInTime) {
 	}
 }
 
-// settlesInTime reports whether nobody uses the space and it settles, if it has to, before
-// it counts as one that hangs. Until that has ended, it is in use.
-func (a *awake) settlesInTime() bool {
+// settleInTime settles the space, if nobody uses it and it has to be. One that takes as
+// long as what hangs is errHangs, and in use until that has ended.
+func (a *awake) settleInTime() error {
 	if !a.idle() || !a.settles() {
-		return a.idle()
+		return nil
 	}
-	settled, hangs := make(chan bool, 1), make(chan struct{})
+	settled, hangs := make(chan error, 1), make(chan struct{})
 	go func() {
 		_, err := a.settleInUse()
-		settled <- err == nil
+		settled <- err
 	}()
 	stop := afterFunc(a.registry.options.seams.settleHang, func() { close(hangs) })
 	defer stop()
 	select {
-	case ok := <-settled:
-		return ok
+	case err := <-settled:
+		return err
 	case <-hangs:
-		return false
+		return errHangs
 	}
 }
 
-// sleepLongestIdle puts the least recently used of the idle spaces that are ready to
-// sleep, and reports whether there was one. It waits for no space's lock: the caller may
-// hold another's, and that of the journal.
-func (r *Registry) sleepLongestIdle(ready func(*awake) bool) bool {
+// sleepLongestIdle puts the least recently used of the idle spaces to sleep that can be
+// prepared for it, and reports whether there was one. It waits for no space's lock: the
+// caller may hold another's, and that of the journal; and for one space that hangs, at
+// most.
+func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 	for looked := false; ; {
 		s := r.nextIdle(&looked)
 		if s == nil {
 			return false
 		}
-		if a := s.awake.Load(); a == nil || !ready(a) || !s.mu.TryLock() {
+		a := s.awake.Load()
+		if a == nil {
+			continue
+		}
+		if err := prepare(a); errors.Is(err, errHangs) {
+			return false
+		} else if err != nil || !s.mu.TryLock() {
 			continue
 		}
 		s.sleepLocked()

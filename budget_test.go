@@ -1,15 +1,15 @@
 package engram
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,24 +134,19 @@ func TestMemoryBudgetLeavesWhatIsUsed(t *testing.T) {
 	require.Equal(t, []SpaceID{"space-01"}, awakeIDs(t, r))
 }
 
-// A damaged space falls asleep, too, and who reads only changes no file for it.
-func TestMemoryBudgetOfWhatIsNotSettled(t *testing.T) {
+// A damaged space has nothing to settle, and falls asleep all the same.
+func TestMemoryBudgetOfDamagedSpaces(t *testing.T) {
 	t.Parallel()
 	r, m := newRegistry(t, Options{})
 	numbered(t, r, 3)
 	require.NoError(t, r.Close())
 	m.flip("space-00/"+segmentPath(1), segmentHeaderBytes+frameHeaderBytes)
-	for _, readOnly := range []bool{true, false} {
-		before := m.files(".")
-		r = openMemory(t, m, Options{MemoryBudget: 1, ReadOnly: readOnly})
-		for _, id := range []SpaceID{"space-00", "space-01", "space-02"} {
-			_, err := get(t, r, id).Lookup(background, "m")
-			require.Equal(t, id == "space-00", errors.Is(err, ErrCorrupt), err)
-			r.fallAsleep()
-			require.Equal(t, []SpaceID{id}, awakeIDs(t, r))
-		}
-		require.NoError(t, r.Close())
-		require.True(t, !readOnly || maps.EqualFunc(before, m.files("."), bytes.Equal))
+	r = openMemory(t, m, Options{MemoryBudget: 1})
+	for _, id := range []SpaceID{"space-00", "space-01", "space-02"} {
+		_, err := get(t, r, id).Lookup(background, "m")
+		require.Equal(t, id == "space-00", errors.Is(err, ErrCorrupt), err)
+		r.fallAsleep()
+		require.Equal(t, []SpaceID{id}, awakeIDs(t, r))
 	}
 }
 
@@ -190,6 +185,90 @@ func TestMemoryBudgetOverASpaceThatHangs(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, r.Close())
+}
+
+// keepFromSleep takes the places of those who put spaces to sleep, until release.
+func (r *Registry) keepFromSleep() (release func()) {
+	for range sleepersAtOnce {
+		r.occupancy.sleepers <- struct{}{}
+	}
+	return func() {
+		for range sleepersAtOnce {
+			<-r.occupancy.sleepers
+		}
+	}
+}
+
+// Who wakes or makes a space puts others to sleep, whatever those do who do it for writers.
+func TestMemoryBudgetWithoutSleepers(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	spaces := numbered(t, r, 20)
+	each := r.Stats().AwakeBytes / 20
+	require.NoError(t, r.Close())
+
+	r = openMemory(t, m, Options{MemoryBudget: 9 * each / 2})
+	defer r.keepFromSleep()()
+	for i, s := range spaces {
+		remember(t, get(t, r, s.ID()), Memory{ID: "m", Content: fmt.Sprint("is remembered anew in ", i)})
+		require.LessOrEqual(t, r.Stats().Awake, 4)
+	}
+	require.Subset(t, awakeIDs(t, r), []SpaceID{"space-16", "space-17", "space-18", "space-19"})
+	for i := range 20 {
+		create(t, r, SpaceID(fmt.Sprintf("another-%02d", i)))
+		require.LessOrEqual(t, r.Stats().Awake, 4)
+	}
+	for i, s := range spaces {
+		m, err := get(t, r, s.ID()).Lookup(background, "m")
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprint("is remembered anew in ", i), m.Content)
+	}
+}
+
+// Where the device hangs under all spaces, who wakes one waits for one of them only.
+func TestMemoryBudgetOverADeviceThatHangs(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	opts := Options{MemoryBudget: 1 << 30}
+	opts.seams.settleHang = 20 * time.Millisecond
+	r := openMemory(t, f, opts)
+	spaces := numbered(t, r, 6)
+	asleep(t, spaces[0])
+	defer r.keepFromSleep()()
+	r.options.MemoryBudget = 1
+	var flushes atomic.Int64
+	_, release := hangAt(f, func(c crashfs.Call) bool {
+		hangs := c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, segmentPath(1))
+		if hangs {
+			flushes.Add(1)
+		}
+		return hangs
+	})
+	defer release()
+	_, err := spaces[0].Lookup(background, "m")
+	require.NoError(t, err)
+	require.Equal(t, int64(1), flushes.Load())
+}
+
+// A registry that may not write keeps to its budget and writes nothing, also of spaces
+// that a kill has left unsettled.
+func TestMemoryBudgetReadOnly(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	spaces := numbered(t, r, 4)
+	left := m.clone()
+	require.NoError(t, r.Close())
+	before := left.files("")
+	r = openMemory(t, left, Options{ReadOnly: true, MemoryBudget: 1})
+	for range 2 {
+		for _, s := range spaces {
+			_, err := get(t, r, s.ID()).Lookup(background, "m")
+			require.NoError(t, err)
+			r.fallAsleep()
+			require.Equal(t, []SpaceID{s.ID()}, awakeIDs(t, r))
+		}
+	}
+	require.Equal(t, before, left.files(""))
 }
 
 // Whatever wakes, grows, is replaced and deleted at once, every answer is right, and
@@ -237,16 +316,16 @@ func TestUsedInTheMeantime(t *testing.T) {
 	t.Parallel()
 	r, _ := newRegistry(t, Options{})
 	spaces := numbered(t, r, 5)
-	require.True(t, r.sleepLongestIdle((*awake).idle))
+	require.True(t, r.sleepLongestIdle((*awake).settleInTime))
 	_, err := spaces[1].Lookup(background, "m")
 	require.NoError(t, err)
 	for _, left := range [][]SpaceID{
 		{"space-01", "space-03", "space-04"}, {"space-01", "space-04"}, {"space-01"},
 	} {
-		require.True(t, r.sleepLongestIdle((*awake).idle))
+		require.True(t, r.sleepLongestIdle((*awake).settleInTime))
 		require.Equal(t, left, awakeIDs(t, r))
 	}
-	require.False(t, r.sleepLongestIdle((*awake).idle), "the last one stays")
+	require.False(t, r.sleepLongestIdle((*awake).settleInTime), "the last one stays")
 }
 
 // Those that nobody has used for the longest give up their descriptors.

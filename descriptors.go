@@ -107,7 +107,7 @@ func noRoom(err error) bool { return errors.Is(err, ErrDiskFull) || outOfDescrip
 // to do it with, and reports whether there was one.
 func (r *Registry) freeDescriptors() bool {
 	freed := 0
-	for freed < sleepAtOnce && r.sleepLongestIdle((*awake).idle) {
+	for freed < sleepAtOnce && r.sleepLongestIdle(func(*awake) error { return nil }) {
 		freed++
 	}
 	return freed > 0

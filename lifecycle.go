@@ -80,6 +80,7 @@ func (r *Registry) createWith(ctx context.Context, id SpaceID, build func(*Space
 		if err := r.createClaimed(ctx, s, build); err != nil {
 			return nil, false, err
 		}
+		r.makeRoom()
 		return s, true, nil
 	}
 }
@@ -151,7 +152,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	if closed { // too late for Close to retire it with the others; it is created all the same
 		a.retire(ErrClosed)
 	}
-	a.grow()
+	a.count()
 	return nil
 }
 
