@@ -18,18 +18,26 @@ import (
 type maintenance struct {
 	running sync.Mutex
 	logged  int64        // bytes appended since the last checkpoint began; guarded by awake.commits
-	size    int64        // of the last checkpoint; guarded by running
-	least   atomic.Int64 // the checkpoint under way is no shorter; 0: none is
+	frames  int          // that they are; guarded by awake.commits
+	size    atomic.Int64 // of the last checkpoint; that which is under way is no shorter
 	left    []string     // files of a checkpoint that was abandoned; guarded by running
 	old     []string     // checkpoints that were replaced, until they are removed; guarded by running
 
 	partitioning atomic.Bool // a partition is being made
 }
 
-// defaultCheckpointBytes of log are written between two checkpoints, or half as
-// many as the last checkpoint is long: waking replays no more than that, and
-// what was stored since takes several times the memory of what an image holds.
-const defaultCheckpointBytes = 1 << 20
+// Waking replays what was logged since the last checkpoint, and in memory that takes
+// several times what an image does: so that is bounded by defaultCheckpointBytes or, where
+// that is more, half of the last checkpoint's length. In a small space that would be all
+// there is. So where at least smallFrames were logged, the first checkpoint comes after a
+// smallShare-th of that, and another when as much was logged again, or as much as the last
+// is long. The flushes of a checkpoint are few beside those of so many frames; who stores
+// many memories at a time would wait for them.
+const (
+	defaultCheckpointBytes = 1 << 20
+	smallFrames            = 256
+	smallShare             = 16
+)
 
 // Where more than maxShortSegments hold something alive, a checkpoint makes one of all
 // of them: or a space that keeps a little of what it writes between two checkpoints
@@ -59,18 +67,28 @@ type bodiesOutput struct {
 	live    int64 // bytes in them
 }
 
-// checkpointIfDue begins a checkpoint at the frame that crosses the limit. It
-// counts the space's own bytes only, so that its files do not depend on what
-// other spaces do; if the last checkpoint still runs, and might be so short that
-// another is due, the writer waits for it.
+// checkpointDue reports whether so much was logged since the last checkpoint that another
+// is due. It counts the space's own bytes only, so that its files do not depend on what
+// other spaces do. The caller holds commits, or is the only one that knows the space.
+func (a *awake) checkpointDue() bool {
+	limit, size := a.registry.options.seams.checkpointBytes, a.maintenance.size.Load()
+	if a.maintenance.frames >= smallFrames {
+		limit = min(limit, max(limit/smallShare, size))
+	}
+	return a.maintenance.logged >= max(limit, size/2)
+}
+
+// checkpointIfDue begins a checkpoint at the frame that crosses the limit; if the last
+// checkpoint still runs, and might be so short that another is due, the writer waits for
+// it.
 func (a *awake) checkpointIfDue(frameBytes int) {
 	a.maintenance.logged += int64(frameBytes)
-	limit := max(a.registry.options.seams.checkpointBytes, a.maintenance.least.Load()/2)
-	if a.maintenance.logged < limit {
+	a.maintenance.frames++
+	if !a.checkpointDue() {
 		return
 	}
 	a.maintenance.running.Lock()
-	if a.maintenance.logged < a.maintenance.size/2 || a.stopped.Load() != nil {
+	if !a.checkpointDue() || a.stopped.Load() != nil {
 		a.maintenance.running.Unlock()
 		return
 	}
@@ -153,8 +171,8 @@ func (a *awake) beginCheckpoint(explicit bool) (*checkpointJob, error) {
 		}
 	}
 	v := a.store.view()
-	a.maintenance.logged = 0
-	a.maintenance.least.Store(v.leastCheckpointBytes())
+	a.maintenance.logged, a.maintenance.frames = 0, 0
+	a.maintenance.size.Store(v.leastCheckpointBytes())
 	job := &checkpointJob{view: v, moved: make(map[movedRecord]locator), checkpoint: checkpoint{
 		identity: a.identity, start: a.log.position(),
 		config: v.config, dimension: v.dimension, requests: a.store.requestList(),
@@ -218,7 +236,7 @@ func (a *awake) refusalToMaintain() error {
 // finishCheckpoint rewrites the victims, writes the checkpoint, installs it and
 // only then removes what it replaced.
 func (a *awake) finishCheckpoint(job *checkpointJob) error {
-	defer a.maintenance.least.Store(0)
+	defer func() { a.maintenance.size.Store(a.log.settledState().checkpoint.size) }()
 	if _, err := a.settle(); err != nil {
 		return err
 	}
@@ -242,7 +260,6 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 	a.log.publish(job.victims, rewritten, func() { a.move(job, next) })
 	a.grow()
 	a.space.feed.flush(a.log.settledState().mark.seq) // which covers what came since settling, too
-	a.maintenance.size = ref.size
 	if old.seq != 0 {
 		a.maintenance.old = append(a.maintenance.old, old.name())
 	}

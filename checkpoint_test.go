@@ -2,6 +2,7 @@ package engram
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -334,5 +335,55 @@ func TestCheckpointsLeaveFewShortSegments(t *testing.T) {
 			_, err := s.Verify(background)
 			require.NoError(t, err)
 		})
+	}
+}
+
+// A space that is written one memory at a time has most of what it holds in a checkpoint
+// from its first few hundred on, at the same seqs whether it sleeps in between or not. One
+// that is written many at a time has not, before its log has the length of others'.
+func TestCheckpointsOfSmallSpaces(t *testing.T) {
+	t.Parallel()
+	memory := func(i int) Memory {
+		return Memory{ID: fmt.Sprint(i), Content: fmt.Sprint(strings.Repeat("what is remembered ", 12), i)}
+	}
+	checkpoint := func(s *Space) uint64 {
+		a := s.awake.Load()
+		a.maintenance.running.Lock() // none is under way
+		defer a.maintenance.running.Unlock()
+		return a.log.settledState().checkpoint.seq
+	}
+	var seqs [2][]uint64
+	for i := range seqs {
+		r, _ := newRegistry(t, Options{Durability: None})
+		s := create(t, r, "alpha")
+		for j := range 2000 {
+			if i > 0 && j%37 == 0 {
+				asleep(t, s)
+			}
+			remember(t, s, memory(j))
+			if seq := checkpoint(s); len(seqs[i]) == 0 && seq > 0 || len(seqs[i]) > 0 && seqs[i][len(seqs[i])-1] != seq {
+				seqs[i] = append(seqs[i], seq)
+			}
+		}
+		asleep(t, s)
+		_, err := s.Lookup(background, "0")
+		require.NoError(t, err)
+		report := s.Stats().Operator.Recovery
+		require.Less(t, report.Operations, 1200, "replayed of 2,001")
+	}
+	require.Greater(t, len(seqs[0]), 1)
+	require.Greater(t, seqs[0][0], uint64(smallFrames/2))
+	require.Less(t, seqs[0][0], uint64(2*smallFrames))
+	require.Equal(t, seqs[0], seqs[1])
+
+	r, _ := newRegistry(t, Options{Durability: None})
+	s := create(t, r, "alpha")
+	for i := range 20 {
+		batch := make([]Memory, 100)
+		for j := range batch {
+			batch[j] = memory(100*i + j)
+		}
+		remember(t, s, batch...)
+		require.Zero(t, checkpoint(s))
 	}
 }

@@ -527,16 +527,17 @@ func (in *importer) flush(a *awake) error {
 	a.log.advance(a.store.position())
 	a.store.publish()
 	a.maintenance.logged += int64(len(in.buf))
+	a.maintenance.frames++
 	in.operations = in.operations[:0]
 	clear(in.ids)
 	clear(in.edges)
 	return nil
 }
 
-// seal makes the files of a space that was filled durable, with a checkpoint
-// where one would be due.
+// seal makes the files of a space that was filled durable, with a checkpoint where one
+// would be due if it had been written one memory at a time.
 func (a *awake) seal() error {
-	if a.maintenance.logged >= a.registry.options.seams.checkpointBytes {
+	if a.maintenance.logged >= a.registry.options.seams.checkpointBytes/smallShare {
 		job, err := a.beginCheckpoint(false)
 		if err == nil {
 			err = a.finishCheckpoint(job)

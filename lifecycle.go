@@ -206,7 +206,7 @@ func (r *Registry) buildFiles(s *Space, name string, id identity, cfg SpaceConfi
 	}}
 	a := r.newAwake(s, id, store, newLog(dir, state, r.options.seams.segmentBytes, segments, at, 1))
 	a.report = RecoveryReport{Space: s.ID(), LastSeq: 1, MarkSeq: 1, Verdict: Clean}
-	a.maintenance.logged = int64(len(frameBytes))
+	a.maintenance.logged, a.maintenance.frames = int64(len(frameBytes)), 1
 	s.feed.begin(store.seq, nil)
 	return a, nil
 }

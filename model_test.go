@@ -248,7 +248,7 @@ func (m *registryModel) checkpoint(t *rapid.T) {
 	_, s := m.any(t)
 	require.NoError(t, s.handle.Checkpoint(background))
 	if a := s.handle.awake.Load(); a != nil {
-		require.LessOrEqual(t, a.store.view().leastCheckpointBytes(), a.maintenance.size)
+		require.LessOrEqual(t, a.store.view().leastCheckpointBytes(), a.maintenance.size.Load())
 	}
 }
 

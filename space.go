@@ -172,7 +172,8 @@ func (s *Space) recover() (*awake, error) {
 	a := r.newAwake(s, rec.state.identity, rec.store, l)
 	a.damage, a.unknown = rec.damage, rec.unidentified
 	a.report = rec.report
-	a.maintenance.logged, a.maintenance.size = rec.replayed, rec.state.state.checkpoint.size
+	a.maintenance.logged, a.maintenance.frames = rec.replayed, rec.report.Frames
+	a.maintenance.size.Store(rec.state.state.checkpoint.size)
 	s.feed.begin(a.store.seq, a.damage)
 	if a.damage != nil {
 		s.quarantined(a.damage)

@@ -17,21 +17,36 @@ import (
 
 // BenchmarkWake asks a space that sleeps: for a memory by its id, which wakes it, and
 // then a cue of three words for the first time, which makes what it lacks of the
-// indexes. What was stored is in a checkpoint, or in the log alone.
+// indexes. What was stored is in a checkpoint, in the log alone, or, one memory at a time,
+// in what checkpoints fell due and in the log behind the last.
 func BenchmarkWake(b *testing.B) {
 	for _, what := range []struct {
 		memories, dimension int
-		checkpoint          bool
+		from                string
 	}{
-		{1_000, 0, true}, {1_000, 768, true}, {100_000, 0, true}, {1_000, 0, false}, {20_000, 0, false},
+		{1_000, 0, "checkpoint"}, {1_000, 768, "checkpoint"}, {100_000, 0, "checkpoint"},
+		{1_000, 0, "log"}, {20_000, 0, "log"}, {200, 0, "both"}, {1_000, 0, "both"}, {3_000, 0, "both"},
 	} {
-		b.Run(fmt.Sprintf("memories=%d/dimension=%d/checkpoint=%v", what.memories, what.dimension, what.checkpoint), func(b *testing.B) {
+		b.Run(fmt.Sprintf("memories=%d/dimension=%d/from=%s", what.memories, what.dimension, what.from), func(b *testing.B) {
 			opts := Options{Durability: None}
-			opts.seams.checkpointBytes = math.MaxInt64 // none but those that are asked for
-			s := benchSpaces(b, openBench(b, opts), 1)[0]
+			if what.from != "both" {
+				opts.seams.checkpointBytes = math.MaxInt64 // none but those that are asked for
+			}
+			r := openBench(b, opts)
+			s := benchSpaces(b, r, 1)[0]
 			m := newBenchMemory(what.dimension)
-			m.fill(b, s, what.memories)
-			if what.checkpoint {
+			if what.from == "both" {
+				for _, one := range m.batch(0, what.memories) {
+					_, err := s.Remember(b.Context(), one)
+					require.NoError(b, err)
+				}
+				for s.sleep(); s.awake.Load() != nil; s.sleep() {
+					time.Sleep(time.Millisecond) // a checkpoint is under way
+				}
+			} else {
+				m.fill(b, s, what.memories)
+			}
+			if what.from == "checkpoint" {
 				require.NoError(b, s.Checkpoint(b.Context()))
 			}
 			var wakes, recalls []time.Duration
@@ -55,6 +70,7 @@ func BenchmarkWake(b *testing.B) {
 			b.ReportMetric(wakes[len(wakes)*99/100].Seconds()*1e3, "p99-ms/wake")
 			b.ReportMetric(float64(what.memories)/median.Seconds(), "memories/s")
 			b.ReportMetric(recalls[len(recalls)/2].Seconds()*1e3, "p50-ms/first-recall")
+			b.ReportMetric(float64(r.Stats().AwakeBytes)/float64(what.memories), "B/memory")
 		})
 	}
 }
