@@ -128,6 +128,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 	err = errNotCreated // unless fill returns
 	defer func() {
 		if err != nil {
+			r.unload(a) // a checkpoint of what fill added has counted it
 			err = errors.Join(err, a.log.close(), removeTree(r.root, temporary))
 		}
 	}()
@@ -142,6 +143,8 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 		s.end(err) // the next Open finds it or not: until then nobody else may have the id
 		return err
 	}
+	a.uses.Add(1) // it is counted before it may fall asleep
+	defer a.uses.Add(-1)
 	s.awake.Store(a)
 	r.mu.Lock()
 	r.catalogue.ReplaceOrInsert(row{s.ID(), s})
