@@ -427,7 +427,10 @@ func (s *store) position() position {
 	}
 }
 
-// settle flushes the log and moves the mark, and tells the journal.
+// settles reports whether the space is settled before it sleeps.
+func (a *awake) settles() bool { return a.damage == nil && !a.registry.options.ReadOnly }
+
+// settle flushes the log and moves the mark.
 func (a *awake) settle() (uint64, error) {
 	if a.damage != nil {
 		return 0, a.damage

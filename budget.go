@@ -66,9 +66,6 @@ func (a *awake) touch() {
 	}
 }
 
-// settles reports whether falling asleep settles the space.
-func (a *awake) settles() bool { return a.damage == nil && !a.registry.options.ReadOnly }
-
 // idle reports whether nobody uses the space.
 func (a *awake) idle() bool { return a.uses.Load() == 0 }
 

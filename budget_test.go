@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
+	"github.com/engramdb/engram/internal/vfs"
 )
 
 // fallAsleep waits for those who put spaces to sleep because others have grown.
@@ -348,4 +349,35 @@ func TestDefaultMemoryBudget(t *testing.T) {
 	require.Equal(t, int64(3<<30), memoryBudget())
 	_, err := Open(t.TempDir(), Options{MemoryBudget: -1})
 	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// What cannot be settled falls asleep, too: a quarantined space, and those of a read-only
+// registry, where nothing is written for it.
+func TestMemoryBudgetOfWhatDoesNotSettle(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t, Options{})
+	spaces := numbered(t, r, 3)
+	killed := m.clone()
+	require.NoError(t, r.Settle(background))
+	settled, hurt := m.clone(), m.clone()
+	hurt.flip("space-00/"+segmentPath(1), segmentHeaderBytes+40)
+	for name, left := range map[string]vfs.FS{
+		"killed": readOnlyFS{killed}, "settled": readOnlyFS{settled}, "damaged": hurt,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openMemory(t, left, Options{ReadOnly: name != "damaged", MemoryBudget: 1})
+			defer func() { require.NoError(t, r.Close()) }()
+			for _, s := range spaces {
+				_, err := get(t, r, s.ID()).Lookup(background, "m")
+				if name != "damaged" || s != spaces[0] {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, ErrCorrupt)
+				}
+				r.fallAsleep()
+			}
+			require.Equal(t, []SpaceID{"space-02"}, awakeIDs(t, r))
+			require.Empty(t, get(t, r, "space-02").Stats().Operator.Stopped)
+		})
+	}
 }
