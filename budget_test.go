@@ -1,7 +1,6 @@
 package engram
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -135,22 +134,6 @@ func TestMemoryBudgetLeavesWhatIsUsed(t *testing.T) {
 	require.Equal(t, []SpaceID{"space-01"}, awakeIDs(t, r))
 }
 
-// A damaged space has nothing to settle, and falls asleep all the same.
-func TestMemoryBudgetOfDamagedSpaces(t *testing.T) {
-	t.Parallel()
-	r, m := newRegistry(t, Options{})
-	numbered(t, r, 3)
-	require.NoError(t, r.Close())
-	m.flip("space-00/"+segmentPath(1), segmentHeaderBytes+frameHeaderBytes)
-	r = openMemory(t, m, Options{MemoryBudget: 1})
-	for _, id := range []SpaceID{"space-00", "space-01", "space-02"} {
-		_, err := get(t, r, id).Lookup(background, "m")
-		require.Equal(t, id == "space-00", errors.Is(err, ErrCorrupt), err)
-		r.fallAsleep()
-		require.Equal(t, []SpaceID{id}, awakeIDs(t, r))
-	}
-}
-
 // A device that hangs under a space that is to fall asleep keeps others from waking and
 // falling asleep no longer than it may take to settle, and the space itself not from being
 // read; and Close goes by it.
@@ -249,27 +232,6 @@ func TestMemoryBudgetOverADeviceThatHangs(t *testing.T) {
 	_, err := spaces[0].Lookup(background, "m")
 	require.NoError(t, err)
 	require.Equal(t, int64(1), flushes.Load())
-}
-
-// A registry that may not write keeps to its budget and writes nothing, also of spaces
-// that a kill has left unsettled.
-func TestMemoryBudgetReadOnly(t *testing.T) {
-	t.Parallel()
-	r, m := newRegistry(t, Options{})
-	spaces := numbered(t, r, 4)
-	left := m.clone()
-	require.NoError(t, r.Close())
-	before := left.files("")
-	r = openMemory(t, left, Options{ReadOnly: true, MemoryBudget: 1})
-	for range 2 {
-		for _, s := range spaces {
-			_, err := get(t, r, s.ID()).Lookup(background, "m")
-			require.NoError(t, err)
-			r.fallAsleep()
-			require.Equal(t, []SpaceID{s.ID()}, awakeIDs(t, r))
-		}
-	}
-	require.Equal(t, before, left.files(""))
 }
 
 // Whatever wakes, grows, is replaced and deleted at once, every answer is right, and
