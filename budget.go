@@ -150,15 +150,16 @@ func (a *awake) settleInTime() error {
 }
 
 // sleepLongestIdle puts the least recently used of the idle spaces to sleep that can be
-// prepared for it, and reports whether there was one. It waits for no space's lock: the
-// caller may hold another's, and that of the journal; and for one space that hangs, at
-// most.
+// prepared for it, unless they are used meanwhile, and reports whether there was one. It
+// waits for no space's lock: the caller may hold another's, and that of the journal; and
+// for one space that hangs, at most.
 func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 	for looked := false; ; {
-		s := r.nextIdle(&looked)
-		if s == nil {
+		next, found := r.nextIdle(&looked)
+		if !found {
 			return false
 		}
+		s := next.space
 		a := s.awake.Load()
 		if a == nil {
 			continue
@@ -168,7 +169,9 @@ func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 		} else if err != nil || !s.mu.TryLock() {
 			continue
 		}
-		s.sleepLocked()
+		if a.turn.Load() == next.turn {
+			s.sleepLocked()
+		}
 		slept := s.awake.Load() == nil
 		s.mu.Unlock()
 		if slept {
@@ -177,22 +180,22 @@ func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 	}
 }
 
-// nextIdle takes the space that was not used for the longest, nil where there is none.
+// nextIdle takes the space that was not used for the longest, if there is one.
 // Where it knows of none it looks which are awake, unless the caller has *looked.
-func (r *Registry) nextIdle(looked *bool) *Space {
+func (r *Registry) nextIdle(looked *bool) (next idleSpace, found bool) {
 	o := &r.occupancy
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
 		for len(o.idle) > 0 {
-			next := o.idle[0]
+			next = o.idle[0]
 			o.idle = o.idle[1:]
 			if a := next.space.awake.Load(); a != nil && a.turn.Load() == next.turn {
-				return next.space // nobody has used it since
+				return next, true // nobody has used it since
 			}
 		}
 		if *looked {
-			return nil
+			return idleSpace{}, false
 		}
 		*looked = true
 		o.idle = r.longestIdle()

@@ -343,3 +343,17 @@ func TestMemoryBudgetOfWhatDoesNotSettle(t *testing.T) {
 		})
 	}
 }
+
+// Who is used while it is made ready to sleep stays awake.
+func TestUsedWhileItSettles(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{})
+	spaces := numbered(t, r, 3)
+	require.True(t, r.sleepLongestIdle(func(a *awake) error {
+		if a.space == spaces[0] {
+			remember(t, spaces[0], Memory{ID: "n", Content: "comes meanwhile"})
+		}
+		return nil
+	}))
+	require.Equal(t, []SpaceID{"space-00", "space-02"}, awakeIDs(t, r))
+}
