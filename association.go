@@ -114,7 +114,7 @@ func (s *Space) Associations(ctx context.Context, id string) ([]Association, err
 	if err != nil {
 		return nil, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	v := a.store.view()
 	if _, found := v.lookup(id); !found {
 		if damaged := a.damaged(); damaged != nil {

@@ -34,6 +34,7 @@ type awake struct {
 	stopped atomic.Pointer[error]
 	uses    atomic.Int64  // operations that use it: it does not fall asleep
 	turn    atomic.Uint64 // of the registry's occupancy, in which it was used last
+	passed  atomic.Bool   // over, when it was looked for who may sleep, as it was in use
 	bytes   atomic.Int64  // of memory that it takes, as it has counted last
 
 	// commits guards append, apply and publish against the beginning of a

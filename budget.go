@@ -66,6 +66,13 @@ func (a *awake) touch() {
 	}
 }
 
+// done ends a use of the space.
+func (a *awake) done() {
+	if a.uses.Add(-1) == 0 && a.passed.Load() && a.passed.Swap(false) {
+		a.registry.makeRoomBeside()
+	}
+}
+
 // idle reports whether nobody uses the space.
 func (a *awake) idle() bool { return a.uses.Load() == 0 }
 
@@ -128,10 +135,10 @@ func (r *Registry) sleepToBudget() {
 	}
 }
 
-// settleInTime settles the space, if nobody uses it and it has to be. One that takes as
-// long as what hangs is errHangs, and in use until that has ended.
+// settleInTime settles the space, if that is to be done. One that takes as long as what
+// hangs is errHangs, and in use until that has ended.
 func (a *awake) settleInTime() error {
-	if !a.idle() || !a.settles() {
+	if !a.settles() {
 		return nil
 	}
 	settled, hangs := make(chan error, 1), make(chan struct{})
@@ -161,7 +168,7 @@ func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 		}
 		s := next.space
 		a := s.awake.Load()
-		if a == nil {
+		if a == nil || a.passOver() {
 			continue
 		}
 		if err := prepare(a); errors.Is(err, errHangs) {
@@ -178,6 +185,15 @@ func (r *Registry) sleepLongestIdle(prepare func(*awake) error) bool {
 			return true
 		}
 	}
+}
+
+// passOver reports whether the space is in use. The end of that looks again who may sleep.
+func (a *awake) passOver() bool {
+	if a.idle() {
+		return false
+	}
+	a.passed.Store(true)
+	return !a.idle() // the use may have ended before it could know
 }
 
 // nextIdle takes the space that was not used for the longest, if there is one.

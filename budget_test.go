@@ -313,6 +313,38 @@ func TestDefaultMemoryBudget(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid)
 }
 
+// Who is used while it is made ready to sleep stays awake.
+func TestUsedWhileItSettles(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{})
+	spaces := numbered(t, r, 3)
+	require.True(t, r.sleepLongestIdle(func(a *awake) error {
+		if a.space == spaces[0] {
+			remember(t, spaces[0], Memory{ID: "n", Content: "comes meanwhile"})
+		}
+		return nil
+	}))
+	require.Equal(t, []SpaceID{"space-00", "space-02"}, awakeIDs(t, r))
+}
+
+// Those that were all in use fall asleep when they are not, though nothing wakes or grows.
+func TestMemoryBudgetAfterUses(t *testing.T) {
+	t.Parallel()
+	r, _ := newRegistry(t, Options{MemoryBudget: 1})
+	var ends []func()
+	for _, s := range numbered(t, r, 3) {
+		_, _, end := beginReading(t, s)
+		ends = append(ends, end)
+		r.fallAsleep()
+	}
+	require.Len(t, awakeIDs(t, r), 3)
+	for _, end := range ends {
+		end()
+	}
+	r.fallAsleep()
+	require.Equal(t, []SpaceID{"space-02"}, awakeIDs(t, r))
+}
+
 // What cannot be settled falls asleep, too: a quarantined space, and those of a read-only
 // registry, where nothing is written for it.
 func TestMemoryBudgetOfWhatDoesNotSettle(t *testing.T) {
@@ -342,18 +374,4 @@ func TestMemoryBudgetOfWhatDoesNotSettle(t *testing.T) {
 			require.Empty(t, get(t, r, "space-02").Stats().Operator.Stopped)
 		})
 	}
-}
-
-// Who is used while it is made ready to sleep stays awake.
-func TestUsedWhileItSettles(t *testing.T) {
-	t.Parallel()
-	r, _ := newRegistry(t, Options{})
-	spaces := numbered(t, r, 3)
-	require.True(t, r.sleepLongestIdle(func(a *awake) error {
-		if a.space == spaces[0] {
-			remember(t, spaces[0], Memory{ID: "n", Content: "comes meanwhile"})
-		}
-		return nil
-	}))
-	require.Equal(t, []SpaceID{"space-00", "space-02"}, awakeIDs(t, r))
 }

@@ -112,7 +112,7 @@ func (r *Registry) check(ctx context.Context, id SpaceID) (SpaceCheck, error) {
 	if len(c.Damage) > 0 {
 		c.Verdict = CheckCorrupt
 	}
-	a.uses.Add(-1)
+	a.done()
 	s.sleep()
 	return c, err
 }

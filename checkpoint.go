@@ -99,8 +99,10 @@ func (a *awake) checkpointIfDue(frameBytes int) {
 		return
 	}
 	a.registry.work.Add(1)
+	a.uses.Add(1)
 	go func() {
 		defer a.registry.work.Done()
+		defer a.done()
 		defer a.maintenance.running.Unlock()
 		err := a.finishCheckpoint(job)
 		a.checkpointFailed(err)

@@ -119,7 +119,7 @@ func (s *Space) ask(ctx context.Context, cue *Cue) (askedVector, error) {
 		return askedVector{}, err
 	}
 	v := a.store.view()
-	a.uses.Add(-1)
+	a.done()
 	reembedding := v.next.isOf(e) && len(cue.Embedding) == 0
 	if err := v.fits(e, s.ID()); err != nil && !reembedding {
 		return askedVector{}, err
@@ -219,7 +219,7 @@ func (s *Space) withoutVector(
 	if err != nil {
 		return textsWithoutVector{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	r := a.read()
 	defer r.close()
 	t := textsWithoutVector{view: r.view}
@@ -276,7 +276,7 @@ func (s *Space) embed(ctx context.Context, e Embedder, t *textsWithoutVector) er
 	for i := range operations {
 		operations[i].codes = a.store.rotations.encode(operations[i].memory.Embedding)
 	}
-	a.uses.Add(-1)
+	a.done()
 	_, err = s.write(ctx, operations, payloadHash{}, writeOptions{})
 	return err
 }

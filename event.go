@@ -122,7 +122,7 @@ func (s *Space) checkPosition(ctx context.Context, after uint64) error {
 	if err != nil {
 		return err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	if after <= s.feed.appliedSeq() {
 		return nil
 	}
@@ -178,12 +178,12 @@ func (h *historyReader) event(ctx context.Context, record []byte, seq uint64, at
 	op, err := decodeOperation(record, a.identity.key, seq)
 	if err != nil {
 		err = a.unreadable(locator{segment: h.reader.at.number, offset: at}, err)
-		a.uses.Add(-1)
+		a.done()
 		return Event{}, err
 	}
 	e := op.event()
 	version, now := a.store.version(op.memory.ID)
-	a.uses.Add(-1)
+	a.done()
 	switch {
 	case e.Memory == nil:
 		return e, nil

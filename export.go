@@ -78,7 +78,7 @@ func (s *Space) Export(ctx context.Context, dst io.Writer) (seq uint64, err erro
 	if err != nil {
 		return 0, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	r := a.read()
 	defer r.close()
 	if a.damage == nil && s.registry.options.Durability != Sync && !s.registry.options.ReadOnly {

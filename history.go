@@ -141,7 +141,7 @@ func (h *historyReader) read(ctx context.Context) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	pins := a.log.pin()
 	defer a.unpin(pins)
 	if err := h.locate(a, pins); err != nil {

@@ -25,11 +25,11 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 		return 0, err
 	}
 	if a.identity.incarnation != inc {
-		a.uses.Add(-1)
+		a.done()
 		return 0, errHomeless
 	}
 	seq, err := a.settle()
-	a.uses.Add(-1)
+	a.done()
 	if err == nil {
 		s.sleep()
 	}
@@ -40,7 +40,7 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 // to sleep, which settles it too, for the descriptors that this opens.
 func (a *awake) settleInUse() (uint64, error) {
 	a.uses.Add(1)
-	defer a.uses.Add(-1)
+	defer a.done()
 	return a.settle()
 }
 

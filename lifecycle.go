@@ -144,7 +144,7 @@ func (r *Registry) build(s *Space, cfg SpaceConfig, fill func(*awake) error) (er
 		return err
 	}
 	a.uses.Add(1) // it is counted before it may fall asleep
-	defer a.uses.Add(-1)
+	defer a.done()
 	s.awake.Store(a)
 	r.mu.Lock()
 	r.catalogue.ReplaceOrInsert(row{s.ID(), s})
@@ -407,7 +407,7 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 	if err != nil {
 		return err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	if a.damage != nil {
 		return a.damage
 	}
@@ -551,7 +551,7 @@ func (r *Registry) recoverOne(ctx context.Context, id SpaceID) (RecoveryReport, 
 		return RecoveryReport{Space: id}, err
 	}
 	report := a.recovery()
-	a.uses.Add(-1)
+	a.done()
 	if slept {
 		s.sleep()
 	}

@@ -130,7 +130,7 @@ func (s *Space) Reembedding(ctx context.Context) (Reembedding, error) {
 	if err != nil {
 		return Reembedding{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	v := a.store.view()
 	if v.next.generation == 0 {
 		return Reembedding{}, a.damaged()
@@ -158,7 +158,7 @@ func (s *Space) embeddedText(ctx context.Context) (text string, found bool) {
 	if err != nil {
 		return "", false
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	r := a.read()
 	defer r.close()
 	for d := r.view.documents(); d > 0; {

@@ -215,7 +215,7 @@ func (r *Registry) salvageable(ctx context.Context, id SpaceID, s *SpaceSalvage)
 	if a.damage == nil {
 		return soundSpace{a.read()}, nil
 	}
-	a.uses.Add(-1)
+	a.done()
 	return r.openWreck(ctx, id, s)
 }
 
@@ -240,7 +240,7 @@ func (s soundSpace) associations(id string) []Association { return s.view.graph.
 
 func (s soundSpace) close() error {
 	s.reader.close()
-	s.awake.uses.Add(-1)
+	s.awake.done()
 	s.awake.space.sleep()
 	return nil
 }

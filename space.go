@@ -112,7 +112,7 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 			a.touch()
 			return a, nil
 		}
-		a.uses.Add(-1) // it fell asleep in between
+		a.done() // it fell asleep in between
 	}
 }
 
@@ -329,7 +329,7 @@ func (s *Space) Lookup(ctx context.Context, id string) (Memory, error) {
 	if err != nil {
 		return Memory{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	r := a.read()
 	defer r.close()
 	d, found := r.view.lookup(id)
@@ -386,7 +386,7 @@ func (s *Space) memoriesFrom(ctx context.Context, f Filter, at int64, seq uint64
 			yield(Memory{}, err)
 			return
 		}
-		defer a.uses.Add(-1)
+		defer a.done()
 		r := a.read()
 		defer r.close()
 		stopped := false
@@ -427,7 +427,7 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	return a.checkpoint()
 }
 
@@ -465,7 +465,7 @@ func (s *Space) Recall(ctx context.Context, cue Cue) (Recall, error) {
 	if err != nil {
 		return Recall{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	if err := takeRoom(ctx, a.recalls); err != nil {
 		return Recall{}, err
 	}

@@ -58,7 +58,7 @@ func (a *awake) partitionIfDue() {
 		a.registry.training.Lock() // asleep meanwhile, it is due again at another checkpoint
 		defer a.registry.training.Unlock()
 		a.uses.Add(1)
-		defer a.uses.Add(-1)
+		defer a.done()
 		if a.space.awake.Load() != a {
 			return // it fell asleep in between
 		}

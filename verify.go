@@ -44,7 +44,7 @@ func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 	if err != nil {
 		return VerifyReport{Space: s.ID()}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	v := &verification{awake: a, report: VerifyReport{Space: s.ID()}}
 	if a.damage != nil {
 		v.report.Damage = []string{a.damage.Error()}

@@ -46,7 +46,7 @@ func (s *Space) RememberBatch(ctx context.Context, ms []Memory, opts ...WriteOpt
 	if err != nil {
 		return nil, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	analyzer := a.analyzer
 	hash := newPayloadHash(opRemember, o)
 	operations, err := rememberOperations(s.ID(), ms, nanosOf(s.registry.options.Clock), hash)
@@ -244,7 +244,7 @@ func (s *Space) skips(ctx context.Context, changes func(*view) bool) (seq uint64
 	if err != nil {
 		return 0, false, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	v := a.store.view()
 	if a.damage != nil || changes(v) {
 		return 0, false, nil
@@ -298,7 +298,7 @@ func (s *Space) write(ctx context.Context, operations []operation, hash payloadH
 	if err != nil {
 		return nil, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	if a.damage != nil {
 		return nil, a.damage
 	}
