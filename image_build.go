@@ -9,6 +9,10 @@ import (
 	"strings"
 )
 
+// spareShare: an array with more room to spare than this share of a checkpoint is not
+// kept.
+const spareShare = 4
+
 // encode makes the file of a checkpoint of the view, with the places of moved
 // records.
 func (c *checkpoint) encode(v *view, moved map[movedRecord]locator) ([]byte, error) {
@@ -58,6 +62,9 @@ func (c *checkpoint) encode(v *view, moved map[movedRecord]locator) ([]byte, err
 	sealBlock(file[:checkpointHeaderBytes])
 	if len(file) > maxCheckpointBytes {
 		return nil, errTooLarge
+	}
+	if cap(file)-len(file) > len(file)/spareShare {
+		file = slices.Clone(file) // the image keeps the whole array
 	}
 	return file, nil
 }
@@ -152,7 +159,10 @@ func (v *view) leastCheckpointBytes() int64 {
 }
 
 // estimate is about as long as the file will be.
-func (b *imageBuilder) estimate() int { return 4096 + 160*len(b.order) }
+func (b *imageBuilder) estimate() int {
+	const scales = 16 // of the codes of an embedding
+	return 4096 + 160*len(b.order) + (b.view.dimension*5/8+scales)*int(b.view.vectors)
+}
 
 func (b *imageBuilder) appendDocuments(file []byte) []byte {
 	v := b.view
