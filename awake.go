@@ -36,6 +36,7 @@ type awake struct {
 	turn    atomic.Uint64 // of the registry's occupancy, in which it was used last
 	passed  atomic.Bool   // over, when it was looked for who may sleep, as it was in use
 	bytes   atomic.Int64  // of memory that it takes, as it has counted last
+	kept    atomic.Int64  // bytes of buf, between commits
 
 	// commits guards append, apply and publish against the beginning of a
 	// checkpoint. Order: commits > log.files.
@@ -374,12 +375,14 @@ func (a *awake) commit(writes []*write) {
 		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
 	a.apply(writes, segment, offset)
-	a.grow()
-	a.wantVectors()
-	a.checkpointIfDue(len(a.buf))
+	frameBytes := len(a.buf)
 	if cap(a.buf) > maxKeptFrameBytes {
 		a.buf = nil
 	}
+	a.kept.Store(int64(cap(a.buf)))
+	a.grow()
+	a.wantVectors()
+	a.checkpointIfDue(frameBytes)
 }
 
 // apply applies the frame, which stands at the offset of the segment.

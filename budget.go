@@ -24,13 +24,17 @@ const (
 // one, fitted to the heap (BenchmarkHeap).
 const (
 	awakeBytes    = 10 << 10 // an empty one
-	documentBytes = 430      // a recent document in all trees
+	rotationBytes = 16       // for each dimension of its embeddings
+	documentBytes = 200      // a recent document in all trees
+	internedBytes = 100      // an episode of recent documents, and a key or value of attributes
+	pairBytes     = 32       // an attribute of a recent document
 	termBytes     = 120      // a recent term
 	useBytes      = 5        // for each byte of recentTerms.uses: the posting of it
 	rowBytes      = 64       // a recent vector, beside its codes
 	deathBytes    = 140
-	edgeBytes     = 80 // an association, with its share of the nodes
-	requestBytes  = 250
+	nodeBytes     = 240 // a memory with associations
+	edgeBytes     = 32  // an association
+	requestBytes  = 200
 )
 
 // occupancy is what the spaces that are awake take of memory, and which of them are to
@@ -80,7 +84,7 @@ func (a *awake) idle() bool { return a.uses.Load() == 0 }
 func (a *awake) count() {
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	bytes := awakeBytes + a.store.footprint()
+	bytes := awakeBytes + a.kept.Load() + a.store.footprint()
 	a.registry.occupancy.bytes.Add(bytes - a.bytes.Swap(bytes))
 }
 
@@ -235,7 +239,11 @@ func (r *Registry) longestIdle() []idleSpace {
 // footprint estimates what the store takes in memory. The caller holds mu, or is the
 // only one that knows the store.
 func (s *store) footprint() int64 {
-	return s.image.footprint() + s.recent.footprint() + edgeBytes*s.graph.edges + requestBytes*int64(len(s.requests))
+	interned := s.interned.text + internedBytes*(len(s.interned.strings)+len(s.interned.episodes))
+	rotations := rotationBytes * (s.dimension + s.next.dimension)
+	graph := nodeBytes*int64(s.graph.last-s.graph.gone) + edgeBytes*s.graph.edges
+	return s.image.footprint() + s.recent.footprint() + int64(interned+rotations) + graph +
+		requestBytes*int64(len(s.requests))
 }
 
 // footprint estimates what the image takes in memory, also for what it makes when it is
@@ -247,7 +255,7 @@ func (m *image) footprint() int64 {
 }
 
 func (x *recent) footprint() int64 {
-	n := documentBytes*len(x.documents) + termBytes*len(x.terms.list) + useBytes*cap(x.terms.uses)
+	n := documentBytes*len(x.documents) + x.bytes + termBytes*len(x.terms.list) + useBytes*cap(x.terms.uses)
 	for _, v := range []*vectors{&x.vectors, &x.derived.codes, &x.next.codes} {
 		n += rowBytes*len(v.documents) + 8*cap(v.codes.Binary) + cap(v.codes.Fine)
 	}

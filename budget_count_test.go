@@ -22,7 +22,7 @@ func requireCounted(t tester, r *Registry) {
 	all := int64(0)
 	for _, a := range r.loaded() {
 		require.Zero(t, a.uses.Load(), "of %s", a.space.ID())
-		require.Equal(t, awakeBytes+a.store.footprint(), a.bytes.Load(), "of %s", a.space.ID())
+		require.Equal(t, awakeBytes+a.kept.Load()+a.store.footprint(), a.bytes.Load(), "of %s", a.space.ID())
 		all += a.bytes.Load()
 	}
 	require.Equal(t, all, r.Stats().AwakeBytes)

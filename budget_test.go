@@ -77,7 +77,7 @@ func TestMemoryBudget(t *testing.T) {
 // What is written counts, too, and with the memory of a space goes its share.
 func TestMemoryBudgetOfWhatGrows(t *testing.T) {
 	t.Parallel()
-	r, _ := newRegistry(t, Options{MemoryBudget: 1 << 20})
+	r, _ := newRegistry(t, Options{MemoryBudget: 1 << 19})
 	spaces := numbered(t, r, 10)
 	require.Len(t, awakeIDs(t, r), 10)
 	before := r.Stats().AwakeBytes

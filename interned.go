@@ -10,6 +10,7 @@ type interned struct {
 	episodes    map[string]*episode
 	lastEpisode uint32 // the highest number
 	strings     map[string]string
+	text        int // bytes of all of them
 }
 
 func newInterned(m *image) interned {
@@ -32,6 +33,7 @@ func (x *interned) episode(name string) *episode {
 		e.number = x.lastEpisode
 	}
 	x.episodes[e.name] = e
+	x.text += len(name)
 	return e
 }
 
@@ -56,5 +58,6 @@ func (x *interned) string(v string) string {
 	}
 	v = strings.Clone(v)
 	x.strings[v] = v
+	x.text += len(v)
 	return v
 }

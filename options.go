@@ -46,9 +46,10 @@ type Options struct {
 	// MemoryBudget is how many bytes of memory the spaces that are awake may take:
 	// their indexes, as estimated. Where they take more, those that were not used for
 	// the longest fall asleep, as soon as nobody uses them; the next use wakes them.
-	// A space that is in use, and the one that was used last, stay awake at any size,
-	// so the budget should have room for those that are used at a time. Default half of
-	// the process's memory limit where it has one (GOMEMLIMIT), else 1 GiB.
+	// A space that is in use, one whose writes are stopped, and the one that was used
+	// last, stay awake at any size, so the budget should have room for those that are
+	// used at a time. Default half of the process's memory limit where it has one
+	// (GOMEMLIMIT), else 1 GiB.
 	MemoryBudget int64
 	// ReadOnly opens without changing a byte and shares the directory with
 	// other readers. Damaged spaces can be read as far as they are good.

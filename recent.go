@@ -22,6 +22,7 @@ type recent struct {
 	vectors   vectors // grows as documents do
 	derived   derived // of the present generation
 	next      derived // and of the next one
+	bytes     int     // of the documents' ids and lists of attributes
 }
 
 // document is what the indexes know of one version of a memory.
@@ -100,6 +101,7 @@ func (d *document) visibleAt(seq uint64) bool {
 func (x *recent) insert(d *document) {
 	d.ordinal = uint32(len(x.documents))
 	x.documents = append(x.documents, d)
+	x.bytes += len(d.id) + pairBytes*len(d.attributes)
 	x.byID.ReplaceOrInsert(d)
 	x.byTime.ReplaceOrInsert(d)
 	if d.episode != nil {
