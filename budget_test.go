@@ -375,3 +375,28 @@ func TestMemoryBudgetOfWhatDoesNotSettle(t *testing.T) {
 		})
 	}
 }
+
+// A space that a checkpoint keeps awake falls asleep when that has ended.
+func TestMemoryBudgetAfterACheckpoint(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	opts := Options{MemoryBudget: 1}
+	opts.seams.checkpointBytes = 1 << 10
+	r := openMemory(t, f, opts)
+	spaces := numbered(t, r, 2)
+	require.NoError(t, spaces[0].Checkpoint(background))
+	hanging, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpRemove && strings.Contains(c.Name, "/"+checkpointPrefix) // of the one before
+	})
+	remember(t, spaces[0], Memory{Content: strings.Repeat("makes a checkpoint due ", 50)})
+	<-hanging
+	r.fallAsleep()
+	_, err := spaces[1].Lookup(background, "m")
+	require.NoError(t, err)
+	r.fallAsleep()
+	require.Equal(t, []SpaceID{"space-00", "space-01"}, awakeIDs(t, r))
+	release()
+	r.work.Wait()
+	require.Equal(t, []SpaceID{"space-01"}, awakeIDs(t, r))
+	require.NoError(t, r.Close())
+}
