@@ -88,7 +88,7 @@ func derivedVectors() []mutant {
 	a.store.takeNext()
 	a.store.publish()
 	a.store.mu.Unlock()
-	a.uses.Add(-1)
+	a.done()
 	_, err = s.write(ctx, []operation{op}, payloadHash{}, writeOptions{})
 	return err
 }

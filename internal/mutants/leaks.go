@@ -414,7 +414,7 @@ func leakingStreams() []mutant {
 	if err != nil {
 		return frame{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	pins`, `	if other, err := h.space.registry.Get(ctx, h.space.ID()); err == nil {
 		h.space = other
 	}
@@ -422,7 +422,7 @@ func leakingStreams() []mutant {
 	if err != nil {
 		return frame{}, err
 	}
-	defer a.uses.Add(-1)
+	defer a.done()
 	pins`},
 				{"feed.go", `		if err := s.gone(); err != nil {
 			return err
