@@ -630,7 +630,8 @@ func TestCarryingNamesTheDamagedFile(t *testing.T) {
 	remember(t, sick, Memory{ID: "m", Content: "owed"})
 	sicken(f, sick)
 	file := r.journal.current.file
-	_, err := file.file.WriteAt([]byte{0xff}, groupHeaderBytes)
+	other := ^sick.awake.Load().identity.incarnation[0] // which the entry begins with
+	_, err := file.file.WriteAt([]byte{other}, groupHeaderBytes)
 	require.NoError(t, err)
 	var damage *CorruptionError
 	require.ErrorAs(t, r.Settle(background), &damage)
