@@ -336,7 +336,7 @@ func leakingFiles() []mutant {
 		},
 		{
 			name: "cadence-after-sleep", what: "a space that others have put to sleep makes its next checkpoint later",
-			edits: []edit{{"space.go", `a.maintenance.logged, a.maintenance.size = rec.replayed, rec`, `a.maintenance.logged, a.maintenance.size = 0, rec`}},
+			edits: []edit{{"space.go", `a.maintenance.logged, a.maintenance.frames = rec.replayed, rec`, `a.maintenance.logged, a.maintenance.frames = 0, rec`}},
 			tests: "TestSleepDoesNotMoveCheckpoints",
 		},
 		{
