@@ -24,8 +24,14 @@ func BenchmarkWake(b *testing.B) {
 		memories, dimension int
 		from                string
 	}{
-		{1_000, 0, "checkpoint"}, {1_000, 768, "checkpoint"}, {100_000, 0, "checkpoint"},
-		{1_000, 0, "log"}, {20_000, 0, "log"}, {200, 0, "both"}, {1_000, 0, "both"}, {3_000, 0, "both"},
+		{1_000, 0, "checkpoint"},
+		{1_000, 768, "checkpoint"},
+		{100_000, 0, "checkpoint"},
+		{1_000, 0, "log"},
+		{20_000, 0, "log"},
+		{200, 0, "both"},
+		{1_000, 0, "both"},
+		{3_000, 0, "both"},
 	} {
 		b.Run(fmt.Sprintf("memories=%d/dimension=%d/from=%s", what.memories, what.dimension, what.from), func(b *testing.B) {
 			opts := Options{Durability: None}
@@ -97,8 +103,16 @@ func BenchmarkBudget(b *testing.B) {
 				m.fill(b, s, memories)
 				require.NoError(b, s.Checkpoint(b.Context()))
 			}
-			budget := int64(what.share * float64(r.Stats().AwakeBytes))
+			all := int64(0) // that they take once woken
+			for id := range r.Spaces("") {
+				s, err := r.Get(b.Context(), id)
+				require.NoError(b, err)
+				s.sleep()
+				require.NoError(b, askForOne(b.Context(), r, id, false))
+				all += s.awake.Load().bytes.Load()
+			}
 			require.NoError(b, r.Close())
+			budget := int64(what.share * float64(all))
 			r, err = Open(dir, Options{MemoryBudget: budget})
 			require.NoError(b, err)
 			var l latencies
