@@ -18,8 +18,8 @@ func BenchmarkHeap(b *testing.B) {
 		{name: "text", spaces: 1, memories: 20_000, words: 29},
 		{name: "short", spaces: 1, memories: 20_000, words: 4, attributes: true},
 		{name: "embedding", spaces: 1, memories: 20_000, words: 29, dimension: 768},
-		{name: "associated", spaces: 1, memories: 20_000, words: 29, associations: 5},
-		{name: "spaces", spaces: 500, memories: 1, words: 29},
+		{name: "associated", spaces: 1, memories: 5_000, words: 29, associations: 5},
+		{name: "spaces", spaces: 200, memories: 1, words: 29},
 	} {
 		b.Run(shape.name, shape.run)
 	}

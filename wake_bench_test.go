@@ -87,6 +87,19 @@ func BenchmarkWake(b *testing.B) {
 // the budget at most is a share of it.
 func BenchmarkBudget(b *testing.B) {
 	const spaces, memories = 64, 1_000
+	dir := b.TempDir()
+	r, err := Open(dir, Options{})
+	require.NoError(b, err)
+	m := newBenchMemory(0)
+	all := int64(0) // that they take once woken
+	for _, s := range benchSpaces(b, r, spaces) {
+		m.fill(b, s, memories)
+		require.NoError(b, s.Checkpoint(b.Context()))
+		s.sleep()
+		require.NoError(b, askForOne(b.Context(), r, s.ID(), false))
+		all += s.awake.Load().bytes.Load()
+	}
+	require.NoError(b, r.Close())
 	for _, what := range []struct {
 		share   float64
 		callers int
@@ -95,25 +108,8 @@ func BenchmarkBudget(b *testing.B) {
 		{1.1, 1, false}, {0.5, 1, false}, {0.5, 8, false}, {1.1, 8, true}, {0.5, 8, true},
 	} {
 		b.Run(fmt.Sprintf("room=%v/callers=%d/writes=%v", what.share, what.callers, what.writes), func(b *testing.B) {
-			dir := b.TempDir()
-			r, err := Open(dir, Options{})
-			require.NoError(b, err)
-			m := newBenchMemory(0)
-			for _, s := range benchSpaces(b, r, spaces) {
-				m.fill(b, s, memories)
-				require.NoError(b, s.Checkpoint(b.Context()))
-			}
-			all := int64(0) // that they take once woken
-			for id := range r.Spaces("") {
-				s, err := r.Get(b.Context(), id)
-				require.NoError(b, err)
-				s.sleep()
-				require.NoError(b, askForOne(b.Context(), r, id, false))
-				all += s.awake.Load().bytes.Load()
-			}
-			require.NoError(b, r.Close())
 			budget := int64(what.share * float64(all))
-			r, err = Open(dir, Options{MemoryBudget: budget})
+			r, err := Open(dir, Options{MemoryBudget: budget})
 			require.NoError(b, err)
 			var l latencies
 			var most atomic.Int64
