@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,24 +51,11 @@ func (m *budgetModel) any(t *rapid.T) *Space {
 func (m *budgetModel) free(t *rapid.T) SpaceID {
 	return rapid.Custom(func(t *rapid.T) SpaceID {
 		return SpaceID(fmt.Sprint("space-", rapid.IntRange(0, 30).Draw(t, "number")))
-	}).Filter(func(id SpaceID) bool {
-		for _, taken := range m.spaces {
-			if id == taken {
-				return false
-			}
-		}
-		return true
-	}).Draw(t, "id")
+	}).Filter(func(id SpaceID) bool { return !slices.Contains(m.spaces, id) }).Draw(t, "id")
 }
 
 func (m *budgetModel) leave(id SpaceID) {
-	left := m.spaces[:0]
-	for _, other := range m.spaces {
-		if other != id {
-			left = append(left, other)
-		}
-	}
-	m.spaces = left
+	m.spaces = slices.DeleteFunc(m.spaces, func(other SpaceID) bool { return other == id })
 }
 
 func (m *budgetModel) create(t *rapid.T) {

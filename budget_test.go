@@ -19,14 +19,7 @@ import (
 )
 
 // fallAsleep waits for those who put spaces to sleep because others have grown.
-func (r *Registry) fallAsleep() {
-	for range sleepersAtOnce {
-		r.occupancy.sleepers <- struct{}{}
-	}
-	for range sleepersAtOnce {
-		<-r.occupancy.sleepers
-	}
-}
+func (r *Registry) fallAsleep() { r.keepFromSleep()() }
 
 // awakeIDs are the spaces that are awake, of those that the registry has.
 func awakeIDs(t *testing.T, r *Registry) (ids []SpaceID) {

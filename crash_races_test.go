@@ -481,17 +481,7 @@ func TestWithdrawnWritesMakeRoom(t *testing.T) {
 	f := crashfs.New()
 	r := openMemory(t, f, Options{})
 	s := create(t, r, "aaa")
-	flushing, released := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync {
-			once.Do(func() {
-				close(flushing)
-				<-released
-			})
-		}
-		return nil
-	})
+	flushing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpSync })
 	content := strings.Repeat("a", MaxContentBytes)
 	batch := []Memory{{Content: content}, {Content: content}, {Content: content}}
 	var work sync.WaitGroup
@@ -528,7 +518,7 @@ func TestWithdrawnWritesMakeRoom(t *testing.T) {
 	require.Eventually(t, waiting, time.Minute, time.Millisecond)
 	cancel()
 	require.Eventually(t, queued(1), time.Minute, time.Millisecond, "nobody told it that there is room")
-	close(released)
+	release()
 	require.NoError(t, <-waited)
 	work.Wait()
 	require.NoError(t, r.Close())

@@ -29,12 +29,8 @@ func (s *scarceFS) take() error {
 		s.open.Add(-1)
 		return errScarce
 	}
-	for {
-		most := s.most.Load()
-		if n <= most || s.most.CompareAndSwap(most, n) {
-			return nil
-		}
-	}
+	raise(&s.most, n)
+	return nil
 }
 
 func (s *scarceFS) OpenDir(path string, create bool) (vfs.Dir, error) {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,15 @@ func get(t tester, r *Registry, id SpaceID) *Space {
 	s, err := r.Get(background, id)
 	require.NoError(t, err)
 	return s
+}
+
+// raise makes n the most, if it is more.
+func raise(most *atomic.Int64, n int64) {
+	for {
+		if before := most.Load(); n <= before || most.CompareAndSwap(before, n) {
+			return
+		}
+	}
 }
 
 func remember(t tester, s *Space, ms ...Memory) []Receipt {

@@ -806,17 +806,7 @@ func TestDeletionThatFailsRefusesNobody(t *testing.T) {
 func TestCreationMeetsClose(t *testing.T) {
 	f := crashfs.New()
 	r := openMemory(t, f, Options{})
-	var once sync.Once
-	creating, released := make(chan struct{}), make(chan struct{})
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpRename {
-			once.Do(func() {
-				close(creating)
-				<-released
-			})
-		}
-		return nil
-	})
+	creating, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpRename })
 	created, closed := make(chan error, 1), make(chan error, 1)
 	var s *Space
 	go func() {
@@ -829,7 +819,7 @@ func TestCreationMeetsClose(t *testing.T) {
 	for r.usable(background) == nil {
 		runtime.Gosched()
 	}
-	close(released)
+	release()
 	require.NoError(t, <-created)
 	require.NoError(t, <-closed)
 	for name, err := range everySpaceCall(s) {

@@ -769,17 +769,7 @@ func TestReembedOnce(t *testing.T) {
 	s := create(t, r, "alpha")
 	require.NoError(t, s.adopt(background, crashEmbedder(1)))
 	before := s.Info().Seq
-	flushing, released := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	f.SetHook(func(c crashfs.Call) error {
-		if c.Op == crashfs.OpSync {
-			once.Do(func() {
-				close(flushing)
-				<-released
-			})
-		}
-		return nil
-	})
+	flushing, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpSync })
 	var work sync.WaitGroup
 	work.Go(func() { require.NoError(t, remembering(Memory{Content: "holds the journal"})(s)) })
 	<-flushing
@@ -792,7 +782,7 @@ func TestReembedOnce(t *testing.T) {
 		})
 	}
 	waitQueued(t, s, len(receipts))
-	close(released)
+	release()
 	work.Wait()
 	for _, receipt := range receipts {
 		require.Equal(t, Receipt{Seq: before + 2}, receipt)

@@ -127,11 +127,7 @@ func BenchmarkBudget(b *testing.B) {
 								return
 							}
 							own[i] = time.Since(began)
-							for now := r.Stats().AwakeBytes; ; {
-								if before := most.Load(); now <= before || most.CompareAndSwap(before, now) {
-									break
-								}
-							}
+							raise(&most, r.Stats().AwakeBytes)
 						}
 						l.add(own)
 					})
