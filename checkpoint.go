@@ -67,12 +67,13 @@ type bodiesOutput struct {
 	live    int64 // bytes in them
 }
 
-// checkpointDue reports whether so much was logged since the last checkpoint that another
-// is due. It counts the space's own bytes only, so that its files do not depend on what
-// other spaces do. The caller holds commits, or is the only one that knows the space.
-func (a *awake) checkpointDue() bool {
+// checkpointDue reports whether so much was logged since the last checkpoint, in many or
+// few frames, that another is due. It counts the space's own bytes only, so that its files
+// do not depend on what other spaces do. The caller holds commits, or is the only one that
+// knows the space.
+func (a *awake) checkpointDue(many bool) bool {
 	limit, size := a.registry.options.seams.checkpointBytes, a.maintenance.size.Load()
-	if a.maintenance.frames >= smallFrames {
+	if many {
 		limit = min(limit, max(limit/smallShare, size))
 	}
 	return a.maintenance.logged >= max(limit, size/2)
@@ -84,11 +85,12 @@ func (a *awake) checkpointDue() bool {
 func (a *awake) checkpointIfDue(frameBytes int) {
 	a.maintenance.logged += int64(frameBytes)
 	a.maintenance.frames++
-	if !a.checkpointDue() {
+	many := a.maintenance.frames >= smallFrames
+	if !a.checkpointDue(many) {
 		return
 	}
 	a.maintenance.running.Lock()
-	if !a.checkpointDue() || a.stopped.Load() != nil {
+	if !a.checkpointDue(many) || a.stopped.Load() != nil {
 		a.maintenance.running.Unlock()
 		return
 	}

@@ -54,8 +54,8 @@
 //	> occupancy.mu > Registry.mu, committer.mu, feed.mu
 //
 // Idle spaces fall asleep, those first that were not used for the longest, where all take
-// more memory than [Options].MemoryBudget, and where descriptors run out. These are looked
-// for with whatever is locked: nobody who holds a lock of theirs waits for another. A
-// write that finds none all the same fails and can be tried again. No goroutine runs for
-// an idle space, and Close joins those that run.
+// more memory than [Options].MemoryBudget, and where descriptors run out. They do so with
+// whatever is locked: nobody who holds a lock of theirs waits for another. A write that
+// finds no descriptor all the same fails and can be tried again. No goroutine runs for an
+// idle space, and Close joins those that run.
 package engram

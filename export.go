@@ -537,7 +537,7 @@ func (in *importer) flush(a *awake) error {
 // seal makes the files of a space that was filled durable, with a checkpoint where one
 // would be due if it had been written one memory at a time.
 func (a *awake) seal() error {
-	if a.maintenance.logged >= a.registry.options.seams.checkpointBytes/smallShare {
+	if a.checkpointDue(true) {
 		job, err := a.beginCheckpoint(false)
 		if err == nil {
 			err = a.finishCheckpoint(job)

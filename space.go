@@ -207,7 +207,7 @@ func (s *Space) sleepLocked() {
 	s.drowsy.Store(a)
 	defer s.drowsy.Store(nil)
 	s.awake.Store(nil)
-	if a.uses.Load() > 0 {
+	if !a.idle() {
 		s.awake.Store(a)
 		return
 	}
