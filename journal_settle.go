@@ -219,6 +219,11 @@ func (j *journal) settledLocked(space incarnation, seq uint64) {
 	if !left {
 		delete(j.frames, space)
 		delete(j.carried, space)
+		return
+	}
+	// Generations that owe no more of it may end now: no reference leads there.
+	if refs := j.frames[space]; len(refs) > 0 {
+		j.frames[space] = slices.DeleteFunc(refs, func(r frameRef) bool { return r.entry.lastSeq() <= seq })
 	}
 }
 

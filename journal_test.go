@@ -485,6 +485,41 @@ func TestCarriedFramesAreIndexedOnce(t *testing.T) {
 	require.NoError(t, j.close())
 }
 
+// staleSpaces has a space settle up to its first frame, while it writes the next one.
+type staleSpaces struct {
+	j     *journal
+	frame func(seq uint64) []groupFrame
+	asked int
+}
+
+func (s *staleSpaces) settleSpace(incarnation, SpaceID) (uint64, error) {
+	if s.asked++; s.asked == 1 {
+		return 0, errHangs
+	}
+	return 1, s.j.append(s.frame(2))
+}
+
+// What a mark covers leaves the index with its generation, also where a newer one owes
+// more of the space: who wakes it looks for its frames until none has moved.
+func TestIndexForgetsWhatIsCovered(t *testing.T) {
+	m := newMemoryFS()
+	root, err := m.OpenDir("", true)
+	require.NoError(t, err)
+	require.NoError(t, root.Mkdir(journalDir))
+	spaces := &staleSpaces{frame: func(seq uint64) []groupFrame {
+		return []groupFrame{{space: incarnation{1}, id: exampleID, firstSeq: seq, count: 1, bytes: []byte("frame")}}
+	}}
+	spaces.j, err = openJournal(root, damageOptions(m, false).withDefaults(), spaces, false)
+	require.NoError(t, err)
+	require.NoError(t, spaces.j.append(spaces.frame(1)))
+	require.ErrorIs(t, spaces.j.settle(background), errHangs)
+	require.Len(t, spaces.j.framesOf(incarnation{1}), 1, "it was carried")
+	require.ErrorIs(t, spaces.j.settle(background), errHangs, "it still owes some")
+	require.Equal(t, uint64(2), spaces.j.current.owed[incarnation{1}].lastSeq)
+	require.Empty(t, spaces.j.framesOf(incarnation{1}))
+	require.NoError(t, spaces.j.close())
+}
+
 // fillHead makes a registry whose Settle finds no room for HEAD from its n-th write or
 // flush on, and returns the error.
 func fillHead(t *testing.T, n int) (f *crashfs.FS, s *Space, err error) {
