@@ -184,16 +184,20 @@ vuln: ## look for known vulnerabilities that the code reaches
 build-off: ## build each module without the workspace
 	@$(call each-module,GOWORK=off go build -o /dev/null ./...)
 
-# vet compiles the tests too, which build leaves out; those of the server for Windows
-# alone, whose files differ the most. The benchmarks are for Linux.
+# The benchmarks are for Linux.
 .PHONY: cross
-cross: ## build and vet for macOS and Windows, assemble as for a plugin, and look for fused products on arm64
+cross: ## build for macOS and Windows, assemble as for a plugin, and look for fused products on arm64
 	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
-	GOOS=darwin GOARCH=arm64 go vet ./...
 	ENGRAM_CROSS=1 go test -count=1 -run='^TestPolicyNoFusedProducts$$' .
 	GOOS=windows GOARCH=amd64 go build ./... ./server/...
-	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
 	GOOS=linux GOARCH=amd64 go build -asmflags=-dynlink ./internal/simd
+
+# vet compiles the tests too, which build leaves out; those of the server for Windows
+# alone, whose files differ the most.
+.PHONY: cross-vet
+cross-vet: ## vet for macOS and Windows
+	GOOS=darwin GOARCH=arm64 go vet ./...
+	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
 
 .PHONY: ci
 ci: ## everything that must hold before a merge, and every fault in full
@@ -213,11 +217,14 @@ nightly: ## the long form: more random cases, all tests under -race, seeded bugs
 	$(MAKE) fuzz FUZZTIME=20m
 
 # Do the tools install, and is the list of vulnerabilities there? .ci/run asks
-# first, to tell a finding from a missing network.
+# first, to tell a finding from a missing network. Without a proxy a connection tells at
+# once, before the tool is compiled.
 .PHONY: have-fmt have-lint have-vuln
 have-fmt:
 	@$(GOFUMPT) -version
 have-lint:
 	@$(GOLANGCI_LINT) version
 have-vuln:
+	@[ -n "$${HTTPS_PROXY-}$${https_proxy-}" ] || timeout 20 bash -c ': </dev/tcp/vuln.go.dev/443' || \
+		{ echo "network is unreachable: vuln.go.dev"; exit 1; }
 	@GOWORK=off $(GOVULNCHECK) ./internal/vfs
