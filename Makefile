@@ -56,7 +56,7 @@ tidy: ## fail if go mod tidy would change a module
 # third of the work; nor have other long tests that do one thing after the other, those
 # of what is tracked and of a browser, packages of pure functions, and what measures.
 # make nightly has it all.
-ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|AssociationsAgainst|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys)
+ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|AssociationsAgainst|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys|Footprint)
 PURE := mutants|rabitq|simd|stem|console
 # The detector wants cgo; what the tests build is built as the environment says.
 .PHONY: race
