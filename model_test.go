@@ -338,26 +338,30 @@ func TestRegistryAgainstModel(t *testing.T) {
 // that it was written to: each accepted write must be found there, in order, and
 // nowhere else.
 func TestRegistryUnderStress(t *testing.T) {
-	opts := Options{JournalBytes: minJournalBytes}
-	opts.seams.segmentBytes, opts.seams.checkpointBytes = 4000, 16000
-	m := newMemoryFS()
-	r := openMemory(t, m, opts)
-	accepted := newAcceptedWrites()
-	var work sync.WaitGroup
-	for worker := range 8 {
-		work.Go(func() {
-			random := rand.New(rand.NewPCG(1, uint64(worker)))
-			for i := range scaled(400) {
-				stressOnce(t, r, random, accepted, fmt.Sprintf("w%d-%d", worker, i))
+	for name, budget := range map[string]int64{"room for all": 1 << 30, "room for two": 30 << 10, "no room": 1} {
+		t.Run(name, func(t *testing.T) {
+			opts := Options{JournalBytes: minJournalBytes, MemoryBudget: budget}
+			opts.seams.segmentBytes, opts.seams.checkpointBytes = 4000, 16000
+			m := newMemoryFS()
+			r := openMemory(t, m, opts)
+			accepted := newAcceptedWrites()
+			var work sync.WaitGroup
+			for worker := range 8 {
+				work.Go(func() {
+					random := rand.New(rand.NewPCG(1, uint64(worker)))
+					for i := range scaled(400) {
+						stressOnce(t, r, random, accepted, fmt.Sprintf("w%d-%d", worker, i))
+					}
+				})
 			}
+			work.Wait()
+			accepted.requireIn(t, r)
+			require.NoError(t, r.Close())
+			r = openMemory(t, m, opts)
+			accepted.requireIn(t, r)
+			require.NoError(t, r.Close())
 		})
 	}
-	work.Wait()
-	accepted.requireIn(t, r)
-	require.NoError(t, r.Close())
-	r = openMemory(t, m, opts)
-	accepted.requireIn(t, r)
-	require.NoError(t, r.Close())
 }
 
 // acceptedWrites is what was acknowledged, by incarnation.
