@@ -233,6 +233,11 @@ func journals() []mutant {
 			tests: "TestCrashCarriedFrames",
 		},
 		{
+			name: "covered-referred-to", what: "the index refers to frames below a mark, where a newer file owes more of the space",
+			edits: []edit{{"journal_settle.go", `return r.entry.lastSeq() <= seq`, `return false`}},
+			tests: "TestIndexForgetsWhatIsCovered",
+		},
+		{
 			name: "epoch-not-raised", what: "an opening does not raise the epoch",
 			edits: []edit{{"journal_open.go", `	j.head.epoch++`, ``}},
 			tests: "TestRegistryStats",
