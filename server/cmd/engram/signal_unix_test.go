@@ -29,10 +29,13 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	// Tests may have been started with nohup, which has programs ignore it.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	heedHangups() // nohup, which may have started the tests, has programs ignore them
 	os.Exit(engramtest.Main(m))
 }
+
+// heedHangups undoes that SIGHUP is ignored, here and in processes that are started: to
+// reset it would not.
+func heedHangups() { signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) }
 
 // program is serve as a process of its own.
 type program struct {
@@ -128,7 +131,7 @@ func TestOneSignalEndsInGoodOrder(t *testing.T) {
 func TestHangupThatIsIgnoredStaysIgnored(t *testing.T) {
 	require.Contains(t, endingSignals(), syscall.SIGHUP)
 	signal.Ignore(syscall.SIGHUP)
-	defer signal.Reset(syscall.SIGHUP)
+	defer heedHangups()
 	require.NotContains(t, endingSignals(), syscall.SIGHUP)
 }
 
