@@ -38,6 +38,10 @@ import (
 	"github.com/engramdb/engram/server/internal/httpclient"
 )
 
+// connectTimeout is how long a server may take to answer a connection of gRPC: a machine
+// that does much else keeps it from that for a while.
+const connectTimeout = 20 * time.Second
+
 // journalBytes of a server in process: crashing it copies its journal.
 const journalBytes = 1 << 20
 
@@ -126,7 +130,7 @@ func (s *Server) dial() *client.Client {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", s.GRPCAddress())
 		}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: connectTimeout}),
 		grpc.WithChainUnaryInterceptor(s.transport.interceptUnary),
 		grpc.WithChainStreamInterceptor(s.transport.interceptStream),
 	}})

@@ -54,12 +54,13 @@ type transport struct {
 	which func(t *testing.T, outside, inside string) (content string, fallback bool, slug string)
 }
 
-// transports runs a test over each transport that offers what it needs.
+// transports runs a test over each transport that offers what it needs. Where one fails
+// it is over: what comes next may wait for what the test has written.
 func transports(t *testing.T, s *engramtest.Server, offers func(transport) bool, test func(t *testing.T, over transport)) {
 	t.Helper()
 	for _, over := range []transport{overHTTP(s), overSSE(s), overGRPC(t, s), overMCP(t, s)} {
 		if offers(over) {
-			t.Run(over.name, func(t *testing.T) { test(t, over) })
+			require.True(t, t.Run(over.name, func(t *testing.T) { test(t, over) }))
 		}
 	}
 }
@@ -371,30 +372,35 @@ func TestSubscriptionsNeverMix(t *testing.T) {
 		s := engramtest.Start(t, options)
 		transports(t, s, func(over transport) bool { return over.events != nil }, func(t *testing.T, over transport) {
 			var work sync.WaitGroup
-			failures := make(chan error, 4+4*writes)
+			ctx, fail := context.WithCancelCause(t.Context()) // a write that fails ends who waits for it
+			defer fail(nil)
+			do := func(f func() error) {
+				work.Go(func() {
+					if err := f(); err != nil {
+						fail(err)
+					}
+				})
+			}
 			for _, space := range options.Spaces {
 				info, err := s.GRPC(space).Info(t.Context())
 				require.NoError(t, err)
 				for range 2 {
-					work.Go(func() { failures <- follow(t.Context(), over, space, info.Seq, 2*writes) })
+					do(func() error { return follow(ctx, over, space, info.Seq, 2*writes) })
 				}
 				for i := range writes {
 					content := "canary of " + string(space)
-					work.Go(func() {
-						_, err := s.Space(space).Remember(t.Context(), engram.Memory{ID: fmt.Sprint(i), Content: content})
-						failures <- err
+					do(func() error {
+						_, err := s.Space(space).Remember(ctx, engram.Memory{ID: fmt.Sprint(i), Content: content})
+						return err
 					})
-					work.Go(func() {
-						_, err := s.GRPC(space).Remember(t.Context(), engram.Memory{ID: fmt.Sprint(writes + i), Content: content})
-						failures <- err
+					do(func() error {
+						_, err := s.GRPC(space).Remember(ctx, engram.Memory{ID: fmt.Sprint(writes + i), Content: content})
+						return err
 					})
 				}
 			}
 			work.Wait()
-			close(failures)
-			for err := range failures {
-				require.NoError(t, err)
-			}
+			require.NoError(t, context.Cause(ctx))
 		})
 	})
 }
