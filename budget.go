@@ -145,17 +145,20 @@ func (a *awake) settleInTime() error {
 	if !a.settles() {
 		return nil
 	}
-	settled, hangs := make(chan error, 1), make(chan struct{})
+	settled, hangs := make(chan struct{}), make(chan struct{})
+	var err error
 	go func() {
-		_, err := a.settleInUse()
-		settled <- err
+		defer close(settled)
+		_, err = a.settleInUse()
 	}()
 	stop := afterFunc(a.registry.options.seams.settleHang, func() { close(hangs) })
 	defer stop()
 	select {
-	case err := <-settled:
+	case <-settled:
 		return err
 	case <-hangs:
+		// Close has to know of it: it may still change the directory.
+		a.registry.journal.hangsUntil(a.identity.incarnation, settled)
 		return errHangs
 	}
 }

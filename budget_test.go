@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -162,6 +163,33 @@ func TestMemoryBudgetOverASpaceThatHangs(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, r.Close())
+}
+
+// Close knows of a space that hangs while it is to fall asleep, also where the journal
+// holds nothing of it: nobody else gets the directory as long as it does.
+func TestMemoryBudgetOverASettledSpaceThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		numbered(t, r, 2)
+		require.NoError(t, r.Close())
+		r = openMemory(t, f, Options{MemoryBudget: 1, seams: seams{settleHang: time.Second}})
+		hanging, release := hangAt(f, func(c crashfs.Call) bool {
+			return c.Op == crashfs.OpWrite && c.Name == "space-00/"+spaceFile
+		})
+		for _, id := range []SpaceID{"space-00", "space-01"} {
+			_, err := get(t, r, id).Lookup(background, "m")
+			require.NoError(t, err)
+		}
+		<-hanging
+		require.NoError(t, r.Close(), "nothing is left to be settled")
+		_, err := Open("", Options{seams: seams{fs: f}})
+		require.ErrorIs(t, err, ErrLocked)
+		release()
+		synctest.Wait()
+		require.Empty(t, f.Handles())
+	})
 }
 
 // keepFromSleep takes the places of those who put spaces to sleep, until release.

@@ -49,12 +49,12 @@ type journal struct {
 	carried   map[incarnation]error      // why frames were carried forward, of spaces that still owe them
 	damage    *CorruptionError           // why what a read-only registry reads of it may be incomplete
 	failed    error
-	broken    chan struct{}        // closed when failed is set; not guarded by mu
-	stuck     error                // why the settler could not free the oldest file
-	hanging   map[incarnation]bool // spaces that are being settled
-	settling  bool                 // the settler runs
-	flushing  func() bool          // stops the timer of a due flush; nil if none is due
-	idling    func() bool          // stops the timer of a due zeroing; nil if none is due
+	broken    chan struct{}       // closed when failed is set; not guarded by mu
+	stuck     error               // why the settler could not free the oldest file
+	hanging   map[incarnation]int // how many wait for the space to settle
+	settling  bool                // the settler runs
+	flushing  func() bool         // stops the timer of a due flush; nil if none is due
+	idling    func() bool         // stops the timer of a due zeroing; nil if none is due
 	closed    bool
 	buf       []byte
 

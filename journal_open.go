@@ -40,7 +40,7 @@ func openJournal(root vfs.Dir, opts Options, spaces settler, spacesExist bool) (
 		fileBytes: opts.JournalBytes, extentBytes: opts.seams.extentBytes, settleHang: opts.seams.settleHang,
 		durability: opts.Durability, spaces: spaces, logger: opts.Logger,
 		frames: make(map[incarnation][]frameRef), carried: make(map[incarnation]error),
-		hanging: make(map[incarnation]bool), unflushed: make(map[*feed]uint64), broken: make(chan struct{}),
+		hanging: make(map[incarnation]int), unflushed: make(map[*feed]uint64), broken: make(chan struct{}),
 	}
 	j.changed = sync.NewCond(&j.mu)
 	dir, err := root.OpenDir(journalDir)

@@ -17,6 +17,7 @@ import (
 //
 //	generation.owed  the generation has frames of it that no mark is known to cover
 //	hanging          it is asked to settle, and has not answered; it is not asked again
+//	                 (others than the journal count when they have given up waiting)
 //	told             it has said up to where its mark is, which is not filed yet
 //	carried          why its frames were carried forward: settling failed or hangs
 //
@@ -73,10 +74,10 @@ func (j *journal) settleOldestLocked() bool {
 	g := j.old[0]
 	owners := make(map[incarnation]SpaceID, len(g.owed))
 	for space, o := range g.owed {
-		if j.hanging[space] {
+		if j.hanging[space] > 0 {
 			continue // it has not come back from the last time
 		}
-		j.hanging[space] = true // until it returns
+		j.hanging[space]++ // until it returns
 		owners[space] = o.id
 	}
 	j.mu.Unlock()
@@ -94,7 +95,7 @@ func (j *journal) settleOldestLocked() bool {
 		}
 	}
 	for space, o := range g.owed {
-		if j.hanging[space] {
+		if j.hanging[space] > 0 {
 			j.carried[space] = fmt.Errorf("space %q: %w", string(o.id), errHangs)
 		}
 	}
@@ -163,8 +164,22 @@ func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 func (j *journal) returned(space incarnation) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	delete(j.hanging, space)
+	if j.hanging[space]--; j.hanging[space] == 0 {
+		delete(j.hanging, space)
+	}
 	j.changed.Broadcast()
+}
+
+// hangsUntil says that the space, which others than the journal have asked to settle,
+// hangs until that is closed.
+func (j *journal) hangsUntil(space incarnation, settled <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hanging[space]++
+	go func() {
+		<-settled
+		j.returned(space)
+	}()
 }
 
 // hangs reports whether a space is being settled: after close, one that hangs.
