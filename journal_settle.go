@@ -73,15 +73,17 @@ func (j *journal) settleOldestLocked() bool {
 	j.fileToldLocked()
 	g := j.old[0]
 	owners := make(map[incarnation]SpaceID, len(g.owed))
+	var settled []settlement
 	for space, o := range g.owed {
 		if j.hanging[space] > 0 {
-			continue // it has not come back from the last time
+			settled = append(settled, settlement{space: space, err: errHangs}) // since the last time
+			continue
 		}
 		j.hanging[space]++ // until it returns
 		owners[space] = o.id
 	}
 	j.mu.Unlock()
-	settled := j.settleAll(owners)
+	settled = append(settled, j.settleAll(owners)...)
 	j.mu.Lock()
 	j.fileToldLocked()
 	for _, r := range settled {
@@ -92,11 +94,6 @@ func (j *journal) settleOldestLocked() bool {
 		j.settledLocked(r.space, r.seq)
 		if o := g.owed[r.space]; o != nil && r.err != nil {
 			j.carried[r.space] = fmt.Errorf("space %q: %w", string(o.id), r.err)
-		}
-	}
-	for space, o := range g.owed {
-		if j.hanging[space] > 0 {
-			j.carried[space] = fmt.Errorf("space %q: %w", string(o.id), errHangs)
 		}
 	}
 	if err := j.carryLocked(g); err != nil {
@@ -120,9 +117,10 @@ type settlement struct {
 	err   error
 }
 
-// settleAll settles the spaces, 64 at a time, and returns what is known when all
-// have, or when none has for settleHang. Who hangs is not joined by close, but
-// by awaitSettlers.
+// settleAll settles the spaces, 64 at a time, and returns what became of each when all
+// have settled, or when none has for settleHang. Then those that have not answered hang,
+// also the ones that had to wait for them. Who hangs is not joined by close, but by
+// awaitSettlers.
 func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 	slots := make(chan struct{}, settleParallel)
 	results := make(chan settlement, len(owners))
@@ -153,11 +151,26 @@ func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 				stop = afterFunc(j.settleHang, func() { close(hang) })
 			}
 		case <-hang:
-			return settled
+			return append(settled, silent(owners, settled)...)
 		}
 	}
 	stop()
 	return settled
+}
+
+// silent returns that those of the owners hang which have not settled.
+func silent(owners map[incarnation]SpaceID, settled []settlement) []settlement {
+	answered := make(map[incarnation]bool, len(settled))
+	for _, r := range settled {
+		answered[r.space] = true
+	}
+	var hang []settlement
+	for space := range owners {
+		if !answered[space] {
+			hang = append(hang, settlement{space: space, err: errHangs})
+		}
+	}
+	return hang
 }
 
 // returned says that settling the space has ended.

@@ -520,6 +520,43 @@ func TestIndexForgetsWhatIsCovered(t *testing.T) {
 	require.NoError(t, spaces.j.close())
 }
 
+// silentSpaces answer when it is closed.
+type silentSpaces chan struct{}
+
+func (s silentSpaces) settleSpace(incarnation, SpaceID) (uint64, error) {
+	<-s
+	return 1, nil
+}
+
+// Settle names every space that it did not settle: also those whose turn did not come
+// while others hung, and whose answer was too late.
+func TestEverySpaceThatIsNotSettledIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, err := newMemoryFS().OpenDir("", true)
+		require.NoError(t, err)
+		require.NoError(t, root.Mkdir(journalDir))
+		opts, spaces := Options{}.withDefaults(), make(silentSpaces)
+		j, err := openJournal(root, opts, spaces, false)
+		require.NoError(t, err)
+		owners := make(map[incarnation]SpaceID)
+		for i := range byte(settleParallel + 1) {
+			owners[incarnation{i}] = exampleID
+			j.hanging[incarnation{i}]++
+		}
+		settled := j.settleAll(owners)
+		require.Len(t, settled, len(owners))
+		named := make(map[incarnation]bool)
+		for _, r := range settled {
+			require.ErrorIs(t, r.err, errHangs)
+			named[r.space] = true
+		}
+		require.Len(t, named, len(owners))
+		close(spaces)
+		j.awaitSettlers()
+		require.NoError(t, j.close())
+	})
+}
+
 // fillHead makes a registry whose Settle finds no room for HEAD from its n-th write or
 // flush on, and returns the error.
 func fillHead(t *testing.T, n int) (f *crashfs.FS, s *Space, err error) {
