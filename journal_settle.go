@@ -460,6 +460,11 @@ func (f *journalFile) zero(from int64) error {
 	return nil
 }
 
+// holdsBeforeLocked reports whether a generation before that one has not ended.
+func (j *journal) holdsBeforeLocked(number uint64) bool {
+	return len(j.old) > 0 && j.old[0].number < number
+}
+
 // settle empties and zeroes the journal. It returns an error that names what
 // could not be settled; those frames stay in the journal.
 func (j *journal) settle(ctx context.Context) error {
@@ -483,7 +488,8 @@ func (j *journal) settle(ctx context.Context) error {
 	}
 	j.stuck = nil
 	j.startSettlerLocked()
-	for j.settling && ctx.Err() == nil {
+	// Of what is written meanwhile the settler may not see the end.
+	for first := j.current.number; j.settling && j.holdsBeforeLocked(first) && ctx.Err() == nil; {
 		j.changed.Wait()
 	}
 	errs := []error{j.stuck}

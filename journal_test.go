@@ -557,6 +557,59 @@ func TestEverySpaceThatIsNotSettledIsNamed(t *testing.T) {
 	})
 }
 
+// busySpace fills a file while it settles for the first time, and settles for the second
+// time when done is closed.
+type busySpace struct {
+	j     *journal
+	seq   uint64
+	asked int
+	done  chan struct{}
+}
+
+func (s *busySpace) settleSpace(incarnation, SpaceID) (uint64, error) {
+	if s.asked++; s.asked > 1 {
+		<-s.done
+		return s.seq, nil
+	}
+	settled := s.seq
+	var before, now RegistryStats
+	for s.j.stats(&before); now.JournalGeneration <= before.JournalGeneration; s.j.stats(&now) {
+		if err := s.write(); err != nil {
+			return 0, err
+		}
+	}
+	return settled, nil
+}
+
+func (s *busySpace) write() error {
+	s.seq++
+	return s.j.append([]groupFrame{{
+		space: incarnation{1}, id: exampleID, firstSeq: s.seq, count: 1, bytes: make([]byte, minJournalBytes/4),
+	}})
+}
+
+// Settle waits for what was there before it, and not for what is written while it does:
+// of that there may always be more.
+func TestSettleWaitsForWhatWasThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root, err := newMemoryFS().OpenDir("", true)
+		require.NoError(t, err)
+		require.NoError(t, root.Mkdir(journalDir))
+		s := &busySpace{done: make(chan struct{})}
+		s.j, err = openJournal(root, Options{JournalBytes: minJournalBytes}.withDefaults(), s, false)
+		require.NoError(t, err)
+		for range 2 { // so that who fills one does not wait for the next
+			require.NoError(t, s.j.createFileLocked())
+		}
+		require.NoError(t, s.write())
+		require.NoError(t, s.j.settle(background))
+		require.Len(t, s.j.old, 1)
+		close(s.done)
+		require.NoError(t, s.j.settle(background))
+		require.NoError(t, s.j.close())
+	})
+}
+
 // fillHead makes a registry whose Settle finds no room for HEAD from its n-th write or
 // flush on, and returns the error.
 func fillHead(t *testing.T, n int) (f *crashfs.FS, s *Space, err error) {
