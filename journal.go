@@ -46,7 +46,7 @@ type journal struct {
 	free      []*journalFile
 	frames    map[incarnation][]frameRef // what Open found and no mark covers yet
 	unflushed map[*feed]uint64           // last seqs of what was written and not flushed, for who waits to hear of it
-	carried   map[incarnation]error      // why frames were carried forward, of spaces that still owe them
+	carried   map[incarnation]error      // why frames were carried forward, of spaces whose marks do not cover them
 	damage    *CorruptionError           // why what a read-only registry reads of it may be incomplete
 	failed    error
 	broken    chan struct{}       // closed when failed is set; not guarded by mu

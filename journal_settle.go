@@ -21,8 +21,8 @@ import (
 //	told             it has said up to where its mark is, which is not filed yet
 //	carried          why its frames were carried forward: settling failed or hangs
 //
-// settledLocked takes it from the generations that its mark covers, and once none owes
-// it a frame, from carried; dropLocked, where it was deleted, from all of them.
+// settledLocked takes it from the generations that its mark covers, and once that covers
+// what was carried, from carried; dropLocked, where it was deleted, from all of them.
 
 const (
 	settleParallel = 64
@@ -233,26 +233,19 @@ func (j *journal) fileToldLocked() {
 }
 
 func (j *journal) settledLocked(space incarnation, seq uint64) {
-	left := false
 	for _, g := range j.generationsLocked() {
-		o := g.owed[space]
-		switch {
-		case o == nil:
-		case o.lastSeq <= seq:
+		if o := g.owed[space]; o != nil && o.lastSeq <= seq {
 			delete(g.owed, space)
-		default:
-			left = true
 		}
 	}
-	if !left {
-		delete(j.frames, space)
-		delete(j.carried, space)
+	// Generations that owe no more of it may end now: no reference leads there.
+	left := slices.DeleteFunc(j.frames[space], func(r frameRef) bool { return r.entry.lastSeq() <= seq })
+	if len(left) > 0 {
+		j.frames[space] = left
 		return
 	}
-	// Generations that owe no more of it may end now: no reference leads there.
-	if refs := j.frames[space]; len(refs) > 0 {
-		j.frames[space] = slices.DeleteFunc(refs, func(r frameRef) bool { return r.entry.lastSeq() <= seq })
-	}
+	delete(j.frames, space)
+	delete(j.carried, space)
 }
 
 // dropLocked forgets the frames of a deleted space.

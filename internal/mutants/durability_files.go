@@ -45,7 +45,7 @@ func settling() []mutant {
 		},
 		{
 			name: "settled-too-far", what: "a mark covers every frame of a generation, whatever its seq",
-			edits: []edit{{"journal_settle.go", `case o.lastSeq <= seq:`, `case o.lastSeq <= seq || seq > 0:`}},
+			edits: []edit{{"journal_settle.go", `o != nil && o.lastSeq <= seq {`, `o != nil && seq > 0 {`}},
 			tests: "TestCrashFailingCalls",
 		},
 		{
