@@ -53,10 +53,10 @@ tidy: ## fail if go mod tidy would change a module
 	@$(call each-module,GOWORK=off go mod tidy -diff)
 
 # What damages stored bytes and reads them again has nothing to race with, and is a
-# third of the work; nor have other long tests that do one thing after the other, those
-# of what is tracked and of a browser, packages of pure functions, and what measures.
-# make nightly has it all.
-ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|AssociationsAgainst|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys|Footprint)
+# third of the work; nor have other long tests that do one thing after the other, with
+# megabytes or programs, those of what is tracked and of a browser, packages of pure
+# functions, and what measures. make nightly has it all.
+ALONE := ^Test(Damage|Salvage|Wreck|Partition|Forgotten|AssociationsAgainst|ExportImport|ImportOf|TermsOf|InversionOf|FoldRune|Dump|FuzzSeeds|RecallBounds|RecallByEmbeddingEquals|SpreadIsBounded|Policy|MostKeys|Footprint|LargeAnswersAreStreamed|CompressedBodies|PagesFit|LargestMemory|Hints|DocumentedMCP)
 PURE := mutants|rabitq|simd|stem|console
 # The detector wants cgo; what the tests build is built as the environment says.
 .PHONY: race
@@ -184,10 +184,11 @@ vuln: ## look for known vulnerabilities that the code reaches
 build-off: ## build each module without the workspace
 	@$(call each-module,GOWORK=off go build -o /dev/null ./...)
 
-# The benchmarks are for Linux.
+# The server for Windows alone, whose files differ the most from those for Linux; for
+# macOS cross-vet builds it. The benchmarks are for Linux.
 .PHONY: cross
 cross: ## build for macOS and Windows, assemble as for a plugin, and look for fused products on arm64
-	GOOS=darwin GOARCH=arm64 go build ./... ./server/...
+	GOOS=darwin GOARCH=arm64 go build ./...
 	ENGRAM_CROSS=1 go test -count=1 -run='^TestPolicyNoFusedProducts$$' .
 	GOOS=windows GOARCH=amd64 go build ./... ./server/...
 	GOOS=linux GOARCH=amd64 go build -asmflags=-dynlink ./internal/simd
@@ -195,7 +196,8 @@ cross: ## build for macOS and Windows, assemble as for a plugin, and look for fu
 # vet compiles the tests too, which build leaves out; those of the server for Windows
 # alone, whose files differ the most.
 .PHONY: cross-vet
-cross-vet: ## vet for macOS and Windows
+cross-vet: ## build the server for macOS, and vet for macOS and Windows
+	GOOS=darwin GOARCH=arm64 go build ./server/...
 	GOOS=darwin GOARCH=arm64 go vet ./...
 	GOOS=windows GOARCH=amd64 go vet ./... ./server/...
 
