@@ -44,7 +44,7 @@ type journal struct {
 	current   *generation
 	old       []*generation // oldest first: they wait for their spaces to settle
 	free      []*journalFile
-	frames    map[incarnation][]frameRef // what Open found and no mark covers yet
+	frames    map[incarnation][]frameRef // what Open found, or was carried, and no mark covers yet
 	unflushed map[*feed]uint64           // last seqs of what was written and not flushed, for who waits to hear of it
 	carried   map[incarnation]error      // why frames were carried forward, of spaces whose marks do not cover them
 	damage    *CorruptionError           // why what a read-only registry reads of it may be incomplete
@@ -508,8 +508,10 @@ func (j *journal) names(space incarnation) bool {
 func (j *journal) oldest() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.generationsLocked()[0].number
+	return j.oldestLocked()
 }
+
+func (j *journal) oldestLocked() uint64 { return j.generationsLocked()[0].number }
 
 // generationsLocked returns those that have not ended.
 func (j *journal) generationsLocked() []*generation {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -142,35 +143,25 @@ func (j *journal) settleAll(owners map[incarnation]SpaceID) []settlement {
 		}
 	}()
 	var settled []settlement
+	silent := maps.Clone(owners)
 	stop := afterFunc(j.settleHang, func() { close(hang) })
-	for len(settled) < len(owners) {
+	for len(silent) > 0 {
 		select {
 		case r := <-results:
 			settled = append(settled, r)
+			delete(silent, r.space)
 			if stop() {
 				stop = afterFunc(j.settleHang, func() { close(hang) })
 			}
 		case <-hang:
-			return append(settled, silent(owners, settled)...)
+			for space := range silent {
+				settled = append(settled, settlement{space: space, err: errHangs})
+			}
+			return settled
 		}
 	}
 	stop()
 	return settled
-}
-
-// silent returns that those of the owners hang which have not settled.
-func silent(owners map[incarnation]SpaceID, settled []settlement) []settlement {
-	answered := make(map[incarnation]bool, len(settled))
-	for _, r := range settled {
-		answered[r.space] = true
-	}
-	var hang []settlement
-	for space := range owners {
-		if !answered[space] {
-			hang = append(hang, settlement{space: space, err: errHangs})
-		}
-	}
-	return hang
 }
 
 // returned says that settling the space has ended.
@@ -453,11 +444,6 @@ func (f *journalFile) zero(from int64) error {
 	return nil
 }
 
-// holdsBeforeLocked reports whether a generation before that one has not ended.
-func (j *journal) holdsBeforeLocked(number uint64) bool {
-	return len(j.old) > 0 && j.old[0].number < number
-}
-
 // settle empties and zeroes the journal. It returns an error that names what
 // could not be settled; those frames stay in the journal.
 func (j *journal) settle(ctx context.Context) error {
@@ -482,7 +468,7 @@ func (j *journal) settle(ctx context.Context) error {
 	j.stuck = nil
 	j.startSettlerLocked()
 	// Of what is written meanwhile the settler may not see the end.
-	for first := j.current.number; j.settling && j.holdsBeforeLocked(first) && ctx.Err() == nil; {
+	for first := j.current.number; j.settling && j.oldestLocked() < first && ctx.Err() == nil; {
 		j.changed.Wait()
 	}
 	errs := []error{j.stuck}
