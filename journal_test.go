@@ -447,16 +447,22 @@ func TestSettleGivesUpWaitingForAFile(t *testing.T) {
 	})
 }
 
+// newJournal makes a journal of small files that settles these spaces.
+func newJournal(t *testing.T, spaces settler) *journal {
+	t.Helper()
+	root, err := newMemoryFS().OpenDir("", true)
+	require.NoError(t, err)
+	require.NoError(t, root.Mkdir(journalDir))
+	j, err := openJournal(root, Options{JournalBytes: minJournalBytes}.withDefaults(), spaces, false)
+	require.NoError(t, err)
+	return j
+}
+
 // Frames that nobody takes are carried from file to file, however many they are. Each
 // stands in the index once, where it was carried last, in the order of its space.
 func TestCarriedFramesAreIndexedOnce(t *testing.T) {
 	const spaces, frames = 3, 1000
-	m := newMemoryFS()
-	root, err := m.OpenDir("", true)
-	require.NoError(t, err)
-	require.NoError(t, root.Mkdir(journalDir))
-	j, err := openJournal(root, damageOptions(m, false).withDefaults(), homelessSpaces{}, false)
-	require.NoError(t, err)
+	j := newJournal(t, homelessSpaces{})
 	for seq := range uint64(frames) {
 		var group []groupFrame
 		for space := range byte(spaces) {
@@ -502,15 +508,10 @@ func (s *staleSpaces) settleSpace(incarnation, SpaceID) (uint64, error) {
 // What a mark covers leaves the index with its generation, also where a newer one owes
 // more of the space: who wakes it looks for its frames until none has moved.
 func TestIndexForgetsWhatIsCovered(t *testing.T) {
-	m := newMemoryFS()
-	root, err := m.OpenDir("", true)
-	require.NoError(t, err)
-	require.NoError(t, root.Mkdir(journalDir))
 	spaces := &staleSpaces{frame: func(seq uint64) []groupFrame {
 		return []groupFrame{{space: incarnation{1}, id: exampleID, firstSeq: seq, count: 1, bytes: []byte("frame")}}
 	}}
-	spaces.j, err = openJournal(root, damageOptions(m, false).withDefaults(), spaces, false)
-	require.NoError(t, err)
+	spaces.j = newJournal(t, spaces)
 	require.NoError(t, spaces.j.append(spaces.frame(1)))
 	require.ErrorIs(t, spaces.j.settle(background), errHangs)
 	require.Len(t, spaces.j.framesOf(incarnation{1}), 1, "it was carried")
@@ -532,12 +533,8 @@ func (s silentSpaces) settleSpace(incarnation, SpaceID) (uint64, error) {
 // while others hung, and whose answer was too late.
 func TestEverySpaceThatIsNotSettledIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root, err := newMemoryFS().OpenDir("", true)
-		require.NoError(t, err)
-		require.NoError(t, root.Mkdir(journalDir))
-		opts, spaces := Options{}.withDefaults(), make(silentSpaces)
-		j, err := openJournal(root, opts, spaces, false)
-		require.NoError(t, err)
+		spaces := make(silentSpaces)
+		j := newJournal(t, spaces)
 		owners := make(map[incarnation]SpaceID)
 		for i := range byte(settleParallel + 1) {
 			owners[incarnation{i}] = exampleID
@@ -592,12 +589,8 @@ func (s *busySpace) write() error {
 // of that there may always be more.
 func TestSettleWaitsForWhatWasThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		root, err := newMemoryFS().OpenDir("", true)
-		require.NoError(t, err)
-		require.NoError(t, root.Mkdir(journalDir))
 		s := &busySpace{done: make(chan struct{})}
-		s.j, err = openJournal(root, Options{JournalBytes: minJournalBytes}.withDefaults(), s, false)
-		require.NoError(t, err)
+		s.j = newJournal(t, s)
 		for range 2 { // so that who fills one does not wait for the next
 			require.NoError(t, s.j.createFileLocked())
 		}
