@@ -21,6 +21,12 @@ type Cue struct {
 	Limit         int       `json:"limit,omitempty"`          // 1 to MaxLimit; 0 means DefaultLimit
 	MinActivation float64   `json:"min_activation,omitempty"` // in [0,1]: weaker recollections are left out
 	Spread        Spread    `json:"spread,omitzero"`          // how far activation spreads over associations
+
+	// Admit is told how many bytes the memories of the answer take, as they are stored,
+	// before they are read; its error is the recall's. A thousand memories may have a
+	// GiB. It is called by the goroutine of the recall, once at most, and must not use
+	// the space. Default none.
+	Admit func(bytes int64) error `json:"-"`
 }
 
 // Recall is the answer to a cue.

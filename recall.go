@@ -328,6 +328,9 @@ func (q *recalling) finish(ctx context.Context, answer *Recall, ranked []candida
 	for len(best) > 0 && best[len(best)-1].sum < q.cue.MinActivation {
 		best = best[:len(best)-1]
 	}
+	if err := q.admit(best); err != nil {
+		return err
+	}
 	q.explainPaths(best)
 	answer.Recollections = make([]Recollection, len(best))
 	for i := range best {
@@ -347,6 +350,18 @@ func (q *recalling) finish(ctx context.Context, answer *Recall, ranked []candida
 		r.Activation, r.Confidence, r.Why = c.sum, r.Memory.Confidence*confidence(ranked, i), c.why
 	}
 	return nil
+}
+
+// admit tells the cue how much is about to be read.
+func (q *recalling) admit(best []candidate) error {
+	if q.cue.Admit == nil {
+		return nil
+	}
+	bytes := int64(0)
+	for i := range best {
+		bytes += int64(q.view.locator(best[i].document).length)
+	}
+	return q.cue.Admit(bytes)
 }
 
 // confidence compares the i-th with the best of the others. A cue that is only a

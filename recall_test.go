@@ -3,6 +3,7 @@ package engram
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -467,6 +468,32 @@ func TestRecallByFilterIsNewestFirst(t *testing.T) {
 		Filter: Filter{After: day.Add(2 * time.Hour), Before: day.Add(5 * time.Hour)},
 	})))
 	require.Equal(t, Why{Filter: 1}, recall(t, s, Cue{})[0].Why)
+}
+
+// TestRecallAdmitsWhatItReads: the cue is told what its own answer takes, and may refuse it.
+func TestRecallAdmitsWhatItReads(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	const length = 64 << 10
+	for i := range 4 {
+		remember(t, s, Memory{ID: fmt.Sprint("m", i), Content: strings.Repeat("word ", length/5), Embedding: []float32{1, float32(i)}})
+		if i == 2 {
+			require.NoError(t, s.Checkpoint(background))
+		}
+	}
+	refused := errors.New("refused")
+	for name, cue := range map[string]Cue{
+		"text": {Text: "word"}, "filter": {}, "ids": {IDs: []string{"m0", "m1", "m2", "m3"}}, "embedding": {Embedding: []float32{1, 1}},
+		"two": {Text: "word", Limit: 2}, "none": {Text: "other"},
+	} {
+		var told []int64
+		cue.Admit = func(bytes int64) error { told = append(told, bytes); return nil }
+		n := len(recall(t, s, cue))
+		require.Len(t, told, 1, name)
+		require.InDelta(t, n*length, told[0], float64(n*256), name)
+		cue.Admit = func(int64) error { return refused }
+		_, err := s.Recall(background, cue)
+		require.ErrorIs(t, err, refused, name)
+	}
 }
 
 func TestRecallByIDBringsNeighbours(t *testing.T) {

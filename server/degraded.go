@@ -36,6 +36,7 @@ func (d *degradedRecalls) add(now time.Time) int {
 // recallFor answers the cue of a request, and notes in it why the answer is not, or not
 // fully, by meaning. What it found counts as long as the request lasts.
 func (s *Server) recallFor(ctx context.Context, r *request, space *engram.Space, cue engram.Cue) (engram.Recall, error) {
+	cue.Admit = func(bytes int64) error { return s.holdAnswer(r, bytes) }
 	ctx, end := inLibrary(ctx, "Recall")
 	recall, err := space.Recall(ctx, cue)
 	end(err)
@@ -43,13 +44,6 @@ func (s *Server) recallFor(ctx context.Context, r *request, space *engram.Space,
 		err = stillMeant(r.principal, verbRead, r.space, space) // it may have waited for long
 	}
 	if err != nil {
-		return engram.Recall{}, err
-	}
-	var size int64
-	for i := range recall.Recollections {
-		size += sizeOf(&recall.Recollections[i].Memory)
-	}
-	if err := s.holdAnswer(r, size); err != nil {
 		return engram.Recall{}, err
 	}
 	r.degraded = recall.Plan.Degraded

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -254,6 +256,31 @@ func TestAnswersUnderWayAreBounded(t *testing.T) {
 	require.Zero(t, w.server.underWay.bodies.Taken())
 	require.Equal(t, 200, w.call("POST", recall, one).status)
 	require.Zero(t, w.server.underWay.bodies.Taken())
+}
+
+// TestAnswersAreCountedBeforeTheyAreRead: those of many recalls, each too large to be sent,
+// would be in memory together.
+func TestAnswersAreCountedBeforeTheyAreRead(t *testing.T) {
+	const length, memories = 512 << 10, 32
+	w := newWired(t, Options{MaxBodyBytes: 4 * length})
+	remember(t, w.create("alpha"), slices.Repeat([]string{strings.Repeat("x ", length/2)}, memories)...)
+	calls := map[string]func(){
+		"HTTP": func() {
+			w.call("POST", "/v1/spaces/alpha/recall", `{"limit":1000}`).problem(422, "limit-exceeded")
+		},
+		"gRPC": func() {
+			_, err := w.memories.Recall(t.Context(), &engramv1.RecallRequest{MemorySpaceId: "alpha", Cue: &engramv1.Cue{Limit: 1000}})
+			refused(t, err, codes.InvalidArgument, "LIMIT_EXCEEDED")
+		},
+	}
+	for name, call := range calls {
+		call() // what a first recall prepares is kept
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		call()
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(memories*length/4), name)
+	}
 }
 
 // TestExportsUnderWayAreBounded: each keeps in memory what the space was when it began.

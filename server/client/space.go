@@ -133,7 +133,7 @@ func (s *Space) Memories(ctx context.Context, f engram.Filter) iter.Seq2[engram.
 }
 
 // Recall answers the cue from one snapshot. An answer that is too large for one
-// message is asked for again as a stream.
+// message is asked for again as a stream. Its Admit is not asked.
 func (s *Space) Recall(ctx context.Context, cue engram.Cue) (engram.Recall, error) {
 	message := wire.FromCue(cue)
 	answer, err := retried(ctx, s.c, s.c.memories.Recall, &engramv1.RecallRequest{MemorySpaceId: string(s.id), Cue: message})

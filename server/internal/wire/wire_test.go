@@ -88,6 +88,7 @@ func fillIn(v reflect.Value, n *int) {
 		v.SetUint(uint64(*n))
 	case reflect.Float32, reflect.Float64:
 		v.SetFloat(float64(*n))
+	case reflect.Func: // none crosses: Cue.Admit is for who recalls in the same process
 	default:
 		panic("a kind of field that no test fills: " + v.Kind().String())
 	}
