@@ -169,7 +169,7 @@ var libraryKinds = [...]struct {
 	}},
 	{engram.ErrEmbedderMismatch, kind{
 		slug: "embedder-mismatch", status: http.StatusConflict, code: codes.FailedPrecondition, title: "Vectors are of another embedder",
-		hint: "The server's embedder is not the one that made the vectors of this space. Only its operator can change that.",
+		hint: "The server's embedder is not the one that made the vectors of this space. Only its operator can change that, with engram space reembed.",
 	}},
 	{engram.ErrInvalid, kind{
 		slug: "invalid", status: http.StatusUnprocessableEntity, title: "Invalid argument",
