@@ -234,7 +234,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer cancel()
 	err := web.Shutdown(deadline)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("drain: %w", err), web.Close())
+		err = errors.Join(fmt.Errorf("drain HTTP: requests were cut off: %w", err), web.Close())
 	}
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("serve: %w", end))
