@@ -259,7 +259,13 @@ func (g *graph) dropSimilar(id string) {
 		return
 	}
 	g.prune(n, func(e edge) bool { return e.kind == similarKind })
-	for _, f := range g.incoming(n) {
-		g.prune(f, func(e edge) bool { return e.to == n.number && e.kind == similarKind })
+	for _, number := range n.in {
+		f := g.node(number)
+		if f == nil {
+			continue
+		}
+		if _, found := f.find(n.number, similarKind); found {
+			g.prune(f, func(e edge) bool { return e.to == n.number && e.kind == similarKind })
+		}
 	}
 }

@@ -126,6 +126,19 @@ func TestAutoAssociateWithinOneWrite(t *testing.T) {
 	}
 }
 
+// What is not made by likeness costs a replacement nothing, however much leads to it.
+func TestReplacingLeavesOtherAssociationsAlone(t *testing.T) {
+	g := newGraph()
+	for i := range 1000 {
+		g.associate(fmt.Sprint("m", i), "hub", AssociationRelated, 1)
+	}
+	g.associate("m7", "hub", AssociationSimilar, 1)
+	g.associate("hub", "m8", AssociationSimilar, 1)
+	g.dropSimilar("hub")
+	require.EqualValues(t, 1000, g.edges)
+	require.LessOrEqual(t, testing.AllocsPerRun(10, func() { g.dropSimilar("hub") }), 2.0)
+}
+
 // When the last checkpoint was does not show: what was forgotten counts in no term.
 func TestAutoAssociateCountsTheLiving(t *testing.T) {
 	likeness := func(checkpointed bool) []Association {
