@@ -508,6 +508,44 @@ func TestGraphForgetsGoneMemories(t *testing.T) {
 	require.Equal(t, want, before.associations("a"))
 }
 
+// Of memories that are forgotten together, what one has to another is not taken away
+// one by one, nor is what a memory that stays has to them.
+func TestForgottenTogetherLeaveTheGraphAtOnce(t *testing.T) {
+	const memories = 40
+	filled := func() *store {
+		s := newStore()
+		for i := range memories {
+			s.apply(&operation{kind: opRemember, seq: uint64(i + 1), memory: Memory{ID: fmt.Sprint("m", i), Time: unixTime(int64(i))}})
+		}
+		for i := range memories {
+			for j := range memories {
+				s.associate(&Association{From: fmt.Sprint("m", i), To: fmt.Sprint("m", j), Kind: AssociationRelated, Weight: 1})
+			}
+		}
+		return s
+	}
+	var all []string
+	for i := range memories {
+		all = append(all, fmt.Sprint("m", i))
+	}
+	for _, op := range []operation{
+		{kind: opForget, seq: memories + 1, ids: append(all[2:], all[2], "unknown")},
+		{kind: opForget, seq: memories + 1, filter: &Filter{After: unixTime(2)}},
+	} {
+		stores := []*store{filled(), filled()}
+		var s *store
+		allocations := testing.AllocsPerRun(1, func() {
+			s, stores = stores[0], stores[1:]
+			s.apply(&op)
+		})
+		require.Less(t, allocations, float64(20*memories))
+		require.EqualValues(t, 2, s.graph.edges)
+		require.Equal(t, []int64{0, 2}, s.graph.uses)
+		require.Len(t, s.graph.associations("m0"), 2)
+		require.EqualValues(t, memories-2, s.graph.gone)
+	}
+}
+
 // Nor do those whose associations were removed before, the last ones of the space.
 func TestGraphForgetsMemoriesWithoutEdges(t *testing.T) {
 	s := newStore()

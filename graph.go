@@ -300,20 +300,29 @@ func (g *graph) prune(n *node, doomed func(edge) bool) {
 	}
 }
 
-// drop removes the memory's associations in both directions.
-func (g *graph) drop(id string) {
-	n := g.of(id)
-	if n == nil {
-		return
+// drop removes the memories' associations in both directions. A memory with some to
+// several of them is looked through once.
+func (g *graph) drop(ids ...string) {
+	var gone []*node
+	for _, id := range ids {
+		n := g.of(id)
+		if n == nil {
+			continue
+		}
+		for _, e := range n.out {
+			g.use(e.kind, -1)
+		}
+		g.put(n.number, nil)
+		g.gone++
+		gone = append(gone, n)
 	}
-	for _, f := range g.incoming(n) {
-		g.prune(f, func(e edge) bool { return e.to == n.number })
+	for _, n := range gone {
+		for _, number := range n.in {
+			if f := g.node(number); f != nil && f.reaches(n.number) {
+				g.prune(f, func(e edge) bool { return g.node(e.to) == nil })
+			}
+		}
 	}
-	for _, e := range n.out {
-		g.use(e.kind, -1)
-	}
-	g.put(n.number, nil)
-	g.gone++
 }
 
 // associations returns those of the memory as Space.Associations does.

@@ -320,10 +320,10 @@ func (s *store) forget(op *operation) int {
 		forgotten := 0
 		for _, id := range op.ids {
 			if s.killID(id) { // an id may be named twice
-				s.graph.drop(id)
 				forgotten++
 			}
 		}
+		s.graph.drop(op.ids...)
 		return forgotten
 	}
 	v := s.now()
@@ -332,9 +332,10 @@ func (s *store) forget(op *operation) int {
 		doomed = append(doomed, d)
 		return true
 	})
+	var ids []string
 	for _, d := range doomed {
 		if s.graph.last > 0 {
-			s.graph.drop(string(v.id(d)))
+			ids = append(ids, string(v.id(d)))
 		}
 		if d < v.image.documents() {
 			s.killImaged(d)
@@ -342,6 +343,7 @@ func (s *store) forget(op *operation) int {
 			s.killRecent(v.recentDocument(d))
 		}
 	}
+	s.graph.drop(ids...)
 	return len(doomed)
 }
 
