@@ -80,13 +80,13 @@ func (v *view) recentDocumentsOf(p *postings) (n int) {
 	return n
 }
 
-// lockDeparted returns who is dead at seq, locked for reading; nil where there is no
-// index by document to count them by, and where later ones are counted already.
+// lockDeparted returns who is dead at seq, locked for reading; nil where nobody is, and
+// where later ones are counted already.
 func (m *image) lockDeparted(seq uint64) *departed {
-	d, index := &m.departed, m.forward.Load()
-	if index == nil || !m.deaths.any() {
+	if !m.deaths.any() {
 		return nil
 	}
+	d, index := &m.departed, m.byDocument()
 	for {
 		d.mu.RLock()
 		if _, more := m.deaths.next(d.counted, seq); !more {

@@ -109,7 +109,6 @@ func TestCensus(t *testing.T) {
 }
 
 func requireCensus(t *rapid.T, v *view) {
-	v.image.byDocument() // by which the dead are counted
 	census := v.census()
 	defer census.close()
 	for term := range v.image.terms.len() + uint32(len(v.recent.terms.list)) {

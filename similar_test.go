@@ -162,6 +162,21 @@ func TestAutoAssociateCountsTheLiving(t *testing.T) {
 	require.Equal(t, likeness(true), likeness(false))
 }
 
+// Who lives is counted by the dead, of which each counts once, and not by going through
+// what the terms of each write have: also where nobody recalls.
+func TestAutoAssociateCountsTheDeadOnce(t *testing.T) {
+	s, _ := newSimilarSpace(t, 4)
+	for i := range 10 {
+		remember(t, s, Memory{ID: fmt.Sprint("m", i), Content: "green tea in winter"})
+	}
+	require.NoError(t, s.Checkpoint(background))
+	for i := range 3 {
+		forget(t, s, fmt.Sprint("m", i))
+		remember(t, s, Memory{Content: "green tea by the river"})
+		require.Equal(t, i+1, s.awake.Load().store.image.departed.counted)
+	}
+}
+
 // The common terms are not what memories are compared by.
 func TestSimilarIsBoundedWork(t *testing.T) {
 	s := newStore()
