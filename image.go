@@ -212,13 +212,19 @@ func (m *image) attributesOf(ordinal uint32, yield func(pair uint32) bool) {
 	}
 }
 
-func (m *image) hasPair(ordinal, pair uint32) bool {
-	has := false
-	m.attributesOf(ordinal, func(other uint32) bool {
-		has = other == pair
-		return !has
+// hasPairs reports whether the document has all of these pairs, which are in the order
+// of their keys, as its own are.
+func (m *image) hasPairs(ordinal uint32, wanted []uint32) bool {
+	if len(wanted) == 0 {
+		return true
+	}
+	m.attributesOf(ordinal, func(pair uint32) bool {
+		if pair == wanted[0] {
+			wanted = wanted[1:]
+		}
+		return len(wanted) > 0
 	})
-	return has
+	return len(wanted) == 0
 }
 
 // findPair returns the pair's place.

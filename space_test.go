@@ -132,6 +132,41 @@ func TestGeneratedIDs(t *testing.T) {
 	require.NoError(t, killed.Close())
 }
 
+// A filter is satisfied by what has all of its pairs, whatever lies between them.
+func TestFilterBySeveralAttributes(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	attributes := func(n int) map[string]string { // none, 1 or 2 of each key
+		m := make(map[string]string)
+		for _, key := range []string{"a", "b", "c", "d"} {
+			if n%3 > 0 {
+				m[key] = fmt.Sprint(n % 3)
+			}
+			n /= 3
+		}
+		return m
+	}
+	const combinations = 81
+	var all []Memory
+	for n := range combinations {
+		all = append(all, Memory{ID: fmt.Sprint("m", n), Content: "tea", Time: unixTime(int64(n)), Attributes: attributes(n * 7 % combinations)})
+	}
+	remember(t, s, all[:combinations/2]...)
+	require.NoError(t, s.Checkpoint(background))
+	remember(t, s, all[combinations/2:]...)
+	for n := range combinations {
+		wanted := attributes(n)
+		want := slices.DeleteFunc(slices.Clone(all), func(m Memory) bool {
+			for key, value := range wanted {
+				if m.Attributes[key] != value {
+					return true
+				}
+			}
+			return false
+		})
+		require.Equal(t, idsOf(want), idsOf(list(t, s, Filter{Attributes: wanted})), "%v", wanted)
+	}
+}
+
 // A caller may have chosen the id that a memory would be given: it is given another.
 func TestGeneratedIDsReplaceNothing(t *testing.T) {
 	for _, now := range []time.Time{newStepClock().now, time.Unix(0, 0).Add(-time.Hour), latestTime} {

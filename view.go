@@ -518,12 +518,7 @@ func (m *matcher) matchesImaged(x *image, d uint32) bool {
 		m.episodeName != "" && (m.episode == 0 || x.episodes.at(d) != m.episode) {
 		return false
 	}
-	for _, want := range m.pairs {
-		if !x.hasPair(d, want) {
-			return false
-		}
-	}
-	return true
+	return x.hasPairs(d, m.pairs)
 }
 
 func (m *matcher) matchesRecent(d *document) bool {
@@ -531,12 +526,13 @@ func (m *matcher) matchesRecent(d *document) bool {
 		m.episodeName != "" && (d.episode == nil || d.episode.name != m.episodeName) {
 		return false
 	}
-	for _, want := range m.attributes {
-		if !slices.Contains(d.attributes, want) {
-			return false
+	wanted := m.attributes
+	for i := 0; i < len(d.attributes) && len(wanted) > 0; i++ {
+		if d.attributes[i] == wanted[0] {
+			wanted = wanted[1:]
 		}
 	}
-	return true
+	return len(wanted) == 0
 }
 
 // admitsAll reports whether every document satisfies the filter.
