@@ -210,7 +210,7 @@ func (v *view) members(list []uint32, number uint32) []uint32 {
 		return x.episode.number == number
 	})
 	if imaged > 0 && imaged < len(list) && v.compareTime(list[imaged-1], list[imaged]) > 0 {
-		slices.SortFunc(list, v.compareTime)
+		list = append(list[:0], mergeDocuments(list[:imaged], list[imaged:], v.compareTime)...)
 	}
 	return list
 }
