@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/pflag"
@@ -33,13 +34,18 @@ func (f *embedderFlags) embedder(key string) (engram.Embedder, error) {
 	switch f.service {
 	case "":
 		if f.config != (embed.Config{}) {
-			return nil, fmt.Errorf("--embedder-url, --embedder-model and --embedder-dimension are of no use without --embedder")
+			return nil, errors.New("--embedder-url, --embedder-model and --embedder-dimension are of no use without --embedder")
 		}
 		return nil, nil
-	case "openai":
-		return embed.NewOpenAI(config)
-	case "ollama":
+	case "openai", "ollama":
+	default:
+		return nil, fmt.Errorf("--embedder %q: it is openai or ollama", f.service)
+	}
+	if config.URL == "" || config.Model == "" || config.Dimension == 0 {
+		return nil, errors.New("--embedder needs --embedder-url, --embedder-model and --embedder-dimension")
+	}
+	if f.service == "ollama" {
 		return embed.NewOllama(config)
 	}
-	return nil, fmt.Errorf("--embedder %q: it is openai or ollama", f.service)
+	return embed.NewOpenAI(config)
 }

@@ -22,4 +22,6 @@ func TestEmbedderFlags(t *testing.T) {
 		_, err := f.embedder("")
 		require.Error(t, err)
 	}
+	_, err = (&embedderFlags{service: "ollama", config: embed.Config{Model: "m", Dimension: 3}}).embedder("")
+	require.ErrorContains(t, err, "--embedder-url")
 }
