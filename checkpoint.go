@@ -271,7 +271,7 @@ func (a *awake) finishCheckpoint(job *checkpointJob) error {
 }
 
 // removeReplaced removes what checkpoints have replaced and no reader needs. Where that
-// fails for want of a descriptor, the next one does it.
+// fails for want of room, the next one does it.
 func (a *awake) removeReplaced() error {
 	if err := a.log.collect(); err != nil || len(a.maintenance.old) == 0 {
 		return err
@@ -282,7 +282,7 @@ func (a *awake) removeReplaced() error {
 		}
 	}
 	if err := a.log.dir.Sync("."); err != nil {
-		return err
+		return diskFull(err)
 	}
 	a.maintenance.old = nil
 	return nil
@@ -405,7 +405,7 @@ func (a *awake) writeBodies(job *checkpointJob, first *segment, number uint64, l
 		s.end += int64(len(b))
 	}
 	if err := s.file.Sync(); err != nil {
-		return s, fmt.Errorf("flush %s: %w", segmentPath(number), err)
+		return s, diskFull(fmt.Errorf("flush %s: %w", segmentPath(number), err))
 	}
 	job.rewritten = append(job.rewritten, segmentEntry{
 		number: number, kind: kindBodies, end: s.end, last: s.last, use: segmentUse{live: live},
@@ -441,9 +441,9 @@ func (a *awake) writeCheckpoint(job *checkpointJob) (checkpointRef, error) {
 		return ref, err
 	}
 	if err := dir.Rename(checkpointTemporary, ref.name()); err != nil {
-		return ref, fmt.Errorf("rename %s: %w", ref.name(), err)
+		return ref, diskFull(fmt.Errorf("rename %s: %w", ref.name(), err))
 	}
-	return ref, dir.Sync(".")
+	return ref, diskFull(dir.Sync("."))
 }
 
 // install makes ref the space's checkpoint, with a mark that covers it, and
@@ -482,9 +482,9 @@ func (a *awake) emptyQuarantine() error {
 	}
 	// Before the directory goes: without it nobody knows that there is something to flush.
 	if err := dir.Sync(quarantineDir); err != nil {
-		return err
+		return diskFull(err)
 	}
-	return errors.Join(dir.Remove(quarantineDir), dir.Sync("."))
+	return diskFull(errors.Join(dir.Remove(quarantineDir), dir.Sync(".")))
 }
 
 func closeAll(segments []*segment) error {

@@ -118,6 +118,45 @@ func TestCheckpointThatMayBeNamedStays(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// Wherever a checkpoint finds no room, the space is as it was: it takes writes, and
+// the next checkpoint does what this one did not.
+func TestCheckpointFindsNoRoomAnywhere(t *testing.T) {
+	t.Parallel()
+	for name, applies := range map[string]func(c crashfs.Call) bool{
+		"a segment is flushed": func(c crashfs.Call) bool {
+			return c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, segmentPath(3))
+		},
+		"the checkpoint is named": func(c crashfs.Call) bool { return c.Op == crashfs.OpRename },
+		"its name is flushed": func(c crashfs.Call) bool {
+			return c.Op == crashfs.OpSyncDir && !strings.HasSuffix(c.Name, walDir)
+		},
+		"what it replaces is removed": func(c crashfs.Call) bool {
+			return c.Op == crashfs.OpRemove && strings.HasSuffix(c.Name, segmentPath(1))
+		},
+		"a segment is named": func(c crashfs.Call) bool {
+			return c.Op == crashfs.OpSyncDir && strings.HasSuffix(c.Name, walDir)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := crashfs.New()
+			r := openMemory(t, f, Options{})
+			s := create(t, r, "aaa")
+			remember(t, s, Memory{ID: "m", Content: "content"}, Memory{ID: "n", Content: "content"})
+			forget(t, s, "n")
+			full := &crashfs.Fault{Applies: applies, First: 1, Err: syscall.ENOSPC}
+			f.SetHook(full.Hook)
+			require.ErrorIs(t, s.Checkpoint(background), ErrDiskFull)
+			require.NotEmpty(t, full.Hit())
+			f.SetHook(nil)
+			remember(t, s, Memory{ID: "o", Content: "content"})
+			require.NoError(t, s.Checkpoint(background))
+			require.Len(t, filesOf(t, f, "aaa"), 1+s.Stats().Operator.Segments, "a checkpoint, and the log")
+			require.Equal(t, []string{"m", "o"}, idsOf(list(t, s, Filter{})))
+			require.NoError(t, r.Close())
+		})
+	}
+}
+
 // Who writes beside a checkpoint waits for it only once another may be due.
 func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 	f := crashfs.New()

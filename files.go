@@ -75,7 +75,7 @@ func writeNewFile(dir vfs.Dir, name string, content []byte) error {
 // removeIfExists removes a file that may be missing.
 func removeIfExists(dir vfs.Dir, name string) error {
 	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", name, err)
+		return diskFull(fmt.Errorf("remove %s: %w", name, err))
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (r *recovery) writeTail(s *segment) error {
 		}
 	}
 	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("flush %s: %w", segmentPath(s.number), err)
+		return diskFull(fmt.Errorf("flush %s: %w", segmentPath(s.number), err))
 	}
 	return nil
 }

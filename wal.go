@@ -423,7 +423,7 @@ func (l *log) unpin(set *segmentSet) {
 }
 
 // collect removes the doomed segments that no reader pins any more. It does
-// nothing that a failure could undo: what stays for want of a descriptor is removed
+// nothing that a failure could undo: what stays for want of room is removed
 // at the next call, anything else at the next wake.
 func (l *log) collect() error {
 	l.removing.Lock()
@@ -441,7 +441,7 @@ func (l *log) collect() error {
 	for _, s := range l.unpinned {
 		errs = append(errs, s.close(), removeIfExists(l.dir, segmentPath(s.number)))
 	}
-	err := errors.Join(append(errs, l.dir.Sync(walDir))...)
+	err := diskFull(errors.Join(append(errs, l.dir.Sync(walDir))...))
 	if !noRoom(err) {
 		l.unpinned = nil
 	}
