@@ -140,7 +140,7 @@ func (v *verification) judge(err error) error {
 
 // verifyState reads SPACE.
 func (v *verification) verifyState(context.Context) error {
-	b, state, err := v.log.readState()
+	b, state, tried, err := v.log.readState()
 	if err != nil {
 		return damageOrError(err, spaceFile)
 	}
@@ -149,7 +149,7 @@ func (v *verification) verifyState(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if id != v.identity || found != state {
+	if id != v.identity || found != state && found != tried {
 		return &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: "does not hold the state that was written"}
 	}
 	for i, magic := range []string{spaceMagic, slotMagic, slotMagic, spaceMagic} {
@@ -160,13 +160,13 @@ func (v *verification) verifyState(context.Context) error {
 	return nil
 }
 
-// readState returns the content of SPACE and what it should say. Nobody writes
-// it meanwhile.
-func (l *log) readState() ([]byte, spaceState, error) {
+// readState returns the content of SPACE, what it should say, and what it may say.
+// Nobody writes it meanwhile.
+func (l *log) readState() (b []byte, state, tried spaceState, err error) {
 	l.files.Lock()
 	defer l.files.Unlock()
-	b, err := readFile(l.dir, spaceFile, spaceFileBytes)
-	return b, l.state.state, err
+	b, err = readFile(l.dir, spaceFile, spaceFileBytes)
+	return b, l.state.state, l.state.tried, err
 }
 
 func (v *verification) loadCheckpoint(context.Context) error {

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/engramdb/engram/internal/crashfs"
 	"github.com/engramdb/engram/internal/vfs"
 )
 
@@ -217,6 +219,27 @@ func TestVerifyComparesTheLoadedState(t *testing.T) {
 func aDocument(s *store) *document {
 	d, _ := s.recent.byID.Max()
 	return d
+}
+
+// A state that could not be flushed for want of room may stand in SPACE all the same: it
+// is no damage.
+func TestVerifyBesideAStateThatFoundNoRoom(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	s := create(t, r, "alpha")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	flushes := &crashfs.Fault{Applies: func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpSync && strings.HasSuffix(c.Name, spaceFile)
+	}, First: 1, Err: syscall.ENOSPC}
+	f.SetHook(flushes.Hook)
+	require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+	require.NotEmpty(t, flushes.Hit())
+	f.SetHook(nil)
+	verified(t, s)
+	remember(t, s, Memory{ID: "n", Content: "content"})
+	require.NoError(t, r.Settle(background))
+	verified(t, s)
+	require.NoError(t, r.Close())
 }
 
 // Verifying goes on beside everything else, finds nothing, and holds nothing up.
