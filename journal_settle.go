@@ -466,9 +466,10 @@ func (j *journal) settle(ctx context.Context) error {
 		}
 	}
 	j.stuck = nil
-	j.startSettlerLocked()
-	// Of what is written meanwhile the settler may not see the end.
-	for first := j.current.number; j.settling && j.oldestLocked() < first && ctx.Err() == nil; {
+	// Of what is written meanwhile the settler may not see the end. Who needs a file may
+	// forget why it got stuck before this hears of it: then it tries again.
+	for first := j.current.number; j.oldestLocked() < first && j.stuck == nil && j.failed == nil && ctx.Err() == nil; {
+		j.startSettlerLocked()
 		j.changed.Wait()
 	}
 	errs := []error{j.stuck}

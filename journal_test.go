@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
@@ -601,6 +602,47 @@ func TestSettleWaitsForWhatWasThere(t *testing.T) {
 		require.NoError(t, s.j.settle(background))
 		require.NoError(t, s.j.close())
 	})
+}
+
+// What keeps a file is said to all who settle, also where others find no room for the next
+// one while that becomes known.
+func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
+	for range 10 {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "aaa")
+		remember(t, s, Memory{ID: "m", Content: "content"})
+		r.journal.mu.Lock()
+		require.NoError(t, errors.Join(r.journal.createFileLocked(), r.journal.createFileLocked()))
+		r.journal.mu.Unlock()
+		heads := 0
+		var others sync.WaitGroup
+		f.SetHook(func(c crashfs.Call) error {
+			if c.Name != path.Join(journalDir, headName) || c.Op != crashfs.OpWrite {
+				return nil
+			}
+			if heads++; heads <= 2 { // the next generation begins
+				return nil
+			}
+			if heads == 3 { // none ends
+				for range 20 {
+					others.Go(func() {
+						_, err := s.Remember(background, Memory{Content: "content"})
+						assert.NoError(t, err)
+					})
+					others.Go(func() { assert.ErrorIs(t, r.Settle(background), ErrDiskFull) })
+				}
+				time.Sleep(time.Millisecond) // they wait for the journal
+			}
+			return syscall.ENOSPC
+		})
+		err := r.Settle(background)
+		others.Wait()
+		require.ErrorIs(t, err, ErrDiskFull)
+		f.SetHook(nil)
+		require.NoError(t, r.Settle(background))
+		require.NoError(t, r.Close())
+	}
 }
 
 // fillHead makes a registry whose Settle finds no room for HEAD from its n-th write or
