@@ -118,8 +118,8 @@ func (a *awake) admit(w *write, t *taking) (again bool, err error) {
 	if again, err := a.admitRequest(w, t); again || err != nil || w.replayed.seq != 0 {
 		return again, err
 	}
-	if err := a.refusal(w); err != nil {
-		return false, err
+	if a.log.stuck() && w.operations[0].kind != opForget { // whose frame has room in the journal and, if need be, in memory
+		return false, errUnwritten
 	}
 	dimension, err := w.fits(t)
 	if err != nil && t.writes > 0 {
@@ -179,25 +179,33 @@ func wrongDimension(got, want int) error {
 	}
 }
 
-// refusal returns why the log takes no writes, or none but to forget.
-func (a *awake) refusal(w *write) error {
-	if !a.log.stuck() {
-		return nil
+// submit commits w. Where frames wait in memory for the log's file, it writes them, and
+// w only after them, unless it forgets. That is the caller's to do: while take looks,
+// all spaces wait.
+func (a *awake) submit(ctx context.Context, w *write) error {
+	if w.operations[0].kind == opForget && a.log.stuck() && errors.Is(a.writeWaiting(), ErrDiskFull) {
+		a.registry.giveUpReserve()
 	}
-	err := a.log.flushUnwritten()
-	switch {
-	case err == nil:
-		return nil
-	case !noRoom(err):
-		a.stop(err)
-		return *a.stopped.Load()
-	case w.operations[0].kind == opForget:
-		if errors.Is(err, ErrDiskFull) {
-			a.registry.giveUpReserve()
+	for {
+		err := a.registry.commits.submit(ctx, a.queue, w)
+		if !errors.Is(err, errUnwritten) {
+			return err
 		}
-		return nil // its frame has room in the journal and, if need be, in memory
+		if err := a.writeWaiting(); err != nil {
+			return err
+		}
+		w.err = nil
 	}
-	return err
+}
+
+// writeWaiting writes the frames that wait in memory for the log's file.
+func (a *awake) writeWaiting() error {
+	err := a.log.flushUnwritten()
+	if err == nil || noRoom(err) {
+		return err
+	}
+	a.stop(err)
+	return *a.stopped.Load()
 }
 
 func (a *awake) admitRequest(w *write, t *taking) (again bool, err error) {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
@@ -378,6 +379,48 @@ func TestCrashHangingLog(t *testing.T) {
 	r = openMemory(t, f.Crash(1), Options{})
 	require.Len(t, list(t, get(t, r, "sick"), Filter{}), 1)
 	require.Len(t, list(t, get(t, r, "well"), Filter{}), 40)
+	require.NoError(t, r.Close())
+}
+
+// Nor does a log that hangs as it is written what it had no room for: the others' group
+// commit waits neither for that nor for who does it.
+func TestCrashHangingLogBesideAFullDisk(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	sick, well := create(t, r, "sick"), create(t, r, "well")
+	sickDirectory := madeIn(sick)
+	toLog := func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpWrite && strings.Contains(c.Name, sickDirectory) && strings.HasSuffix(c.Name, walSuffix)
+	}
+	f.SetHook((&crashfs.Fault{Applies: toLog, First: 1, Err: syscall.ENOSPC}).Hook)
+	remember(t, sick, Memory{ID: "m", Content: "waits in memory"})
+	_, err := sick.Remember(background, Memory{ID: "n", Content: "is refused"})
+	require.ErrorIs(t, err, ErrDiskFull)
+	hanging, release := hangAt(f, toLog)
+	var work sync.WaitGroup
+	for i := range 3 {
+		work.Go(func() {
+			_, err := sick.Remember(background, Memory{ID: fmt.Sprint("later", i), Content: "is stored when there is room"})
+			assert.NoError(t, err)
+		})
+	}
+	<-hanging
+	stored := make(chan error, 1)
+	go func() {
+		_, err := well.Remember(background, Memory{ID: "m", Content: "content"})
+		stored <- err
+	}()
+	select {
+	case err = <-stored:
+		release()
+	case <-time.After(time.Minute):
+		release()
+		<-stored
+		err = errors.New("a space waits for another's log")
+	}
+	work.Wait()
+	require.NoError(t, err)
+	require.Len(t, list(t, sick, Filter{}), 4)
 	require.NoError(t, r.Close())
 }
 

@@ -50,11 +50,13 @@ type log struct {
 	dirty bool       // the active segment holds unflushed bytes; guarded by mu
 	begun bool       // a rotation has failed, and what it made may be there; guarded by files
 
+	waits atomic.Bool // frames are unwritten; set while mu is held
+
 	mu        sync.Mutex // guards the fields below
 	active    *segment
 	end       int64    // where the next frame goes
 	lastSum   uint32   // of the last frame
-	unwritten []byte   // the frames before end that active does not hold yet
+	unwritten []byte   // the frames before end that active does not hold yet: if any, waits is set
 	applied   position // what a mark may say
 	number    uint64   // of the last segment or reserved number
 	failed    error    // first failure of a flush, write or mark: nothing more is written
@@ -155,10 +157,9 @@ func (l *log) append(b []byte, f *frame) (segment uint64, offset int64, err erro
 		if err = l.writeLocked(b, offset); err == nil {
 			return segment, offset, nil
 		}
-		l.unwritten = append(l.unwritten, b...)
-		return segment, offset, errors.Join(errUnwritten, err)
 	}
 	l.unwritten = append(l.unwritten, b...)
+	l.waits.Store(true)
 	if err == nil {
 		err = l.flushUnwrittenLocked()
 	}
@@ -251,6 +252,7 @@ func (l *log) flushUnwrittenLocked() error {
 		return err
 	}
 	l.unwritten = nil
+	l.waits.Store(false)
 	return nil
 }
 
@@ -582,12 +584,9 @@ func (l *log) settledState() spaceState {
 	return l.state.state
 }
 
-// stuck reports whether frames wait in memory for the file.
-func (l *log) stuck() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.unwritten) > 0
-}
+// stuck reports whether frames wait in memory for the file. It waits for nobody who
+// writes to that.
+func (l *log) stuck() bool { return l.waits.Load() }
 
 // close closes every file. Readers that come later get fs.ErrClosed.
 func (l *log) close() error {

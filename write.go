@@ -302,7 +302,7 @@ func (s *Space) write(ctx context.Context, operations []operation, hash payloadH
 	if a.damage != nil {
 		return nil, a.damage
 	}
-	if err := s.registry.commits.submit(ctx, a.queue, w); err != nil {
+	if err := a.submit(ctx, w); err != nil {
 		return nil, err
 	}
 	return w, nil
