@@ -182,7 +182,7 @@ func checkpoints() []mutant {
 		},
 		{
 			name: "checkpoint-unnamed", what: "the rename of a checkpoint is not flushed",
-			edits: []edit{{"checkpoint.go", `	return ref, dir.Sync(".")`, `	return ref, nil`}},
+			edits: []edit{{"checkpoint.go", `	return ref, diskFull(dir.Sync("."))`, `	return ref, nil`}},
 			tests: "TestCrashLives",
 		},
 		{
