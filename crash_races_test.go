@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
@@ -397,15 +396,14 @@ func TestCrashHangingLogBesideAFullDisk(t *testing.T) {
 	_, err := sick.Remember(background, Memory{ID: "n", Content: "is refused"})
 	require.ErrorIs(t, err, ErrDiskFull)
 	hanging, release := hangAt(f, toLog)
-	var work sync.WaitGroup
-	for i := range 3 {
-		work.Go(func() {
+	later, stored := make(chan error, 3), make(chan error, 1)
+	for i := range cap(later) {
+		go func() {
 			_, err := sick.Remember(background, Memory{ID: fmt.Sprint("later", i), Content: "is stored when there is room"})
-			assert.NoError(t, err)
-		})
+			later <- err
+		}()
 	}
 	<-hanging
-	stored := make(chan error, 1)
 	go func() {
 		_, err := well.Remember(background, Memory{ID: "m", Content: "content"})
 		stored <- err
@@ -415,10 +413,11 @@ func TestCrashHangingLogBesideAFullDisk(t *testing.T) {
 		release()
 	case <-time.After(time.Minute):
 		release()
-		<-stored
-		err = errors.New("a space waits for another's log")
+		err = errors.Join(<-stored, errors.New("a space waits for another's log"))
 	}
-	work.Wait()
+	for range cap(later) {
+		err = errors.Join(err, <-later)
+	}
 	require.NoError(t, err)
 	require.Len(t, list(t, sick, Filter{}), 4)
 	require.NoError(t, r.Close())

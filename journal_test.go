@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram/internal/crashfs"
@@ -607,7 +606,7 @@ func TestSettleWaitsForWhatWasThere(t *testing.T) {
 // What keeps a file is said to all who settle, also where others find no room for the next
 // one while that becomes known.
 func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
-	for range 10 {
+	for range 40 {
 		f := crashfs.New()
 		r := openMemory(t, f, Options{})
 		s := create(t, r, "aaa")
@@ -616,7 +615,7 @@ func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
 		require.NoError(t, errors.Join(r.journal.createFileLocked(), r.journal.createFileLocked()))
 		r.journal.mu.Unlock()
 		heads := 0
-		var others sync.WaitGroup
+		wrote, settled := make(chan error, 1), make(chan error, 20)
 		f.SetHook(func(c crashfs.Call) error {
 			if c.Name != path.Join(journalDir, headName) || c.Op != crashfs.OpWrite {
 				return nil
@@ -625,20 +624,23 @@ func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
 				return nil
 			}
 			if heads == 3 { // none ends
-				for range 20 {
-					others.Go(func() {
-						_, err := s.Remember(background, Memory{Content: "content"})
-						assert.NoError(t, err)
-					})
-					others.Go(func() { assert.ErrorIs(t, r.Settle(background), ErrDiskFull) })
+				go func() {
+					_, err := s.Remember(background, Memory{Content: "content"})
+					wrote <- err
+				}()
+				time.Sleep(time.Millisecond) // it waits for the journal, and they behind it
+				for range cap(settled) {
+					go func() { settled <- r.Settle(background) }()
 				}
-				time.Sleep(time.Millisecond) // they wait for the journal
+				time.Sleep(time.Millisecond)
 			}
 			return syscall.ENOSPC
 		})
-		err := r.Settle(background)
-		others.Wait()
-		require.ErrorIs(t, err, ErrDiskFull)
+		require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+		require.NoError(t, <-wrote)
+		for range cap(settled) {
+			require.ErrorIs(t, <-settled, ErrDiskFull)
+		}
 		f.SetHook(nil)
 		require.NoError(t, r.Settle(background))
 		require.NoError(t, r.Close())
