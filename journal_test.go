@@ -603,19 +603,19 @@ func TestSettleWaitsForWhatWasThere(t *testing.T) {
 	})
 }
 
-// What keeps a file is said to all who settle, also where others find no room for the next
+// What keeps a file is said to who settles, also where others find no room for the next
 // one while that becomes known.
 func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
-	for range 40 {
+	for range 10 {
 		f := crashfs.New()
 		r := openMemory(t, f, Options{})
-		s := create(t, r, "aaa")
-		remember(t, s, Memory{ID: "m", Content: "content"})
-		r.journal.mu.Lock()
-		require.NoError(t, errors.Join(r.journal.createFileLocked(), r.journal.createFileLocked()))
-		r.journal.mu.Unlock()
+		remember(t, create(t, r, "aaa"), Memory{ID: "m", Content: "content"})
+		j := r.journal
+		j.mu.Lock()
+		require.NoError(t, errors.Join(j.createFileLocked(), j.createFileLocked()))
+		j.mu.Unlock()
+		others := make(chan error, 20)
 		heads := 0
-		wrote, settled := make(chan error, 1), make(chan error, 20)
 		f.SetHook(func(c crashfs.Call) error {
 			if c.Name != path.Join(journalDir, headName) || c.Op != crashfs.OpWrite {
 				return nil
@@ -624,23 +624,22 @@ func TestSettleBesideOthersOnAFullDisk(t *testing.T) {
 				return nil
 			}
 			if heads == 3 { // none ends
-				go func() {
-					_, err := s.Remember(background, Memory{Content: "content"})
-					wrote <- err
-				}()
-				time.Sleep(time.Millisecond) // it waits for the journal, and they behind it
-				for range cap(settled) {
-					go func() { settled <- r.Settle(background) }()
+				for range cap(others) {
+					go func() {
+						j.mu.Lock()
+						defer j.mu.Unlock()
+						others <- j.switchLocked(background)
+					}()
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(3 * time.Millisecond) // they wait for the journal
 			}
 			return syscall.ENOSPC
 		})
-		require.ErrorIs(t, r.Settle(background), ErrDiskFull)
-		require.NoError(t, <-wrote)
-		for range cap(settled) {
-			require.ErrorIs(t, <-settled, ErrDiskFull)
+		err := r.Settle(background)
+		for range cap(others) {
+			require.ErrorIs(t, <-others, ErrDiskFull)
 		}
+		require.ErrorIs(t, err, ErrDiskFull)
 		f.SetHook(nil)
 		require.NoError(t, r.Settle(background))
 		require.NoError(t, r.Close())
