@@ -238,6 +238,15 @@ func journals() []mutant {
 			tests: "TestIndexForgetsWhatIsCovered",
 		},
 		{
+			name: "settle-forgets-why", what: "who settles does not try again where somebody else has forgotten why the oldest generation could not end",
+			edits: []edit{{"journal_settle.go", `	for first := j.current.number; j.oldestLocked() < first && j.stuck == nil && j.failed == nil && ctx.Err() == nil; {
+		j.startSettlerLocked()
+		j.changed.Wait()`, `	j.startSettlerLocked()
+	for first := j.current.number; j.settling && j.oldestLocked() < first && ctx.Err() == nil; {
+		j.changed.Wait()`}},
+			tests: "TestSettleBesideOthersOnAFullDisk",
+		},
+		{
 			name: "epoch-not-raised", what: "an opening does not raise the epoch",
 			edits: []edit{{"journal_open.go", `	j.head.epoch++`, ``}},
 			tests: "TestRegistryStats",

@@ -106,6 +106,27 @@ func settling() []mutant {
 			tests: "TestFailedLogFlushIsFinal",
 		},
 		{
+			name: "leader-writes-to-a-log", what: "a group commit writes what waits for room in a log",
+			edits: []edit{{"awake.go", `		return false, errUnwritten
+	}
+	dimension`, `		if err := a.log.flushUnwritten(); err != nil {
+			return false, err
+		}
+	}
+	dimension`}},
+			tests: "TestCrashHangingLogBesideAFullDisk",
+		},
+		{
+			name: "name-of-a-checkpoint-finds-no-room", what: "a checkpoint that cannot be named for want of room stops the writes of its space",
+			edits: []edit{{"checkpoint.go", `		return ref, diskFull(fmt.Errorf("rename %s: %w", ref.name(), err))`, `		return ref, fmt.Errorf("rename %s: %w", ref.name(), err)`}},
+			tests: "TestCheckpointFindsNoRoomAnywhere",
+		},
+		{
+			name: "tried-state-is-damage", what: "a state of a space that found no room as it was flushed is damage",
+			edits: []edit{{"verify.go", `found != state && found != tried`, `found != state && (found != tried || found != state)`}},
+			tests: "TestVerifyBesideAStateThatFoundNoRoom",
+		},
+		{
 			name: "unopened-log-is-failed", what: "a log that could not be opened to be flushed takes no more writes",
 			edits: []edit{{"wal.go", `	if err = diskFull(err); !noRoom(err) && l.failed == nil {`, `	if err = diskFull(err); l.failed == nil {`}},
 			tests: "TestCrashOutOfDescriptors",
