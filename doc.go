@@ -53,6 +53,10 @@
 //	> segment.mu, journal.mu, Registry.reserve, embedding.mu
 //	> occupancy.mu > Registry.mu, committer.mu, feed.mu
 //
+// A context ends what computes, and what waits for other callers or for a group commit.
+// It ends no call of the operating system: who wakes, renames or deletes a space waits
+// for its files, and so does who needs that space meanwhile.
+//
 // Idle spaces fall asleep, those first that were not used for the longest, where all take
 // more memory than [Options].MemoryBudget, and where descriptors run out. They do so with
 // whatever is locked: nobody who holds a lock of theirs waits for another. A write that
