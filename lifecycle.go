@@ -408,8 +408,8 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		return err
 	}
 	defer a.done()
-	if a.damage != nil {
-		return a.damage
+	if a.state() == Quarantined {
+		return a.unwritable()
 	}
 	to = SpaceID(strings.Clone(string(to)))
 	release, err := r.hold(ctx, to) // before it locks the space: a creation may take long

@@ -113,6 +113,7 @@ func TestVerifyFindsEveryChangedByte(t *testing.T) {
 	require.Equal(t, Quarantined, s.Stats().Operator.State)
 	_, err := s.Remember(background, Memory{Content: "x"})
 	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorIs(t, r.Rename(background, "alpha", "beta"), ErrCorrupt)
 	require.NotEmpty(t, list(t, s, Filter{}), "reads go on")
 	require.NoError(t, r.Close())
 }
