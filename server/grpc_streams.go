@@ -62,11 +62,23 @@ func (m memoryService) Subscribe(
 		if err != nil {
 			return word(err)
 		}
-		if err := stream.Send(&engramv1.SubscribeResponse{Event: wire.FromEvent(&event)}); err != nil {
+		if err := m.s.sendEvent(c, stream, &engramv1.SubscribeResponse{Event: wire.FromEvent(&event)}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sendEvent sends an event, which counts as what the caller has under way until gRPC has
+// taken it.
+func (s *Server) sendEvent(
+	c *call, stream grpc.ServerStreamingServer[engramv1.SubscribeResponse], message *engramv1.SubscribeResponse,
+) error {
+	if err := s.holdEvents(&c.request, proto.Size(message)); err != nil {
+		return err
+	}
+	defer s.letGo(&c.request)
+	return stream.Send(message)
 }
 
 // RememberStream answers each request as its write ends. A draining server

@@ -176,7 +176,7 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 	defer release()
 	ctx, _, cancel := s.untilDrained(ctx)
 	defer cancel()
-	f := &streamer{server: s, x: x, ctx: ctx, cancel: cancel, last: last}
+	f := &streamer{server: s, x: x, ctx: ctx, cancel: cancel, last: last, sent: last}
 	defer f.stop()
 	defer f.leaveTurn()
 	events := source(ctx)
@@ -192,7 +192,9 @@ func (s *Server) stream(x *exchange, source func(context.Context) iter.Seq2[serv
 		if err != nil {
 			return f.end(err)
 		}
-		if err := f.send(event); err != nil {
+		if err := f.send(event); isNoRoom(err) {
+			return f.end(err)
+		} else if err != nil {
 			return err
 		}
 		if await {
@@ -218,6 +220,7 @@ type streamer struct {
 	began  time.Time   // the turn
 	tired  *time.Timer // ends it
 	last   string      // id of the last event
+	sent   string      // id of the last event that has been sent
 	unsent []byte      // the events of this turn
 	beat   *time.Timer // nil: it has not begun
 	over   bool
@@ -348,10 +351,21 @@ func (f *streamer) addLocked(e serverEvent) error {
 	return nil
 }
 
+// flushLocked sends the events of this turn. They count as what the caller has under way
+// until the client has taken them; where there is no room for that, none is sent.
 func (f *streamer) flushLocked(more bool) error {
 	text := f.unsent
 	f.unsent = nil // an idle stream holds no buffer
-	return f.writeLocked(text, more)
+	if err := f.server.holdEvents(&f.x.request, len(text)); err != nil {
+		f.last = f.sent
+		return err
+	}
+	defer f.server.letGo(&f.x.request)
+	if err := f.writeLocked(text, more); err != nil {
+		return err
+	}
+	f.sent = f.last
+	return nil
 }
 
 // end ends the stream because of an error of its source, or of its context.
@@ -364,6 +378,8 @@ func (f *streamer) end(why error) error {
 	switch cause := context.Cause(f.ctx); {
 	case f.x.status != 0 && f.x.r.Context().Err() != nil:
 		return nil // the client has left
+	case isNoRoom(f.failed):
+		why = f.failed
 	case f.failed != nil:
 		return f.failed
 	case cause != nil:
@@ -384,10 +400,22 @@ func (f *streamer) end(why error) error {
 		f.server.options.Logger.Error("event stream failed", zap.String("request_id", f.x.requestID),
 			zap.String("space", string(f.x.space)), zap.Error(why))
 	}
+	if len(f.unsent) > 0 {
+		if err := f.flushLocked(true); err != nil && !isNoRoom(err) {
+			return err
+		}
+	}
 	if err := f.addLocked(serverEvent{id: f.last, name: endEvent, data: endAnswer{LastID: f.last, Problem: p}}); err != nil {
 		return err
 	}
-	return f.flushLocked(false)
+	return f.writeLocked(f.unsent, false) // whatever room there is
+}
+
+// isNoRoom reports whether an error says that the caller has too much under way, and not
+// that its connection has broken.
+func isNoRoom(err error) bool {
+	var exceeded *limitError
+	return errors.As(err, &exceeded)
 }
 
 // isCredential reports whether an error says that the credential has ended.

@@ -122,11 +122,23 @@ func (s *Server) holdAnswer(r *request, bytes int64) error {
 	return s.hold(r, max(bytes, r.held.bytes))
 }
 
-// release gives back what a request has.
-func (s *Server) release(r *request) {
+// holdEvents counts events until they are sent. However large they are, there is room for
+// a caller who has nothing else under way.
+func (s *Server) holdEvents(r *request, bytes int) error {
+	return s.hold(r, min(int64(bytes), s.options.callerBodyBytes()))
+}
+
+// letGo gives back the bytes that a request has in memory.
+func (s *Server) letGo(r *request) {
 	if r.held.bytes > 0 {
 		s.underWay.bodies.Return(r.held.by, r.held.bytes)
 	}
+	r.held.bytes = 0
+}
+
+// release gives back what a request has.
+func (s *Server) release(r *request) {
+	s.letGo(r)
 	if r.held.export {
 		s.underWay.exports.Return(r.held.by, 1)
 	}

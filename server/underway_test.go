@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -281,6 +282,64 @@ func TestAnswersAreCountedBeforeTheyAreRead(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(memories*length/4), name)
 	}
+}
+
+// TestEventsUnderWayAreBounded: those that clients do not take would be in memory together.
+// A stream for which there is no room ends, and goes on from where it was.
+func TestEventsUnderWayAreBounded(t *testing.T) {
+	const length = 100 << 10
+	w := newWired(t, Options{MaxBodyBytes: 4 * length})
+	space := w.create("alpha")
+	remember(t, space, strings.Repeat("x", length))
+	bodies := w.server.underWay.bodies
+	fill := func() (empty func()) {
+		var taken []holder
+		for _, other := range []string{"one", "two"} {
+			by := holder{address: other}
+			require.True(t, bodies.Take(by, 2*length-1000))
+			taken = append(taken, by)
+		}
+		return func() {
+			for _, by := range taken {
+				bodies.Return(by, 2*length-1000)
+			}
+		}
+	}
+	seq := space.Info().Seq
+	base, events := live(t, w.fixture), "/v1/spaces/alpha/events?after="
+	before := fmt.Sprint(seq - 1)
+
+	empty := fill()
+	require.Equal(t, limitBodies, w.call("GET", events+before, "").problem(429, "too-much-under-way").Limit)
+	stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: "alpha"})
+	require.NoError(t, err)
+	for err == nil { // those that are small
+		_, err = stream.Recv()
+	}
+	require.Equal(t, limitBodies, refused(t, err, codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
+	late := subscribe(t, base+events+fmt.Sprint(seq))
+	remember(t, space, "short", strings.Repeat("y", length))
+	require.Equal(t, seq+1, late.event().Seq)
+	ended := late.end()
+	require.Equal(t, fmt.Sprint(seq+1), ended.LastID)
+	require.Contains(t, ended.Problem.Type, "too-much-under-way")
+	empty()
+
+	require.Equal(t, seq+2, subscribe(t, base+events+ended.LastID).event().Seq)
+	let := make(chan struct{})
+	stalled := &stalledWriter{ResponseRecorder: httptest.NewRecorder(), let: let}
+	stalled.stalls.Add(1)
+	ctx, leave := context.WithCancel(t.Context())
+	var streams sync.WaitGroup
+	streams.Go(func() {
+		w.server.ServeHTTP(stalled, httptest.NewRequestWithContext(ctx, "GET", "http://localhost"+events+ended.LastID, http.NoBody))
+	})
+	stalled.stalls.Wait()
+	require.Greater(t, bodies.Taken(), int64(length))
+	close(let)
+	require.Eventually(t, func() bool { return bodies.Taken() == 0 }, time.Minute, time.Millisecond)
+	leave()
+	streams.Wait()
 }
 
 // TestExportsUnderWayAreBounded: each keeps in memory what the space was when it began.
