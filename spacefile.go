@@ -75,9 +75,9 @@ type stateFile struct {
 	// may never have reached the disk: nothing may be let go on its word, and the
 	// other slot, which then is the only one, must not be touched.
 	vouched bool
-	// tried is a state that was written in vain behind this one: it may stand in the
-	// other slot, until that is written again.
-	tried spaceState
+	// tried says that one behind this one was written in vain: it may stand in the other
+	// slot, until that is written again.
+	tried bool
 }
 
 func randomIdentity() (identity, error) {
@@ -268,11 +268,11 @@ func (f *stateFile) write(s spaceState) error {
 		return err
 	}
 	s.counter = f.state.counter + 1
-	f.tried = s
+	f.tried = true
 	if err := f.writeSlot(s); err != nil {
 		return err
 	}
-	f.state, f.tried = s, spaceState{}
+	f.state, f.tried = s, false
 	return nil
 }
 

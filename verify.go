@@ -149,7 +149,7 @@ func (v *verification) verifyState(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if id != v.identity || found != state && found != tried {
+	if id != v.identity || found != state && !(tried && found.counter == state.counter+1) {
 		return &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: "does not hold the state that was written"}
 	}
 	for i, magic := range []string{spaceMagic, slotMagic, slotMagic, spaceMagic} {
@@ -160,9 +160,10 @@ func (v *verification) verifyState(context.Context) error {
 	return nil
 }
 
-// readState returns the content of SPACE, what it should say, and what it may say.
+// readState returns the content of SPACE, what it should say, and whether a state behind
+// that may stand there instead.
 // Nobody writes it meanwhile.
-func (l *log) readState() (b []byte, state, tried spaceState, err error) {
+func (l *log) readState() (b []byte, state spaceState, tried bool, err error) {
 	l.files.Lock()
 	defer l.files.Unlock()
 	b, err = readFile(l.dir, spaceFile, spaceFileBytes)

@@ -238,6 +238,12 @@ func TestVerifyBesideAStateThatFoundNoRoom(t *testing.T) {
 	f.SetHook(nil)
 	verified(t, s)
 	remember(t, s, Memory{ID: "n", Content: "content"})
+	f.SetHook((&crashfs.Fault{Applies: func(c crashfs.Call) bool { // the next one is not written at all
+		return c.Op == crashfs.OpWrite && strings.HasSuffix(c.Name, spaceFile)
+	}, First: 1, Err: &crashfs.PartialWrite{Err: syscall.ENOSPC}}).Hook)
+	require.ErrorIs(t, r.Settle(background), ErrDiskFull)
+	f.SetHook(nil)
+	verified(t, s)
 	require.NoError(t, r.Settle(background))
 	verified(t, s)
 	require.NoError(t, r.Close())
