@@ -110,8 +110,8 @@ type mcpAnswer struct {
 	text    strings.Builder
 }
 
-// maxUncountedBytes is more than the answer to any write: that is done, and must not be
-// refused.
+// maxUncountedBytes is more than the answer to any write, which is done and must not be
+// refused, and than most events, which others' must not end.
 const maxUncountedBytes = 64 << 10
 
 // maxRefusalBytes bounds what is kept of a refusal: it may repeat the client's message.

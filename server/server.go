@@ -80,9 +80,9 @@ type Options struct {
 	// MaxCallerRequests bounds the requests, streams among them, that one credential
 	// has under way, or, where nobody is asked for one, one address; default 4,096.
 	MaxCallerRequests int
-	// MaxBodyBytes bounds the memory of the bodies of requests that are under way, and
-	// of what reads are answered with, of which one caller gets at most half; default
-	// 512 MiB. Imports are not kept.
+	// MaxBodyBytes bounds the memory of the bodies of requests that are under way, of
+	// what reads are answered with and of events on their way, of which one caller gets
+	// at most half; default 512 MiB. Imports are not kept.
 	MaxBodyBytes int64
 	// MaxImportBytes bounds the body of an import; default 64 GiB.
 	MaxImportBytes int64

@@ -224,7 +224,7 @@ type streamer struct {
 	unsent []byte      // the events of this turn
 	beat   *time.Timer // nil: it has not begun
 	over   bool
-	failed error // of what was sent beside the events
+	failed error // of what was sent by a timer: nothing is sent behind it but the end
 }
 
 // begin sends the header, if that has not been sent, and has the signs of life
@@ -249,7 +249,7 @@ func (f *streamer) beginBeatLocked() {
 func (f *streamer) heartbeat() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.over {
+	if f.over || f.failed != nil {
 		return
 	}
 	if f.failed = f.writeLocked([]byte(": heartbeat\n\n"), false); f.failed != nil {
@@ -304,7 +304,7 @@ func (f *streamer) tire(began time.Time) {
 	}
 	f.leaveTurnLocked()
 	f.beginBeatLocked()
-	if f.x.status == 0 {
+	if f.x.status == 0 || f.failed != nil {
 		return // an error may still be the answer
 	}
 	if f.failed = f.flushLocked(false); f.failed != nil {
@@ -326,6 +326,9 @@ func (f *streamer) send(e serverEvent) error {
 func (f *streamer) sendTurn(e serverEvent) (goesOn bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.failed != nil { // what was read before has not been sent
+		return false, f.failed
+	}
 	if err := f.addLocked(e); err != nil {
 		return false, err
 	}

@@ -55,6 +55,32 @@ func TestStalledClientsHaveNoTurn(t *testing.T) {
 	streams.Wait()
 }
 
+// A turn that ends by itself and finds no room is not sent, and nothing behind it: its
+// events would be missing to who goes on from there.
+func TestTurnWithoutRoomIsTheLast(t *testing.T) {
+	const length = 2 * maxUncountedBytes
+	f := newFixture(t, Options{MaxBodyBytes: length})
+	x := &exchange{server: f.server, w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodGet, "/", http.NoBody), status: 200}
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &streamer{server: f.server, x: x, ctx: ctx, cancel: cancel, last: "7", sent: "7"}
+	s.takeTurn()
+	require.NoError(t, s.send(serverEvent{id: "8", name: "long", data: strings.Repeat("x", length), more: true}))
+	require.True(t, f.server.underWay.bodies.Take(holder{address: "other"}, length/2))
+	require.True(t, f.server.underWay.bodies.Take(holder{address: "third"}, 1))
+	s.tire(s.began)
+	s.heartbeat()
+	require.Error(t, ctx.Err())
+	err := s.send(serverEvent{id: "9", name: "short"})
+	require.True(t, isNoRoom(err))
+	require.NoError(t, s.end(err))
+	s.stop()
+	sent := x.w.(*httptest.ResponseRecorder).Body.String()
+	require.NotContains(t, sent, "long")
+	require.NotContains(t, sent, "short")
+	require.Contains(t, sent, "id: 7\nevent: end")
+	require.Contains(t, sent, "too-much-under-way")
+}
+
 // partsWriter notes how long the longest part is that is written at once, and leaves
 // when it has all events.
 type partsWriter struct {

@@ -71,7 +71,7 @@ type held struct {
 	by     holder
 	one    bool  // it counts as under way
 	export bool  // it counts as an export
-	bytes  int64 // of its body, or then of its answer
+	bytes  int64 // of its body, or then of its answer or events
 }
 
 // take counts a request as under way, for the caller whom it has been found to be of.
@@ -122,9 +122,12 @@ func (s *Server) holdAnswer(r *request, bytes int64) error {
 	return s.hold(r, max(bytes, r.held.bytes))
 }
 
-// holdEvents counts events until they are sent. However large they are, there is room for
-// a caller who has nothing else under way.
+// holdEvents counts events until they are sent, where they are long, and no more of them
+// than one caller has room for.
 func (s *Server) holdEvents(r *request, bytes int) error {
+	if bytes <= maxUncountedBytes {
+		return nil
+	}
 	return s.hold(r, min(int64(bytes), s.options.callerBodyBytes()))
 }
 

@@ -67,7 +67,7 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&o.MaxConnections, "max-connections", server.DefaultMaxConnections, "connections at once; beyond, they are closed")
 	flags.IntVar(&o.MaxAddressConnections, "max-address-connections", server.DefaultMaxAddressConnections, "connections at once from one address, or one /64 of IPv6")
 	flags.IntVar(&o.MaxCallerRequests, "max-caller-requests", server.DefaultMaxCallerRequests, "requests under way, streams among them, of each credential, or without credentials of each address")
-	flags.Int64Var(&o.MaxBodyBytes, "max-body-bytes", server.DefaultMaxBodyBytes, "bytes in memory of bodies of requests under way, and of what reads are answered with; one caller gets at most half")
+	flags.Int64Var(&o.MaxBodyBytes, "max-body-bytes", server.DefaultMaxBodyBytes, "bytes in memory of bodies of requests under way, of what reads are answered with and of events on their way; one caller gets at most half")
 }
 
 // maxRate bounds the requests a second of a limit: more is none.
