@@ -119,7 +119,7 @@ func (a *awake) admit(w *write, t *taking) (again bool, err error) {
 		return again, err
 	}
 	if a.log.stuck() && w.operations[0].kind != opForget { // whose frame has room in the journal and, if need be, in memory
-		return false, errUnwritten
+		return false, errFramesWait
 	}
 	dimension, err := w.fits(t)
 	if err != nil && t.writes > 0 {
@@ -179,33 +179,50 @@ func wrongDimension(got, want int) error {
 	}
 }
 
+// errFramesWait says that frames wait in memory for the log's file: those come first.
+var errFramesWait = errors.New("frames wait for the log's file")
+
 // submit commits w. Where frames wait in memory for the log's file, it writes them, and
 // w only after them, unless it forgets. That is the caller's to do: while take looks,
 // all spaces wait.
 func (a *awake) submit(ctx context.Context, w *write) error {
-	if w.operations[0].kind == opForget && a.log.stuck() && errors.Is(a.writeWaiting(), ErrDiskFull) {
+	if w.operations[0].kind == opForget && a.log.stuck() && errors.Is(a.writeWaiting(ctx), ErrDiskFull) {
 		a.registry.giveUpReserve()
 	}
 	for {
 		err := a.registry.commits.submit(ctx, a.queue, w)
-		if !errors.Is(err, errUnwritten) {
+		if !errors.Is(err, errFramesWait) {
 			return err
 		}
-		if err := a.writeWaiting(); err != nil {
+		if err := a.writeWaiting(ctx); err != nil {
 			return err
 		}
 		w.err = nil
 	}
 }
 
-// writeWaiting writes the frames that wait in memory for the log's file.
-func (a *awake) writeWaiting() error {
-	err := a.log.flushUnwritten()
-	if err == nil || noRoom(err) {
-		return err
+// writeWaiting writes the frames that wait in memory for the log's file, in a turn of the
+// space's: no frame is under way meanwhile, and who retires the space waits. ctx ends the
+// wait for it.
+func (a *awake) writeWaiting(ctx context.Context) error {
+	for {
+		idle, err := a.registry.commits.inTurn(a.queue, func() error {
+			err := a.log.flushUnwritten()
+			if err == nil || noRoom(err) {
+				return err
+			}
+			a.stop(err)
+			return *a.stopped.Load()
+		})
+		if idle == nil {
+			return err
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	a.stop(err)
-	return *a.stopped.Load()
 }
 
 func (a *awake) admitRequest(w *write, t *taking) (again bool, err error) {

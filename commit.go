@@ -237,6 +237,37 @@ func (c *committer) hold(q *queue) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q.held = true
+	c.unreadyLocked(q)
+	c.awaitIdleLocked(q)
+}
+
+// inTurn does something in q's turn, in which no frame of it is under way, and returns its
+// error. Where one is, nothing is done, and what is returned is closed when it ends. Nor
+// is anything done where q is held or closed: those who write are told.
+func (c *committer) inTurn(q *queue, do func() error) (idle <-chan struct{}, err error) {
+	c.mu.Lock()
+	if q.busy {
+		defer c.mu.Unlock()
+		return q.idleLocked(), nil
+	}
+	if q.held || q.closed != nil {
+		c.mu.Unlock()
+		return nil, nil
+	}
+	c.unreadyLocked(q)
+	q.busy = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.freeLocked(q)
+		c.designateLocked()
+	}()
+	return nil, do()
+}
+
+// unreadyLocked takes q out of turn, and the lead from its writers.
+func (c *committer) unreadyLocked(q *queue) {
 	if q.ready {
 		q.ready = false
 		c.ready = slices.DeleteFunc(c.ready, func(other *queue) bool { return other == q })
@@ -245,7 +276,6 @@ func (c *committer) hold(q *queue) {
 	for _, w := range q.writes {
 		c.undesignateLocked(w)
 	}
-	c.awaitIdleLocked(q)
 }
 
 // release ends what hold began.

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -421,6 +422,37 @@ func TestCrashHangingLogBesideAFullDisk(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list(t, sick, Filter{}), 4)
 	require.NoError(t, r.Close())
+}
+
+// Who deletes a space waits for who writes what waits for room in its log; who waits for
+// that to write more leaves when its context ends.
+func TestDeleteBesideFramesThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := crashfs.New()
+		r := openMemory(t, f, Options{})
+		s := create(t, r, "sick")
+		toLog := func(c crashfs.Call) bool { return c.Op == crashfs.OpWrite && strings.HasSuffix(c.Name, walSuffix) }
+		f.SetHook((&crashfs.Fault{Applies: toLog, First: 1, Err: syscall.ENOSPC}).Hook)
+		remember(t, s, Memory{ID: "m", Content: "waits in memory"})
+		hanging, release := hangAt(f, toLog)
+		written, deleted := make(chan error, 1), make(chan error, 1)
+		write := func(ctx context.Context) error {
+			_, err := s.Remember(ctx, Memory{Content: "content"})
+			return err
+		}
+		go func() { written <- write(background) }()
+		<-hanging
+		ctx, cancel := context.WithTimeout(background, time.Second)
+		defer cancel()
+		require.ErrorIs(t, write(ctx), context.DeadlineExceeded)
+		go func() { deleted <- r.Delete(background, "sick") }()
+		synctest.Wait()
+		require.Empty(t, deleted)
+		release()
+		require.NoError(t, <-deleted)
+		require.ErrorIs(t, <-written, ErrSpaceDeleted)
+		require.NoError(t, r.Close())
+	})
 }
 
 // A space that hangs while the settler looks for it after a crash, or wakes it, does

@@ -56,7 +56,7 @@ type log struct {
 	active    *segment
 	end       int64    // where the next frame goes
 	lastSum   uint32   // of the last frame
-	unwritten []byte   // the frames before end that active does not hold yet: if any, waits is set
+	unwritten []byte   // the frames before end that active does not hold yet: if any, waits is set where somebody writes
 	applied   position // what a mark may say
 	number    uint64   // of the last segment or reserved number
 	failed    error    // first failure of a flush, write or mark: nothing more is written
