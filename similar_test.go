@@ -126,7 +126,7 @@ func TestAutoAssociateWithinOneWrite(t *testing.T) {
 	}
 }
 
-// What is not made by likeness costs a replacement nothing, however much leads to it.
+// What is not made by likeness is not copied for a replacement, however much leads to it.
 func TestReplacingLeavesOtherAssociationsAlone(t *testing.T) {
 	g := newGraph()
 	for i := range 1000 {
