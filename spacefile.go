@@ -276,6 +276,11 @@ func (f *stateFile) write(s spaceState) error {
 	return nil
 }
 
+// mayHold reports whether SPACE may say this: the present state, or one that was tried.
+func (f *stateFile) mayHold(s spaceState) bool {
+	return s == f.state || f.tried && s.counter == f.state.counter+1
+}
+
 // vouch writes the present state again, where it stands, unless this process
 // wrote it. Where it was on the disk before, the same bytes change nothing.
 func (f *stateFile) vouch() error {

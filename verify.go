@@ -140,7 +140,7 @@ func (v *verification) judge(err error) error {
 
 // verifyState reads SPACE.
 func (v *verification) verifyState(context.Context) error {
-	b, state, tried, err := v.log.readState()
+	b, state, err := v.log.readState()
 	if err != nil {
 		return damageOrError(err, spaceFile)
 	}
@@ -149,7 +149,7 @@ func (v *verification) verifyState(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if id != v.identity || found != state && !(tried && found.counter == state.counter+1) {
+	if id != v.identity || !state.mayHold(found) {
 		return &CorruptionError{File: spaceFile, Offset: pageBytes, Reason: "does not hold the state that was written"}
 	}
 	for i, magic := range []string{spaceMagic, slotMagic, slotMagic, spaceMagic} {
@@ -160,14 +160,13 @@ func (v *verification) verifyState(context.Context) error {
 	return nil
 }
 
-// readState returns the content of SPACE, what it should say, and whether a state behind
-// that may stand there instead.
-// Nobody writes it meanwhile.
-func (l *log) readState() (b []byte, state spaceState, tried bool, err error) {
+// readState returns the content of SPACE and what is known of it. Nobody writes it
+// meanwhile.
+func (l *log) readState() ([]byte, stateFile, error) {
 	l.files.Lock()
 	defer l.files.Unlock()
-	b, err = readFile(l.dir, spaceFile, spaceFileBytes)
-	return b, l.state.state, l.state.tried, err
+	b, err := readFile(l.dir, spaceFile, spaceFileBytes)
+	return b, *l.state, err
 }
 
 func (v *verification) loadCheckpoint(context.Context) error {

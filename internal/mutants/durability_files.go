@@ -123,7 +123,7 @@ func settling() []mutant {
 		},
 		{
 			name: "tried-state-is-damage", what: "a state of a space that found no room as it was flushed is damage",
-			edits: []edit{{"verify.go", `found != state && !(tried && found.counter == state.counter+1)`, `found != state && !(tried && found == state)`}},
+			edits: []edit{{"spacefile.go", `s == f.state || f.tried && s.counter == f.state.counter+1`, `s == f.state`}},
 			tests: "TestVerifyBesideAStateThatFoundNoRoom",
 		},
 		{
