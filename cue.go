@@ -23,9 +23,9 @@ type Cue struct {
 	Spread        Spread    `json:"spread,omitzero"`          // how far activation spreads over associations
 
 	// Admit is told how many bytes the memories of the answer take, as they are stored,
-	// before the answer is made of them; its error is the recall's. A thousand memories may have a
-	// GiB. It is called by the goroutine of the recall, once at most, and must not use
-	// the space. Default none.
+	// before the answer is made of them; its error is the recall's. A thousand memories
+	// may have a GiB. It is called by the goroutine of the recall, once at most, and must
+	// not use the space. Default none.
 	Admit func(bytes int64) error `json:"-"`
 }
 

@@ -359,7 +359,7 @@ func (q *recalling) admit(best []candidate) error {
 	}
 	bytes := int64(0)
 	for i := range best {
-		bytes += int64(q.view.locator(best[i].document).length)
+		bytes += int64(q.view.sizeOf(best[i].document))
 	}
 	return q.cue.Admit(bytes)
 }
