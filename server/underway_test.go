@@ -292,24 +292,14 @@ func TestEventsUnderWayAreBounded(t *testing.T) {
 	space := w.create("alpha")
 	remember(t, space, strings.Repeat("x", length))
 	bodies := w.server.underWay.bodies
-	fill := func() (empty func()) {
-		var taken []holder
-		for _, other := range []string{"one", "two"} {
-			by := holder{address: other}
-			require.True(t, bodies.Take(by, 2*length-1000))
-			taken = append(taken, by)
-		}
-		return func() {
-			for _, by := range taken {
-				bodies.Return(by, 2*length-1000)
-			}
-		}
-	}
 	seq := space.Info().Seq
 	base, events := live(t, w.fixture), "/v1/spaces/alpha/events?after="
 	before := fmt.Sprint(seq - 1)
 
-	empty := fill()
+	others := []holder{{address: "one"}, {address: "two"}}
+	for _, other := range others {
+		require.True(t, bodies.Take(other, 2*length-1000))
+	}
 	require.Equal(t, limitBodies, w.call("GET", events+before, "").problem(429, "too-much-under-way").Limit)
 	stream, err := w.memories.Subscribe(t.Context(), &engramv1.SubscribeRequest{MemorySpaceId: "alpha"})
 	require.NoError(t, err)
@@ -323,7 +313,9 @@ func TestEventsUnderWayAreBounded(t *testing.T) {
 	ended := late.end()
 	require.Equal(t, fmt.Sprint(seq+1), ended.LastID)
 	require.Contains(t, ended.Problem.Type, "too-much-under-way")
-	empty()
+	for _, other := range others {
+		bodies.Return(other, 2*length-1000)
+	}
 
 	require.Equal(t, seq+2, subscribe(t, base+events+ended.LastID).event().Seq)
 	let := make(chan struct{})
