@@ -1,7 +1,10 @@
 package engram
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,6 +144,57 @@ func TestRequestIDPayloadWithDefaults(t *testing.T) {
 }
 
 // An empty request id would promise what no write could keep.
+// The hash is stored: a write that is retried with a later version must have the same.
+func TestRequestHashIsAsDocumented(t *testing.T) {
+	s, _ := newTestSpace(t, Options{})
+	text := func(tag byte, s string) string { return string([]byte{tag, byte(len(s))}) + s }
+	number := func(tag byte, n uint64) string {
+		return text(tag, string(binary.LittleEndian.AppendUint64(nil, n)))
+	}
+	record := func(kind byte, fields string) string {
+		header := binary.LittleEndian.AppendUint32(nil, uint32(12+8+2+len(fields)))
+		return string(append(header, 0, 0, 0, 0, kind, 0, 0, 0)) + number(2, 0) + fields
+	}
+	unset := int64(-6795364578871345152)
+	require.Equal(t, time.Date(1754, 8, 30, 22, 43, 41, 128654848, time.UTC), time.Unix(0, unset).UTC())
+	when := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		write  func(opts ...WriteOption) error
+		pieces []string
+	}{
+		"remember": {func(opts ...WriteOption) error {
+			_, err := s.RememberBatch(background, []Memory{
+				{Content: "one", Confidence: 1},
+				{ID: "two", Time: when, Kind: Semantic, Confidence: 0.5, Episode: "e", Attributes: map[string]string{"k": "v"}, Embedding: []float32{1}},
+			}, opts...)
+			return err
+		}, []string{
+			"\x02",
+			text(3, strings.Repeat("0", 23)) + number(4, uint64(unset)) + number(6, 0) + text(9, "one"),
+			text(3, "two") + number(4, uint64(when.UnixNano())) + text(5, "semantic") + number(6, math.Float64bits(0.5)) +
+				text(7, "e") + text(8, "\x01k\x01v") + text(10, "\x00\x00\x80\x3f"),
+		}},
+		"forget": {func(opts ...WriteOption) error {
+			_, err := s.Forget(background, []string{"x"}, opts...)
+			return err
+		}, []string{"\x03", record(3, text(30, "\x01x"))}},
+		"configure": {func(opts ...WriteOption) error {
+			_, err := s.Configure(background, SpaceConfig{MaxMemories: 9, AutoAssociate: 2}, opts...)
+			return err
+		}, []string{"\x01", record(1, number(20, 9)+number(21, 0)+number(22, 0)+number(23, 0)+number(25, 2))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.NoError(t, c.write(RequestID(name)))
+			hash := fnv.New64a()
+			for _, p := range c.pieces {
+				_, _ = hash.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(p))))
+				_, _ = hash.Write([]byte(p))
+			}
+			require.Equal(t, hash.Sum64(), s.awake.Load().store.requests[name].hash)
+		})
+	}
+}
+
 func TestRequestIDIsNotEmpty(t *testing.T) {
 	for name, write := range requestWrites() {
 		s, _ := newTestSpace(t, Options{})

@@ -351,12 +351,19 @@ func (p payloadHash) add(b []byte) {
 	_, _ = p.Write(b)
 }
 
+// unsetTime stands for a time that the space assigns. It is in stored hashes, so it is
+// not left to UnixNano, which promises nothing of the zero time.
+const unsetTime = -6795364578871345152
+
 func (p payloadHash) addMemory(m Memory) {
 	if p.Hash64 == nil {
 		return
 	}
 	if m.Confidence == 1 {
 		m.Confidence = 0
+	}
+	if m.Time.IsZero() {
+		m.Time = unixTime(unsetTime)
 	}
 	p.add(appendMemory(nil, &m))
 }
