@@ -143,7 +143,6 @@ func TestRequestIDPayloadWithDefaults(t *testing.T) {
 	require.Equal(t, first, again)
 }
 
-// An empty request id would promise what no write could keep.
 // The hash is stored: a write that is retried with a later version must have the same.
 func TestRequestHashIsAsDocumented(t *testing.T) {
 	s, _ := newTestSpace(t, Options{})
@@ -195,6 +194,7 @@ func TestRequestHashIsAsDocumented(t *testing.T) {
 	}
 }
 
+// An empty request id would promise what no write could keep.
 func TestRequestIDIsNotEmpty(t *testing.T) {
 	for name, write := range requestWrites() {
 		s, _ := newTestSpace(t, Options{})
