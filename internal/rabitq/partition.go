@@ -67,10 +67,11 @@ func Train(r *Rotation, fine []uint8, leaves int, going func() bool) *Partition 
 	}
 	leaves = min(leaves, MaxLeaves)
 	p := &Partition{dim: r.padded, set: r.set}
-	var members [][]uint32
-	p.groups, members = t.cluster(rows, int(math.Sqrt(float64(leaves))))
-	for i, own := range members {
-		room := leaves - p.leaves.count() - (len(members) - 1 - i) // each group behind it has one at least
+	var groups []cluster
+	p.groups, groups = t.cluster(rows, int(math.Sqrt(float64(leaves))))
+	for i := range groups {
+		own := groups[i].rows
+		room := leaves - p.leaves.count() - (len(groups) - 1 - i) // each group behind it has one at least
 		c, _ := t.cluster(own, min(leaves*len(own)/len(rows), room))
 		if c.count() == 0 {
 			c.add(p.groups.fine[i*r.FineBytes():][:r.FineBytes()], p.groups.scales[i])
@@ -84,9 +85,15 @@ func Train(r *Rotation, fine []uint8, leaves int, going func() bool) *Partition 
 	return p
 }
 
-// cluster divides rows of the sample into at most count clusters, and returns the
-// rows that are nearest to each.
-func (t *trainer) cluster(rows []uint32, count int) (c centroids, members [][]uint32) {
+// cluster is some rows of the sample.
+type cluster struct {
+	rows []uint32
+	sums []int32 // of their elements, as expanded
+}
+
+// cluster divides rows of the sample into at most count clusters, each of the rows that
+// are nearest to its centroid.
+func (t *trainer) cluster(rows []uint32, count int) (c centroids, clusters []cluster) {
 	count = min(count, len(rows)/minLeafRows)
 	for i := range count {
 		c.add(t.code(rows[i*len(rows)/count]), 1)
@@ -104,39 +111,37 @@ func (t *trainer) code(row uint32) []uint8 {
 
 // assign returns the rows that are nearest to each centroid, not all of them if it
 // is to end.
-func (t *trainer) assign(c *centroids, rows []uint32) [][]uint32 {
-	members := make([][]uint32, c.count())
+func (t *trainer) assign(c *centroids, rows []uint32) []cluster {
+	clusters := make([]cluster, c.count())
 	if c.count() == 0 {
 		return nil
+	}
+	for i := range clusters {
+		clusters[i].sums = make([]int32, t.rotation.padded)
 	}
 	for i, row := range rows {
 		if i%blockRows == 0 && !t.going() {
 			break
 		}
 		sum := expand(t.bytes, t.code(row))
-		nearest := c.nearest(t.rotation.set, &t.products, t.bytes, sum, 0, c.count())
-		members[nearest] = append(members[nearest], row)
+		nearest := &clusters[c.nearest(t.rotation.set, &t.products, t.bytes, sum, 0, c.count())]
+		nearest.rows = append(nearest.rows, row)
+		for i, b := range t.bytes {
+			nearest.sums[i] += int32(b)
+		}
 	}
-	return members
+	return clusters
 }
 
 // means returns the directions of the means of those clusters that are large enough.
-func (t *trainer) means(members [][]uint32) (c centroids) {
-	sums, x := make([]int32, t.rotation.padded), make([]float32, t.rotation.padded)
-	code := make([]uint8, t.rotation.FineBytes())
-	for _, rows := range members {
-		if len(rows) < minLeafRows {
+func (t *trainer) means(clusters []cluster) (c centroids) {
+	x, code := make([]float32, t.rotation.padded), make([]uint8, t.rotation.FineBytes())
+	for i := range clusters {
+		if len(clusters[i].rows) < minLeafRows {
 			continue
 		}
-		clear(sums)
-		for _, row := range rows {
-			expand(t.bytes, t.code(row))
-			for i, b := range t.bytes {
-				sums[i] += int32(b)
-			}
-		}
-		for i, sum := range sums {
-			x[i] = float32(sum)
+		for j, sum := range clusters[i].sums {
+			x[j] = float32(sum)
 		}
 		norm := math.Sqrt(float64(t.rotation.set.Dot(x, x)))
 		product := encodeFine(code, x, norm)
