@@ -13,8 +13,8 @@ import (
 // Training of a partition: beside reads and writes, behind a checkpoint, which has
 // all codes in one place.
 const (
-	// A scan of all codes of fewer vectors takes less than what else a recall does.
-	defaultPartitionRows = 1 << 17
+	// A scan of all codes of fewer vectors takes hardly more than what else a recall does.
+	defaultPartitionRows = 1 << 13
 	// A partition is made anew when the space has so many times the vectors that it
 	// was trained on.
 	partitionGrowth = 4
