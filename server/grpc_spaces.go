@@ -250,9 +250,12 @@ func (p spaceService) Import(
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	c := callOf(ctx)
+	if err := p.s.holdImport(&c.request); err != nil {
+		return err
+	}
 	received := make(chan receivedChunk)
 	p.s.receivers.Go(func() { receiveChunks(ctx, stream, received) })
-	c := callOf(ctx)
 	source := &chunkReader{
 		ctx: ctx, received: received, timeout: p.s.bodyTimeout, chunk: first.GetChunk(), left: p.s.options.MaxImportBytes,
 		hold: func(bytes int64) error { return p.s.hold(&c.request, bytes) },

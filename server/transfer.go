@@ -81,6 +81,9 @@ func (s *Server) importSpace(x *exchange) error {
 	if err := refusePreconditions(x.r); err != nil {
 		return err
 	}
+	if err := s.holdImport(&x.request); err != nil {
+		return err
+	}
 	source, err := s.openStream(x, s.options.MaxImportBytes)
 	if err != nil {
 		return err

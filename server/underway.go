@@ -20,12 +20,17 @@ import (
 const (
 	limitUnderWay = "caller-under-way"
 	limitExports  = "caller-exports"
+	limitImports  = "caller-imports"
 	limitBodies   = "body-bytes"
 )
 
 // maxCallerExports bounds the exports that one caller has under way. Each keeps what the
 // space was in memory, and its files, until the client has taken all of it.
 const maxCallerExports = 8
+
+// maxCallerImports bounds the imports that one caller has under way. Each keeps in memory
+// what the space that it makes has there, until the client has sent all of it.
+const maxCallerImports = 8
 
 // retryUnderWay is when it may help to send again what was refused because too much
 // was under way.
@@ -36,6 +41,7 @@ type underWay struct {
 	connections *limit.Shares[string] // by address
 	requests    *limit.Shares[holder]
 	exports     *limit.Shares[holder]
+	imports     *limit.Shares[holder]
 	bodies      *limit.Shares[holder] // bytes
 
 	refused   atomic.Uint64 // connections
@@ -47,6 +53,7 @@ func newUnderWay(o Options) *underWay {
 		connections: limit.NewShares[string](int64(o.MaxAddressConnections), int64(o.MaxConnections)),
 		requests:    limit.NewShares[holder](int64(o.MaxCallerRequests), noBound),
 		exports:     limit.NewShares[holder](maxCallerExports, noBound),
+		imports:     limit.NewShares[holder](maxCallerImports, noBound),
 		// One caller leaves room for others.
 		bodies: limit.NewShares[holder](o.callerBodyBytes(), o.MaxBodyBytes),
 	}
@@ -68,10 +75,10 @@ type holder struct{ credential, address string }
 
 // held is what one request has of what is bounded.
 type held struct {
-	by     holder
-	one    bool  // it counts as under way
-	export bool  // it counts as an export
-	bytes  int64 // of its body, or then of its answer or events
+	by    holder
+	one   bool                  // it counts as under way
+	as    *limit.Shares[holder] // it counts as one of them: exports or imports; nil: neither
+	bytes int64                 // of its body, or then of its answer or events
 }
 
 // take counts a request as under way, for the caller whom it has been found to be of.
@@ -89,11 +96,16 @@ func (s *Server) take(r *request, address string) error {
 }
 
 // holdExport counts a request as an export until it ends.
-func (s *Server) holdExport(r *request) error {
-	if !s.underWay.exports.Take(r.held.by, 1) {
-		return &limitError{kind: kindUnderWay, limit: limitExports, wait: retryUnderWay}
+func (s *Server) holdExport(r *request) error { return r.holdAs(s.underWay.exports, limitExports) }
+
+// holdImport counts a request as an import until it ends.
+func (s *Server) holdImport(r *request) error { return r.holdAs(s.underWay.imports, limitImports) }
+
+func (r *request) holdAs(shares *limit.Shares[holder], name string) error {
+	if !shares.Take(r.held.by, 1) {
+		return &limitError{kind: kindUnderWay, limit: name, wait: retryUnderWay}
 	}
-	r.held.export = true
+	r.held.as = shares
 	return nil
 }
 
@@ -142,8 +154,8 @@ func (s *Server) letGo(r *request) {
 // release gives back what a request has.
 func (s *Server) release(r *request) {
 	s.letGo(r)
-	if r.held.export {
-		s.underWay.exports.Return(r.held.by, 1)
+	if r.held.as != nil {
+		r.held.as.Return(r.held.by, 1)
 	}
 	if r.held.one {
 		s.underWay.requests.Return(r.held.by, 1)

@@ -371,6 +371,56 @@ func TestExportsUnderWayAreBounded(t *testing.T) {
 	require.Zero(t, w.server.underWay.exports.Taken())
 }
 
+// TestImportsUnderWayAreBounded: each keeps the index of what it makes in memory.
+func TestImportsUnderWayAreBounded(t *testing.T) {
+	gate, keys := keysOf(t, 2)
+	w := newWired(t, Options{Auth: gate})
+	remember(t, w.create("alpha"), "x")
+	whole := []byte(w.call("GET", "/v1/spaces/alpha/export", "", keyHeader, keys[0]).body)
+	importing := func(key, id string, body io.Reader) *httptest.ResponseRecorder {
+		answer := httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "http://localhost/v1/spaces/"+id+"/import", body)
+		r.Header.Set(keyHeader, key)
+		r.Header.Set("Content-Type", "application/jsonl")
+		w.server.ServeHTTP(answer, r)
+		return answer
+	}
+	var slow sync.WaitGroup
+	var ends []*io.PipeWriter
+	for i := range maxCallerImports {
+		body, end := io.Pipe()
+		ends = append(ends, end)
+		slow.Go(func() {
+			answer := importing(keys[0], fmt.Sprint("slow-", i), body)
+			require.Equal(t, 201, answer.Code, answer.Body)
+		})
+		_, err := end.Write(whole[:1]) // is read once it is under way
+		require.NoError(t, err)
+	}
+	refusedBody := func(answer *httptest.ResponseRecorder) {
+		require.Equal(t, 429, answer.Code)
+		require.Contains(t, answer.Body.String(), limitImports)
+	}
+	refusedBody(importing(keys[0], "beta", bytes.NewReader(whole)))
+	imports := func(key, id string) error {
+		stream, err := w.spaces.Import(metadata.AppendToOutgoingContext(t.Context(), keyMetadata, key))
+		require.NoError(t, err)
+		require.NoError(t, stream.Send(&engramv1.ImportRequest{MemorySpaceId: id, Chunk: whole}))
+		_, err = stream.CloseAndRecv()
+		return err
+	}
+	require.Equal(t, limitImports, refused(t, imports(keys[0], "gamma"), codes.ResourceExhausted, "TOO_MUCH_UNDER_WAY").GetMetadata()["limit"])
+	require.NoError(t, imports(keys[1], "delta"), "another caller has its own")
+	for _, end := range ends {
+		_, err := end.Write(whole[1:])
+		require.NoError(t, err)
+		require.NoError(t, end.Close())
+	}
+	slow.Wait()
+	require.NoError(t, imports(keys[0], "gamma"))
+	require.Zero(t, w.server.underWay.imports.Taken())
+}
+
 // TestLookupsUnderWayAreBounded: one memory alone may be more than there is room for.
 func TestLookupsUnderWayAreBounded(t *testing.T) {
 	const length = 10 << 10
