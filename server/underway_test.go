@@ -390,6 +390,7 @@ func TestImportsUnderWayAreBounded(t *testing.T) {
 	for i := range maxCallerImports {
 		body, end := io.Pipe()
 		ends = append(ends, end)
+		t.Cleanup(func() { _ = end.Close() }) // a test that fails ends
 		slow.Go(func() {
 			answer := importing(keys[0], fmt.Sprint("slow-", i), body)
 			require.Equal(t, 201, answer.Code, answer.Body)
