@@ -129,8 +129,8 @@ type Receipt struct {
 
 // ForgetReceipt says what a Forget or ForgetWhere did.
 type ForgetReceipt struct {
-	// Seq is the seq of the operation; where nothing was there to forget, no
-	// operation was written and it is the space's seq at that moment.
+	// Seq is the seq of the operation; where none was written, as nothing was there to
+	// forget and no option asked for it, it is the space's seq at that moment.
 	Seq uint64 `json:"seq"`
 	// Forgotten is how many memories were forgotten.
 	Forgotten int `json:"forgotten"`
