@@ -219,7 +219,7 @@ type writeOptions struct {
 // request's receipt, or ErrRequestReused if the payload differs. It does not where
 // the one gives a Kind, a Confidence or an Analyzer and the other leaves that default
 // out. The id is part of the logged operation, so this holds over restarts. 1 to
-// MaxRequestIDBytes.
+// MaxRequestIDBytes of UTF-8 without control characters.
 func RequestID(id string) WriteOption {
 	return func(o *writeOptions) { o.requestID, o.requested = id, true }
 }
