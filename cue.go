@@ -45,7 +45,8 @@ type Plan struct {
 	// order of appearance.
 	Terms []string `json:"terms,omitempty"`
 	// Scanned is how many memories the text matches, by themselves or by their
-	// episode, and how many embeddings were compared in full.
+	// episode, and how many embeddings were compared in full; of a cue that is only a
+	// filter, how many are returned.
 	Scanned int `json:"scanned"`
 	// Degraded says why the cue's text was not, or not fully, compared by meaning,
 	// and Unembedded how many memories have no vector then.
