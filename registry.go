@@ -376,10 +376,10 @@ func (r *Registry) Stats() RegistryStats {
 // Settle makes durable, in every space's own log, what the journal holds of it,
 // moves their marks and empties the journal, whose files then are zeros on disk. It
 // wakes spaces that a crash has left unsettled. It costs two flushes for each space
-// that has written since it was settled last. Writes go on meanwhile; what they write may
-// stay in the journal. Where forgetting on a full disk has used the reserve, it makes
-// another, if there is room again: also where a space could not be settled, unless for
-// want of room.
+// that has written since it was settled last, and a few of the journal's own. Writes go
+// on meanwhile; what they write may stay in the journal. Where forgetting on a full disk
+// has used the reserve, it makes another, if there is room again: also where a space
+// could not be settled, unless for want of room.
 //
 // An error names what could not be settled, which stays in the journal: nothing is
 // lost by it. When ctx is done Settle returns its error, and settling goes on.
