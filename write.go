@@ -255,8 +255,8 @@ func (s *Space) skips(ctx context.Context, changes func(*view) bool) (seq uint64
 // Configure replaces the space's configuration by cfg, as one logged operation: what
 // is zero in cfg has its default again. A lowered quota forgets nothing; it refuses
 // what would grow the space further. A field out of its range is ErrInvalid or
-// ErrLimit, another Analyzer ErrInvalid. Otherwise it is as Remember; the receipt
-// has the seq only.
+// ErrLimit, another Analyzer ErrInvalid, also none where the space's is not English.
+// Otherwise it is as Remember; the receipt has the seq only.
 func (s *Space) Configure(ctx context.Context, cfg SpaceConfig, opts ...WriteOption) (Receipt, error) {
 	if err := cfg.validate(); err != nil {
 		return Receipt{}, err
