@@ -31,9 +31,12 @@ type SpaceCheck struct {
 	Space    SpaceID        `json:"space"`
 	Verdict  CheckVerdict   `json:"verdict"`
 	Recovery RecoveryReport `json:"recovery"`
-	Damage   []string       `json:"damage,omitempty"` // every place, with file and byte
-	Memories int64          `json:"memories"`         // read and verified
-	Bytes    int64          `json:"bytes"`            // of segments and checkpoint, read and verified
+	// Damage is what was found, with file and byte. The frames of a segment are read in
+	// their order, up to the first that is damaged, and so is the log that waking reads:
+	// what stands behind that is looked for by [Salvage].
+	Damage   []string `json:"damage,omitempty"`
+	Memories int64    `json:"memories"` // read and verified
+	Bytes    int64    `json:"bytes"`    // of segments and checkpoint, read and verified
 }
 
 // ExitCode is 0 for clean, 1 for recoverable, 2 for corrupt.
@@ -48,9 +51,9 @@ func (r CheckReport) ExitCode() int {
 	}
 }
 
-// Check reads every byte that a data directory's spaces need, and changes none.
-// It shares the directory with other readers; a registry that has it open for
-// writing is a [LockedError]. The error is for what could not be read; damage
+// Check reads every byte that a data directory's spaces need, as far as they are good,
+// and changes none. It shares the directory with other readers; a registry that has it
+// open for writing is a [LockedError]. The error is for what could not be read; damage
 // is in the report.
 func Check(ctx context.Context, dir string) (CheckReport, error) {
 	r, err := Open(dir, Options{ReadOnly: true})

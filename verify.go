@@ -24,8 +24,10 @@ type VerifyReport struct {
 	Digest string `json:"digest"`
 	// Spare names copies in SPACE that are damaged and not needed, because
 	// another one holds. A crash may leave one.
-	Spare  []string `json:"spare,omitempty"`
-	Damage []string `json:"damage,omitempty"` // every place, with file and byte
+	Spare []string `json:"spare,omitempty"`
+	// Damage is what was found, with file and byte: of the frames of a segment the first
+	// place.
+	Damage []string `json:"damage,omitempty"`
 }
 
 // Verify reads every byte of the space's files that belongs to it, SPACE, the
@@ -35,10 +37,11 @@ type VerifyReport struct {
 // not the space's any more.
 //
 // Damage is in the report, all that was found, and the first is the error, a
-// [CorruptionError]: the space's writes stop, as where a read finds it. Another
-// error says nothing of the space. Writes go on meanwhile; those behind
-// report.Seq are read, but not compared. It takes as much memory as the loaded
-// space once more, so one that is called meanwhile waits for it.
+// [CorruptionError]: the space's writes stop, as where a read finds it. Of a space that
+// waking found damaged it says that and reads nothing: see [Check]. Another error says
+// nothing of the space. Writes go on meanwhile; those behind report.Seq are read, but not
+// compared. It takes as much memory as the loaded space once more, so one that is called
+// meanwhile waits for it.
 func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 	a, err := s.use(ctx)
 	if err != nil {

@@ -305,7 +305,7 @@ func hintFor(err error) string {
 	case errors.As(err, &notFound):
 		return fmt.Sprintf("create it with `engram space create %s`", notFound.Space) + similarOnes(notFound.Near)
 	case errors.Is(err, engram.ErrCorrupt):
-		return "`engram check` lists all damage, `engram salvage` copies what can be read; other spaces are not affected"
+		return "`engram check` says what is damaged, `engram salvage` copies what can be read; other spaces are not affected"
 	case errors.Is(err, engram.ErrQuota):
 		return "forget something, or raise the quota"
 	}
