@@ -1,7 +1,10 @@
 // Package client talks to a server of memory spaces over gRPC, with the types
 // and the errors of package engram: what a program does with a [Space] of this
-// package it could do with an embedded one, and errors.Is and errors.As find the
-// same errors.
+// package it could do with an embedded one, and errors.Is finds the same error; where
+// one of the library's matches several, as ErrStopped and ErrCorrupt, the one that says
+// more. Of its types errors.As finds ConflictError, InvalidError, LimitError,
+// QuotaError, SpaceNotFoundError and TrimmedError. Of a damaged space the answer is the
+// error alone.
 //
 //	c, err := client.Dial("127.0.0.1:50051", client.Options{Insecure: true})
 //	space, err := c.GetOrCreate(ctx, "alice", engram.SpaceConfig{})

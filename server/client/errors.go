@@ -22,8 +22,8 @@ import (
 // answer came. A write may have taken effect.
 var ErrUnavailable = errors.New("server is unavailable")
 
-// Error is an error that the server answered. It matches, for errors.Is and
-// errors.As, what the library would have returned.
+// Error is an error that the server answered. It matches what the library would have
+// returned, as the package says.
 type Error struct {
 	Code       codes.Code
 	Reason     string // stable, for programs: "QUOTA_EXCEEDED"; empty: the transport's own error

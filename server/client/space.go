@@ -30,7 +30,8 @@ func (s *Space) ID() engram.SpaceID { return s.id }
 // WriteOption changes how one write is done.
 type WriteOption func(*engramv1.WriteOptions)
 
-// RequestID is [engram.RequestID]. Without it a write gets a random one.
+// RequestID is [engram.RequestID]. Without it, and with an empty one, a write gets a
+// random one.
 func RequestID(id string) WriteOption {
 	return func(o *engramv1.WriteOptions) { o.RequestId = id }
 }
@@ -260,7 +261,7 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 	return err
 }
 
-// Verify reads every byte of the space's files. Damage is in the report.
+// Verify reads every byte of the space's files. Damage is in the report, and no error.
 func (s *Space) Verify(ctx context.Context) (engram.VerifyReport, error) {
 	answer, err := retried(ctx, s.c, s.c.admin.Verify, &engramv1.VerifyRequest{MemorySpaceId: string(s.id)})
 	if err != nil {
