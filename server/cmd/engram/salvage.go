@@ -19,7 +19,8 @@ func (a *app) salvageCommand() *cobra.Command {
 		Long: `Copy what can be read of a data directory into a new one, which must not exist
 or be empty. The old one is not changed. The new spaces begin anew: they have the
 memories, with ids, times, episodes, attributes, embeddings, confidence and kind,
-and the configuration, but no history of events or requests.
+the associations between them and the configuration, but no history of events or
+requests.
 
 The exit code says what was saved:
 
