@@ -458,6 +458,9 @@ func (in *importer) addVector(a *awake, vector []float32) error {
 		return &InvalidError{Field: "vector", Reason: "stands beside an embedding"}
 	}
 	if err := checkVector(vector, in.dimension); err != nil {
+		if invalid := new(InvalidError); errors.As(err, &invalid) {
+			invalid.Field = "vector" // as the line has it
+		}
 		return err
 	}
 	return in.append(a, &operation{

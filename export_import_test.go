@@ -332,6 +332,12 @@ func TestImportRefuses(t *testing.T) {
 	var invalid *InvalidError
 	require.ErrorAs(t, err, &invalid)
 	require.Equal(t, "version", invalid.Field)
+	for _, vector := range []string{"[1]", "[0,0]", "[]"} {
+		_, err = r.Import(background, "beta", strings.NewReader(
+			`{"format":"engram-export","version":1,"embedder":{"id":"m","dimension":2}}`+"\n"+`{"content":"x","vector":`+vector+`}`))
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, "vector", invalid.Field, "as the line has it")
+	}
 	unread := &countingReader{}
 	_, err = r.Import(background, "alpha", unread)
 	require.ErrorIs(t, err, ErrSpaceExists)
