@@ -30,6 +30,7 @@ const (
 	probeQueries = 200
 	probeNearest = 10
 	probeRecall  = 0.99
+	fewRecall    = 0.998 // of no more than scanRows vectors, which gain less: they are to lose nothing
 	probeMargin  = 1.1
 	depthMargin  = 2
 	probeShare   = 0.25
@@ -179,14 +180,18 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	if len(places) == 0 {
 		return
 	}
-	probe := int(math.Ceil(probeMargin * float64(mostOf(places)+1)))
+	share := probeRecall
+	if p.trained <= scanRows {
+		share = fewRecall
+	}
+	probe := int(math.Ceil(probeMargin * float64(mostOf(places, share)+1)))
 	if probe <= len(sizes) && shares[probe-1]/float64(queries) <= probeShare {
-		p.probe, p.depth = probe, min(depthMargin*(mostOf(ahead)+1), deepest, int(p.trained))
+		p.probe, p.depth = probe, min(depthMargin*(mostOf(ahead, share)+1), deepest, int(p.trained))
 	}
 }
 
-// mostOf returns what probeRecall of the numbers, which it sorts, do not exceed.
-func mostOf(list []int) int {
+// mostOf returns what so large a share of the numbers, which it sorts, do not exceed.
+func mostOf(list []int, share float64) int {
 	slices.Sort(list)
-	return list[int(probeRecall*float64(len(list)-1))]
+	return list[int(share*float64(len(list)-1))]
 }
