@@ -1,11 +1,14 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/philippgille/chromem-go"
 	"github.com/stretchr/testify/require"
@@ -16,9 +19,21 @@ import (
 const (
 	dimension       = 768
 	vectorQuestions = 50
+	wanted          = 10   // of the nearest
+	leastRecall     = 0.99 // of them, by hnswlib
 )
 
-// BenchmarkVector asks for the ten nearest of embeddings of 768 dimensions.
+// graph is hnswlib, filled.
+type graph struct {
+	filled     time.Duration // how long that took
+	bytes      int64
+	candidates int // of a search
+	recall     float64
+	search     func(i int) []int
+}
+
+// BenchmarkVector asks for the ten nearest of embeddings of 768 dimensions. Ours reads
+// their memories too, where hnswlib is asked for numbers alone.
 func BenchmarkVector(b *testing.B) {
 	for _, n := range sizes() {
 		b.Run(fmt.Sprintf("memories=%d", n), func(b *testing.B) {
@@ -27,14 +42,70 @@ func BenchmarkVector(b *testing.B) {
 			for i, v := range stored {
 				memories[i] = engram.Memory{ID: strconv.Itoa(i), Embedding: v}
 			}
+			began := time.Now()
 			s := openSpace(b, memories)
-			ours := engine{"engram", func(i int) {
-				_, err := s.Recall(background, engram.Cue{Embedding: cues[i]})
+			filled := time.Since(began)
+			search := func(i int) []int {
+				found, err := s.Recall(background, engram.Cue{Embedding: cues[i], Limit: wanted})
 				require.NoError(b, err)
-			}}
-			compare(b, vectorQuestions, ours, askChromem(b, stored, cues))
+				return numbersOf(b, found.Recollections)
+			}
+			ours, peers := engine{"engram", func(i int) { search(i) }}, []engine{askChromem(b, stored, cues)}
+			nearest := exactly(stored, cues)
+			g := fillHNSW(b, stored, cues, nearest, leastRecall)
+			if g != nil {
+				peers = append(peers, engine{"hnswlib", func(i int) { g.search(i) }})
+			}
+			compare(b, vectorQuestions, ours, peers...)
+			b.ReportMetric(share(nearest, search), "recall")
+			if g != nil {
+				b.ReportMetric(g.recall, "recall-hnswlib")
+				b.ReportMetric(float64(g.candidates), "ef-hnswlib")
+				b.ReportMetric(float64(g.bytes)/float64(n), "B-hnswlib")
+				b.ReportMetric(float64(g.filled)/float64(filled), "x-hnswlib-filling")
+			}
 		})
 	}
+}
+
+func numbersOf(b *testing.B, list []engram.Recollection) []int {
+	numbers := make([]int, len(list))
+	for i := range list {
+		var err error
+		numbers[i], err = strconv.Atoi(list[i].Memory.ID)
+		require.NoError(b, err)
+	}
+	return numbers
+}
+
+// exactly returns the numbers of the stored vectors that are nearest to each cue.
+func exactly(stored, cues [][]float32) [][]int {
+	lists := make([][]int, len(cues))
+	for i, cue := range cues {
+		products, numbers := make([]float32, len(stored)), make([]int, len(stored))
+		for j, v := range stored {
+			for k := range v {
+				products[j] += v[k] * cue[k]
+			}
+			numbers[j] = j
+		}
+		slices.SortFunc(numbers, func(a, b int) int { return cmp.Compare(products[b], products[a]) })
+		lists[i] = numbers[:wanted]
+	}
+	return lists
+}
+
+// share is how much of what is nearest is found.
+func share(nearest [][]int, found func(i int) []int) float64 {
+	hits := 0
+	for i, list := range nearest {
+		for _, number := range found(i) {
+			if slices.Contains(list, number) {
+				hits++
+			}
+		}
+	}
+	return float64(hits) / float64(len(nearest)*wanted)
 }
 
 func askChromem(b *testing.B, stored, cues [][]float32) engine {
@@ -48,7 +119,7 @@ func askChromem(b *testing.B, stored, cues [][]float32) engine {
 	}
 	require.NoError(b, collection.AddDocuments(background, documents, runtime.NumCPU()))
 	return engine{"chromem", func(i int) {
-		_, err := collection.QueryEmbedding(background, cues[i], 10, nil, nil)
+		_, err := collection.QueryEmbedding(background, cues[i], wanted, nil, nil)
 		require.NoError(b, err)
 	}}
 }
