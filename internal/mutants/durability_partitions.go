@@ -49,7 +49,7 @@ func partitions() []mutant {
 		},
 		{
 			name: "depth-of-few", what: "a scan of leaves ranks so few rows that what is nearest is missed",
-			edits: []edit{{"train.go", `depthMargin*(mostOf(ahead)+1)`, `mostOf(ahead)/8+1`}},
+			edits: []edit{{"train.go", `depthMargin*(mostOf(ahead, share)+1)`, `mostOf(ahead, share)/8+1`}},
 			tests: "TestPartition",
 		},
 		{
