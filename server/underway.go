@@ -76,9 +76,8 @@ type holder struct{ credential, address string }
 // held is what one request has of what is bounded.
 type held struct {
 	by    holder
-	one   bool                  // it counts as under way
-	as    *limit.Shares[holder] // it counts as one of them: exports or imports; nil: neither
-	bytes int64                 // of its body, or then of its answer or events
+	as    []*limit.Shares[holder] // it counts as one of each
+	bytes int64                   // of its body, or then of its answer or events
 }
 
 // take counts a request as under way, for the caller whom it has been found to be of.
@@ -88,11 +87,7 @@ func (s *Server) take(r *request, address string) error {
 	} else {
 		r.held.by = holder{address: address}
 	}
-	if !s.underWay.requests.Take(r.held.by, 1) {
-		return &limitError{kind: kindUnderWay, limit: limitUnderWay, wait: retryUnderWay}
-	}
-	r.held.one = true
-	return nil
+	return r.holdAs(s.underWay.requests, limitUnderWay)
 }
 
 // holdExport counts a request as an export until it ends.
@@ -101,11 +96,12 @@ func (s *Server) holdExport(r *request) error { return r.holdAs(s.underWay.expor
 // holdImport counts a request as an import until it ends.
 func (s *Server) holdImport(r *request) error { return r.holdAs(s.underWay.imports, limitImports) }
 
+// holdAs counts a request as one of them until it ends.
 func (r *request) holdAs(shares *limit.Shares[holder], name string) error {
 	if !shares.Take(r.held.by, 1) {
 		return &limitError{kind: kindUnderWay, limit: name, wait: retryUnderWay}
 	}
-	r.held.as = shares
+	r.held.as = append(r.held.as, shares)
 	return nil
 }
 
@@ -154,11 +150,8 @@ func (s *Server) letGo(r *request) {
 // release gives back what a request has.
 func (s *Server) release(r *request) {
 	s.letGo(r)
-	if r.held.as != nil {
-		r.held.as.Return(r.held.by, 1)
-	}
-	if r.held.one {
-		s.underWay.requests.Return(r.held.by, 1)
+	for _, shares := range r.held.as {
+		shares.Return(r.held.by, 1)
 	}
 	r.held = held{}
 }

@@ -377,32 +377,24 @@ func TestImportsUnderWayAreBounded(t *testing.T) {
 	w := newWired(t, Options{Auth: gate})
 	remember(t, w.create("alpha"), "x")
 	whole := []byte(w.call("GET", "/v1/spaces/alpha/export", "", keyHeader, keys[0]).body)
-	importing := func(key, id string, body io.Reader) *httptest.ResponseRecorder {
-		answer := httptest.NewRecorder()
-		r := httptest.NewRequest("POST", "http://localhost/v1/spaces/"+id+"/import", body)
-		r.Header.Set(keyHeader, key)
-		r.Header.Set("Content-Type", "application/jsonl")
-		w.server.ServeHTTP(answer, r)
-		return answer
-	}
 	var slow sync.WaitGroup
 	var ends []*io.PipeWriter
 	for i := range maxCallerImports {
 		body, end := io.Pipe()
 		ends = append(ends, end)
 		t.Cleanup(func() { _ = end.Close() }) // a test that fails ends
+		r := httptest.NewRequest("POST", fmt.Sprint("http://localhost/v1/spaces/slow-", i, "/import"), body)
+		r.Header.Set(keyHeader, keys[0])
 		slow.Go(func() {
-			answer := importing(keys[0], fmt.Sprint("slow-", i), body)
+			answer := httptest.NewRecorder()
+			w.server.ServeHTTP(answer, r)
 			require.Equal(t, 201, answer.Code, answer.Body)
 		})
 		_, err := end.Write(whole[:1]) // is read once it is under way
 		require.NoError(t, err)
 	}
-	refusedBody := func(answer *httptest.ResponseRecorder) {
-		require.Equal(t, 429, answer.Code)
-		require.Contains(t, answer.Body.String(), limitImports)
-	}
-	refusedBody(importing(keys[0], "beta", bytes.NewReader(whole)))
+	over := w.call("POST", "/v1/spaces/beta/import", string(whole), keyHeader, keys[0])
+	require.Equal(t, limitImports, over.problem(429, "too-much-under-way").Limit)
 	imports := func(key, id string) error {
 		stream, err := w.spaces.Import(metadata.AppendToOutgoingContext(t.Context(), keyMetadata, key))
 		require.NoError(t, err)
