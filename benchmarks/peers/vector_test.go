@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engramdb/engram"
+	"github.com/engramdb/engram/internal/simd"
 )
 
 const (
@@ -45,19 +46,19 @@ func BenchmarkVector(b *testing.B) {
 			began := time.Now()
 			s := openSpace(b, memories)
 			filled := time.Since(began)
-			search := func(i int) []int {
+			recall := func(i int) []engram.Recollection {
 				found, err := s.Recall(background, engram.Cue{Embedding: cues[i], Limit: wanted})
 				require.NoError(b, err)
-				return numbersOf(b, found.Recollections)
+				return found.Recollections
 			}
-			ours, peers := engine{"engram", func(i int) { search(i) }}, []engine{askChromem(b, stored, cues)}
+			ours, peers := engine{"engram", func(i int) { recall(i) }}, []engine{askChromem(b, stored, cues)}
 			nearest := exactly(stored, cues)
 			g := fillHNSW(b, stored, cues, nearest, leastRecall)
 			if g != nil {
 				peers = append(peers, engine{"hnswlib", func(i int) { g.search(i) }})
 			}
 			compare(b, vectorQuestions, ours, peers...)
-			b.ReportMetric(share(nearest, search), "recall")
+			b.ReportMetric(share(nearest, func(i int) []int { return numbersOf(b, recall(i)) }), "recall")
 			if g != nil {
 				b.ReportMetric(g.recall, "recall-hnswlib")
 				b.ReportMetric(float64(g.candidates), "ef-hnswlib")
@@ -84,10 +85,7 @@ func exactly(stored, cues [][]float32) [][]int {
 	for i, cue := range cues {
 		products, numbers := make([]float32, len(stored)), make([]int, len(stored))
 		for j, v := range stored {
-			for k := range v {
-				products[j] += v[k] * cue[k]
-			}
-			numbers[j] = j
+			products[j], numbers[j] = simd.Best().Dot(v, cue), j
 		}
 		slices.SortFunc(numbers, func(a, b int) int { return cmp.Compare(products[b], products[a]) })
 		lists[i] = numbers[:wanted]

@@ -12,15 +12,12 @@ package hnswlib
 import "C"
 
 // Index is a graph of vectors. It is not for concurrent use.
-type Index struct {
-	index     *C.hnsw_index
-	dimension int
-}
+type Index struct{ index *C.hnsw_index }
 
 // New returns an index for so many vectors, with m links for each and construction
 // candidates when one is added.
 func New(dimension, capacity, m, construction int) *Index {
-	return &Index{C.hnsw_new(C.size_t(dimension), C.size_t(capacity), C.size_t(m), C.size_t(construction)), dimension}
+	return &Index{C.hnsw_new(C.size_t(dimension), C.size_t(capacity), C.size_t(m), C.size_t(construction))}
 }
 
 // Close frees it.
