@@ -55,7 +55,7 @@
 //
 // A context ends what computes, and what waits for other callers or for a group commit.
 // It ends no call of the operating system: who wakes, renames or deletes a space waits
-// for its files, and so does who needs that space meanwhile.
+// for its files. Who needs that space meanwhile leaves when their context ends.
 //
 // Idle spaces fall asleep, those first that were not used for the longest, where all take
 // more memory than [Options].MemoryBudget, and where descriptors run out. They do so with

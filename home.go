@@ -1,6 +1,9 @@
 package engram
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // This file is how the journal finds the space of its frames, and has it settle.
 
@@ -20,7 +23,7 @@ func (r *Registry) settleSpace(inc incarnation, id SpaceID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	a, err = s.wake(true)
+	a, err = s.wake(context.Background(), true)
 	if err != nil {
 		return 0, err
 	}

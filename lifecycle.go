@@ -239,7 +239,9 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
+	if err := s.mu.LockContext(ctx); err != nil {
+		return err
+	}
 	defer s.mu.Unlock()
 	if err := s.missing(id); err != nil {
 		return err
@@ -420,9 +422,12 @@ func (r *Registry) Rename(ctx context.Context, from, to SpaceID) error {
 		return fmt.Errorf("rename %q to %q: %w", string(from), string(to), err)
 	}
 	defer release()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.missing(from); err != nil {
+	err = s.mu.LockContext(ctx)
+	if err == nil {
+		defer s.mu.Unlock()
+		err = s.missing(from)
+	}
+	if err != nil {
 		r.spaces.Delete(to)
 		return err
 	}

@@ -916,7 +916,7 @@ func TestWakeMeetsClose(t *testing.T) {
 	waking, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpReadDir && c.Name == "aaa/"+walDir })
 	woken := make(chan *awake, 1)
 	go func() {
-		a, _ := s.wake(false)
+		a, _ := s.wake(background, false)
 		a.uses.Add(-1)
 		woken <- a
 	}()
@@ -931,6 +931,64 @@ func TestWakeMeetsClose(t *testing.T) {
 	a := <-woken
 	require.NotNil(t, a)
 	require.ErrorIs(t, r.commits.submit(background, a.queue, &write{signal: make(chan step, 2)}), ErrClosed)
+}
+
+// Who waits for a space whose waking hangs, or whose falling asleep, leaves when its
+// context ends, and has changed nothing.
+func TestContextsEndTheWaitForASpaceThatHangs(t *testing.T) {
+	for name, hang := range map[string]struct {
+		op   crashfs.Op
+		name string // of the file, its end
+		have func(s *Space)
+	}{
+		"waking":         {crashfs.OpReadDir, walDir, func(s *Space) { _, _ = s.use(background) }},
+		"falling asleep": {crashfs.OpSync, spaceFile, (*Space).sleep},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := crashfs.New()
+			r := openMemory(t, f, Options{})
+			s := create(t, r, "alpha")
+			remember(t, s, Memory{ID: "m", Content: "kept"})
+			if name == "waking" {
+				asleep(t, s)
+			}
+			hanging, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == hang.op && strings.HasSuffix(c.Name, hang.name) })
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				hang.have(s)
+			}()
+			<-hanging
+			for name, call := range map[string]func(ctx context.Context) error{
+				"Lookup": func(ctx context.Context) error { _, err := s.Lookup(ctx, "m"); return err },
+				"Recall": func(ctx context.Context) error { _, err := s.Recall(ctx, Cue{Text: "kept"}); return err },
+				"Remember": func(ctx context.Context) error {
+					_, err := s.Remember(ctx, Memory{ID: "n", Content: "never"})
+					return err
+				},
+				"Delete": func(ctx context.Context) error { return r.Delete(ctx, "alpha") },
+				"Rename": func(ctx context.Context) error { return r.Rename(ctx, "alpha", "beta") },
+			} {
+				ctx, cancel := context.WithTimeout(background, 5*time.Millisecond)
+				returned := make(chan error, 1)
+				go func() { returned <- call(ctx) }()
+				select {
+				case err := <-returned:
+					require.ErrorIs(t, err, context.DeadlineExceeded, name)
+				case <-time.After(time.Minute):
+					release()
+					t.Fatal(name + " waits for a space that hangs")
+				}
+				cancel()
+			}
+			release()
+			<-ended
+			require.Equal(t, []string{"m"}, idsOf(list(t, s, Filter{})))
+			require.NoError(t, r.Rename(background, "alpha", "beta"), "who gave up has left the id free")
+			require.NoError(t, r.Delete(background, "beta"))
+			require.NoError(t, r.Close())
+		})
+	}
 }
 
 // Once the directory has its new name for good, the space is renamed, whatever

@@ -316,7 +316,9 @@ func (r *Registry) Info(ctx context.Context, id SpaceID) (SpaceInfo, error) {
 	}
 	info, err := s.info()
 	if errors.Is(err, ErrCorrupt) { // or it is just being deleted
-		s.mu.Lock()
+		if err := s.mu.LockContext(ctx); err != nil {
+			return SpaceInfo{}, err
+		}
 		info, err = s.info()
 		s.mu.Unlock()
 	}

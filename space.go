@@ -8,7 +8,6 @@ import (
 	"iter"
 	"math"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,7 +36,7 @@ type Space struct {
 
 	// mu serialises waking, sleeping, renaming and deleting. Order: Space.mu >
 	// awake.commits > log.files > journal.mu > Registry.mu, feed.mu.
-	mu sync.Mutex
+	mu contextMutex
 }
 
 var errNotCreated = errors.New("space was not created")
@@ -103,7 +102,7 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 		}
 		a := s.awake.Load()
 		if a == nil {
-			a, err := s.wake(false)
+			a, err := s.wake(ctx, false)
 			s.registry.makeRoom()
 			return a, err
 		}
@@ -116,11 +115,13 @@ func (s *Space) use(ctx context.Context) (*awake, error) {
 	}
 }
 
-// wake loads the space for the caller, who counts uses down when it is done. Close waits
-// for that, but where the journal's settler wakes it, also while the registry closes: it
-// may hang.
-func (s *Space) wake(settling bool) (*awake, error) {
-	s.mu.Lock()
+// wake loads the space for the caller, who counts uses down when it is done. ctx ends the
+// wait for who wakes it already. Close waits for that, but where the journal's settler
+// wakes it, also while the registry closes: it may hang.
+func (s *Space) wake(ctx context.Context, settling bool) (*awake, error) {
+	if err := s.mu.LockContext(ctx); err != nil {
+		return nil, err
+	}
 	defer s.mu.Unlock()
 	if a := s.awake.Load(); a != nil {
 		a.uses.Add(1)
