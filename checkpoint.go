@@ -2,6 +2,7 @@ package engram
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,14 +10,13 @@ import (
 	"io/fs"
 	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
 // maintenance is what a space does now and then to its files. One checkpoint
 // runs at a time, and nothing closes the files meanwhile.
 type maintenance struct {
-	running sync.Mutex
+	running contextMutex
 	logged  int64        // bytes appended since the last checkpoint began; guarded by awake.commits
 	frames  int          // that they are; guarded by awake.commits
 	size    atomic.Int64 // of the last checkpoint; that which is under way is no shorter
@@ -124,23 +124,37 @@ func (a *awake) checkpointFailed(err error) {
 
 // checkpoint is an explicit one: it also rewrites segments in which anything
 // was forgotten.
-func (a *awake) checkpoint() error {
-	err := a.runCheckpoint(true)
+func (a *awake) checkpoint(ctx context.Context) error {
+	err := a.runCheckpoint(ctx, true)
 	if err == nil {
 		a.partitionIfDue()
 		return nil
 	}
 	if gone := a.space.gone(); gone != nil {
-		return gone // its files were closed or removed meanwhile
+		return gone
 	}
-	a.checkpointFailed(err)
 	return fmt.Errorf("checkpoint of space %q: %w", string(a.space.ID()), err)
 }
 
-// runCheckpoint makes one and returns when it is there.
-func (a *awake) runCheckpoint(explicit bool) error {
-	a.commits.Lock()
-	a.maintenance.running.Lock()
+// awaitCheckpoint takes commits and maintenance.running. Writes go on beside a
+// checkpoint that it waits for. It returns the error of ctx.
+func (a *awake) awaitCheckpoint(ctx context.Context) error {
+	for a.commits.Lock(); !a.maintenance.running.TryLock(); a.commits.Lock() {
+		a.commits.Unlock()
+		if err := a.maintenance.running.LockContext(ctx); err != nil {
+			return err
+		}
+		a.maintenance.running.Unlock()
+	}
+	return nil
+}
+
+// runCheckpoint makes one and returns when it is there. ctx ends the wait for one that
+// runs, and judges nothing.
+func (a *awake) runCheckpoint(ctx context.Context, explicit bool) error {
+	if err := a.awaitCheckpoint(ctx); err != nil {
+		return err
+	}
 	job, err := a.beginCheckpoint(explicit)
 	a.commits.Unlock()
 	defer a.maintenance.running.Unlock()
@@ -153,6 +167,9 @@ func (a *awake) runCheckpoint(explicit bool) error {
 	}
 	if err == nil && explicit {
 		err = a.emptyQuarantine()
+	}
+	if a.space.gone() == nil { // else its files were closed or removed meanwhile
+		a.checkpointFailed(err)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -183,11 +184,25 @@ func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 	}
 	require.NoError(t, <-write(20_000), "it begins a checkpoint")
 	<-writing
+	waiting, cancel := context.WithCancel(background)
+	asked, verified := make(chan error, 1), make(chan error, 1)
+	go func() { asked <- s.Checkpoint(waiting) }()
+	go func() { _, err := s.Verify(waiting); verified <- err }()
+	time.Sleep(5 * time.Millisecond) // most often they wait then; if not, they come later still
 	select {
 	case err := <-write(2000):
 		require.NoError(t, err)
 	case <-time.After(10 * time.Second):
 		t.Error("a write waits for a checkpoint that another does not follow yet")
+	}
+	cancel()
+	for who, done := range map[string]chan error{"Checkpoint": asked, "Verify": verified} {
+		select {
+		case err := <-done:
+			require.ErrorIs(t, err, context.Canceled, who)
+		case <-time.After(10 * time.Second):
+			t.Error(who + " waits for another checkpoint longer than its context says")
+		}
 	}
 	another := write(20_000)
 	select {

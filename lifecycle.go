@@ -249,7 +249,10 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	a := s.awake.Load()
 	if a != nil {
 		r.commits.hold(a.queue)
-		a.maintenance.running.Lock()
+		if err := a.maintenance.running.LockContext(ctx); err != nil {
+			r.commits.release(a.queue)
+			return err
+		}
 		defer a.maintenance.running.Unlock()
 	}
 	incarnation, err := r.incarnationOf(s, a)

@@ -111,7 +111,7 @@ func TestPartition(t *testing.T) {
 	t.Parallel()
 	h := newPartitioned(t, 1)
 	h.write(5000)
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	require.NoError(t, h.awake().partition())
 	p := h.partition()
 	require.True(t, p.pays())
@@ -259,13 +259,13 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 		h.log = newStore()
 		h.scatter()
 		h.write(3000)
-		require.NoError(t, h.awake().runCheckpoint(false))
+		require.NoError(t, h.awake().runCheckpoint(background, false))
 		for step := range 8 {
 			switch h.random.IntN(5) {
 			case 0:
 				h.divide(1)
 			case 1:
-				require.NoError(t, h.awake().runCheckpoint(false))
+				require.NoError(t, h.awake().runCheckpoint(background, false))
 			case 2:
 				h.forget(10)
 			case 3:
@@ -288,7 +288,7 @@ func TestPartitionedAnswersShowTheStateAlone(t *testing.T) {
 			require.Equal(t, want, h.answers(rebuilt, cues), "seed %d step %d: replayed", seed, step)
 			asleep(t, h.s)
 			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: woken", seed, step)
-			require.NoError(t, h.awake().runCheckpoint(false))
+			require.NoError(t, h.awake().runCheckpoint(background, false))
 			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: all in the image", seed, step)
 			asleep(t, h.s)
 			require.Equal(t, want, h.answers(h.awake(), cues), "seed %d step %d: woken from it", seed, step)
@@ -303,7 +303,7 @@ func TestPartitionedRecallsFilter(t *testing.T) {
 	t.Parallel()
 	h := newPartitioned(t, 3)
 	h.write(5000)
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	require.NoError(t, h.awake().partition())
 	h.write(500)
 	h.forget(10)
@@ -329,9 +329,9 @@ func TestPartitionedRecallsFilterAnywhere(t *testing.T) {
 	for some := range slices.Chunk(ms, 500) {
 		remember(t, h.s, some...)
 	}
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	h.divide(12)
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	for range 10 {
 		cue := Cue{Embedding: h.embedding(), Limit: 10, Filter: Filter{Attributes: map[string]string{"part": "1"}}}
 		require.Equal(t, idsOf(h.nearest(cue, 10)), recalledIDs(recall(t, h.s, cue)))
@@ -363,11 +363,11 @@ func TestPartitionedRecallsFindWhatMatches(t *testing.T) {
 	}
 	want := idsOf(h.nearest(cue, cue.Limit))
 	require.Len(t, want, cue.Limit)
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)), "scanned whole")
 	h.divide(1)
 	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)))
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)), "with the rows by leaves")
 }
 
@@ -378,7 +378,7 @@ func TestPartitionThatDoesNotPay(t *testing.T) {
 	h := newPartitioned(t, 4)
 	h.scatter()
 	h.write(3000)
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	cues := h.cues(20)
 	want := h.answers(h.awake(), cues)
 	require.True(t, h.awake().store.partitionDue(2000))
@@ -390,7 +390,7 @@ func TestPartitionThatDoesNotPay(t *testing.T) {
 	for i, answer := range h.answers(h.awake(), cues) {
 		require.Equal(t, want[i].Recollections, answer.Recollections)
 	}
-	require.NoError(t, h.awake().runCheckpoint(false))
+	require.NoError(t, h.awake().runCheckpoint(background, false))
 	asleep(t, h.s)
 	require.Equal(t, p, h.partition())
 	require.False(t, h.awake().store.partitionDue(2000))
@@ -476,11 +476,11 @@ func TestPartitionIsOfItsSpaceAlone(t *testing.T) {
 			other.centres = append(other.centres, other.gaussian(), other.gaussian())
 			other.s = create(t, h.s.registry, "beta")
 			other.write(others)
-			require.NoError(t, other.awake().runCheckpoint(false))
+			require.NoError(t, other.awake().runCheckpoint(background, false))
 			require.NoError(t, other.awake().partition())
 		}
 		h.write(3000)
-		require.NoError(t, h.awake().runCheckpoint(false))
+		require.NoError(t, h.awake().runCheckpoint(background, false))
 		require.NoError(t, h.awake().partition())
 		require.True(t, h.partition().pays())
 		digests = append(digests, fmt.Sprintf("%x", sha256.Sum256(h.partition().leaves.Append(nil))))

@@ -412,8 +412,8 @@ func (s *Space) memoriesFrom(ctx context.Context, f Filter, at int64, seq uint64
 // instead of replaying its log, and removes the bytes of forgotten and replaced
 // memories from its own files, as soon as no earlier reader needs them. When it
 // returns nil everything up to its call is durable, under every durability. Writes
-// go on meanwhile; where another checkpoint of the space is under way, they and this
-// one wait until that has ended. Once begun, it does not look at ctx.
+// go on meanwhile. Where another checkpoint of the space is under way, this one waits for
+// the end of that, or of ctx; once begun, it does not look at ctx.
 //
 // It writes all indexes, and of the segments that hold anything forgotten or
 // replaced, and of short ones where there are many, what is left. Where there is no
@@ -429,7 +429,7 @@ func (s *Space) Checkpoint(ctx context.Context) error {
 		return err
 	}
 	defer a.done()
-	return a.checkpoint()
+	return a.checkpoint(ctx)
 }
 
 // Recall answers the cue from one snapshot: the memories that it brings to

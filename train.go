@@ -78,11 +78,7 @@ func (a *awake) partition() error {
 	if err != nil || !p.pays() {
 		return err
 	}
-	err = a.runCheckpoint(false)
-	if a.space.gone() == nil {
-		a.checkpointFailed(err)
-	}
-	return err
+	return a.runCheckpoint(context.Background(), false)
 }
 
 // logPartition trains a partition of the present vectors and makes it the space's. It

@@ -57,8 +57,12 @@ func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 		return v.report, err
 	}
 	defer func() { <-a.verifying }()
-	defer func() { a.unpin(v.pins) }()
+	if err := a.maintenance.running.LockContext(ctx); err != nil {
+		return v.report, err
+	}
 	err = v.begin()
+	a.maintenance.running.Unlock()
+	defer a.unpin(v.pins)
 	for _, step := range []func(context.Context) error{v.verifyState, v.loadCheckpoint, v.verifySegments, v.compare} {
 		if err == nil {
 			err = v.judge(step(ctx))
@@ -91,12 +95,10 @@ type verification struct {
 	at      mark // behind the last frame of the log that was read
 }
 
-// begin fixes the moment. No checkpoint moves records or removes files while it
-// does; those that follow leave what is pinned.
+// begin fixes the moment. Its caller holds maintenance.running: no checkpoint moves
+// records or removes files meanwhile; those that follow leave what is pinned.
 func (v *verification) begin() error {
 	a := v.awake
-	a.maintenance.running.Lock()
-	defer a.maintenance.running.Unlock()
 	v.loaded = a.store.digested()
 	v.pins = a.log.pin()
 	v.extents = a.log.extents(v.pins)
