@@ -232,13 +232,18 @@ func (c *committer) undesignateLocked(w *write) {
 }
 
 // hold has the writes that no group has taken, and those that come, wait, and
-// returns when a frame that is under way is applied.
-func (c *committer) hold(q *queue) {
+// returns nil when a frame that is under way is applied. If ctx ends before, nothing is
+// held, and it returns the error.
+func (c *committer) hold(ctx context.Context, q *queue) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q.held = true
 	c.unreadyLocked(q)
-	c.awaitIdleLocked(q)
+	err := c.awaitIdleLocked(ctx, q)
+	if err != nil {
+		c.releaseLocked(q)
+	}
+	return err
 }
 
 // inTurn does something in q's turn, in which no frame of it is under way, and returns its
@@ -282,6 +287,10 @@ func (c *committer) unreadyLocked(q *queue) {
 func (c *committer) release(q *queue) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.releaseLocked(q)
+}
+
+func (c *committer) releaseLocked(q *queue) {
 	q.held = false
 	c.scheduleLocked(q)
 	c.designateLocked()
@@ -306,18 +315,27 @@ func (c *committer) close(q *queue, err error) {
 		if !q.busy {
 			return
 		}
-		c.awaitIdleLocked(q) // the frame may give writes back that it did not take
+		// The frame may give writes back that it did not take.
+		_ = c.awaitIdleLocked(context.Background(), q) // which never ends
 	}
 }
 
-// awaitIdleLocked returns when no frame of q is under way. It gives up mu meanwhile.
-func (c *committer) awaitIdleLocked(q *queue) {
-	for q.busy {
+// awaitIdleLocked returns nil when no frame of q is under way, or the error of ctx. It
+// gives up mu meanwhile.
+func (c *committer) awaitIdleLocked(ctx context.Context, q *queue) error {
+	for q.busy && ctx.Err() == nil {
 		idle := q.idleLocked()
 		c.mu.Unlock()
-		<-idle
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
 		c.mu.Lock()
 	}
+	if q.busy {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // idle returns what is closed when no frame of q is under way: nothing waits for the

@@ -424,8 +424,8 @@ func TestCrashHangingLogBesideAFullDisk(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// Who deletes a space waits for who writes what waits for room in its log; who waits for
-// that to write more leaves when its context ends.
+// Who deletes a space waits for who writes what waits for room in its log. Who waits for
+// that, to write more or to delete, leaves when its context ends, and others go on.
 func TestDeleteBesideFramesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := crashfs.New()
@@ -445,6 +445,13 @@ func TestDeleteBesideFramesThatWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(background, time.Second)
 		defer cancel()
 		require.ErrorIs(t, write(ctx), context.DeadlineExceeded)
+		ctx, cancel = context.WithTimeout(background, time.Second)
+		defer cancel()
+		go func() { deleted <- r.Delete(ctx, "sick") }()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Len(t, deleted, 1)
+		require.ErrorIs(t, <-deleted, context.DeadlineExceeded)
 		go func() { deleted <- r.Delete(background, "sick") }()
 		synctest.Wait()
 		require.Empty(t, deleted)

@@ -110,7 +110,7 @@ func (w *eventWriter) associateTogether(t *testing.T) {
 	require.NoError(t, err)
 	defer a.uses.Add(-1)
 	commits := w.space.registry.commits
-	commits.hold(a.queue)
+	require.NoError(t, commits.hold(background, a.queue))
 	base := uint64(len(w.want))
 	w.want = append(w.want, make([]Event, together)...)
 	var calls sync.WaitGroup

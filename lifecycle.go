@@ -248,7 +248,9 @@ func (r *Registry) Delete(ctx context.Context, id SpaceID) error {
 	}
 	a := s.awake.Load()
 	if a != nil {
-		r.commits.hold(a.queue)
+		if err := r.commits.hold(ctx, a.queue); err != nil {
+			return err
+		}
 		if err := a.maintenance.running.LockContext(ctx); err != nil {
 			r.commits.release(a.queue)
 			return err
