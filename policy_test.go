@@ -206,7 +206,7 @@ func TestPolicyTimeBehindOneDoor(t *testing.T) {
 // The files that compute are pure, so that replay gives the same answer.
 func TestPolicyPureFiles(t *testing.T) {
 	pure := []string{
-		"store.go", "image.go", "image_build.go", "recent.go", "interned.go", "rebase.go", "view.go", "columns.go",
+		"store.go", "image.go", "image_build.go", "image_decode.go", "recent.go", "interned.go", "rebase.go", "view.go", "columns.go",
 		"recall.go", "recall_text.go", "recall_episode.go", "recall_feedback.go", "curve.go", "recent_terms.go", "forward.go", "vector.go", "when.go",
 		"graph.go", "spread.go", "similar.go", "record.go", "operation.go", "group.go", "text.go", "fold.go", "cue.go", "memory.go",
 	}

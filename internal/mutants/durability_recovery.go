@@ -159,7 +159,7 @@ func formats() []mutant {
 			name: "checkpoint-sum-unchecked", what: "the checksums of a checkpoint and its sections are not verified",
 			edits: []edit{
 				{"recovery.go", `crc32.Checksum(b, castagnoli) != ref.sum {`, `len(b) == 0 && crc32.Checksum(b, castagnoli) != ref.sum {`},
-				{"image.go", `return kind, body, crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(e[24:])`, `return kind, body, crc32.Checksum(body, castagnoli) != 0 || len(body) == 0`},
+				{"image_decode.go", `return kind, body, crc32.Checksum(body, castagnoli) == binary.LittleEndian.Uint32(e[24:])`, `return kind, body, crc32.Checksum(body, castagnoli) != 0 || len(body) == 0`},
 			},
 			tests: "TestDamageOfAnyCheckpointByte",
 		},
