@@ -194,23 +194,24 @@ func (p *Partition) AppendLeaves(dst []uint16, fine []uint8) []uint16 {
 }
 
 // Nearest yields all leaves, the nearest to the query first, of equal ones that of
-// the lower number. The first ones, as many as expected, are quickly found.
+// the lower number. It costs least where about as many as expected are taken.
 func (p *Partition) Nearest(q *Query, expected int) iter.Seq[uint16] {
 	products, keys := make([]int32, p.Leaves()), make([]uint64, p.Leaves())
 	p.set.DotInt4(products, q.bytes, p.leaves.fine)
 	for i, product := range products {
 		keys[i] = key(q.fineScore(product, p.leaves.scales[i]), uint32(i))
 	}
-	expected = min(expected, len(keys))
-	selectGreatest(keys, expected)
 	return func(yield func(uint16) bool) {
-		for _, some := range [][]uint64{keys[:expected], keys[expected:]} {
-			slices.Sort(some)
-			for _, k := range slices.Backward(some) {
+		for left, count := keys, max(expected, 1); len(left) > 0; count *= 2 {
+			count = min(count, len(left))
+			selectGreatest(left, count)
+			slices.Sort(left[:count])
+			for _, k := range slices.Backward(left[:count]) {
 				if !yield(uint16(keyRow(k))) {
 					return
 				}
 			}
+			left = left[count:]
 		}
 	}
 }
