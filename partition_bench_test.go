@@ -19,8 +19,8 @@ import (
 // dimensions, or as many as ENGRAM_BENCH_ROWS says, where they are partitioned, by
 // turns with a scan of all: x-flat is how often the fastest of the one goes into the
 // fastest of the other, share how much of the rows is scanned. Recall is that of ten,
-// once the candidates are compared by their floats; depth is what the training found to
-// be deep enough, 0 where the partition does not pay.
+// once the candidates are compared by their floats, also of queries between two vectors;
+// depth is what the training found to be deep enough, 0 where the partition does not pay.
 func BenchmarkPartition(b *testing.B) {
 	rows := 100_000
 	if s := os.Getenv("ENGRAM_BENCH_ROWS"); s != "" {
@@ -39,7 +39,9 @@ func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
 	for v := range slices.Chunk(queries, dim) {
 		cloud.Draw(v)
 	}
-	v, truths := drawImage(cloud, rows, queries)
+	betweens := drawBetween(cloud, dim)
+	v, truths := drawImage(cloud, rows, slices.Concat(queries, betweens))
+	truths, between := truths[:100], truths[100:]
 	a := &awake{store: newStore()}
 	flat := &recalling{reader: &reader{awake: a, view: v}, scratch: new(scratch), matcher: v.matcher(new(Filter))}
 	start := time.Now()
@@ -56,16 +58,8 @@ func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
 		q    *recalling
 	}{{"flat", flat}, {"partitioned", probing}} {
 		b.Run(c.name, func(b *testing.B) {
-			hits, scanned := 0, 0
-			for i, truth := range truths {
-				c.q.embedding = queries[i*dim:][:dim]
-				for _, found := range c.q.nearestRows(exactReads) {
-					if slices.Contains(truth, found.document) {
-						hits++
-					}
-				}
-				scanned += int(c.q.vector.ranges[len(c.q.vector.ranges)-1].end)
-			}
+			recall, scanned := searched(c.q, truths, queries)
+			betweenRecall, _ := searched(c.q, between, betweens)
 			fastest, flatFastest := time.Hour, time.Hour
 			for i := 0; b.Loop(); i++ {
 				flat.embedding = queries[i%len(truths)*dim:][:dim]
@@ -79,12 +73,43 @@ func benchmarkPartition(b *testing.B, cloud clouds.Cloud, rows int) {
 			}
 			b.ReportMetric(float64(fastest), "ns/op")
 			b.ReportMetric(float64(flatFastest)/float64(fastest), "x-flat")
-			b.ReportMetric(float64(hits)/float64(10*len(truths)), "recall@10")
-			b.ReportMetric(float64(scanned)/float64(len(truths)*rows), "share")
+			b.ReportMetric(recall, "recall@10")
+			b.ReportMetric(betweenRecall, "recall@10-between")
+			b.ReportMetric(scanned/float64(rows), "share")
 			b.ReportMetric(trained.Seconds(), "s-training")
 			b.ReportMetric(float64(p.depth), "depth")
 		})
 	}
+}
+
+// searched returns how much of the truths a search for each query finds, and how many
+// rows it scans.
+func searched(q *recalling, truths [][]uint32, queries []float32) (recall, scanned float64) {
+	dim := len(queries) / len(truths)
+	for i, truth := range truths {
+		q.embedding = queries[i*dim:][:dim]
+		for _, found := range q.nearestRows(exactReads) {
+			if slices.Contains(truth, found.document) {
+				recall += 1 / float64(10*len(truths))
+			}
+		}
+		scanned += float64(q.vector.ranges[len(q.vector.ranges)-1].end) / float64(len(truths))
+	}
+	return recall, scanned
+}
+
+// drawBetween returns a hundred vectors, each the middle of two of the cloud's, of no
+// certain length.
+func drawBetween(cloud clouds.Cloud, dim int) []float32 {
+	middles, other := make([]float32, 100*dim), make([]float32, dim)
+	for v := range slices.Chunk(middles, dim) {
+		cloud.Draw(v)
+		cloud.Draw(other)
+		for i, f := range other {
+			v[i] += f
+		}
+	}
+	return middles
 }
 
 // drawImage returns a view of so many vectors that are all in its image, of which it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/engramdb/engram/internal/clouds"
 	"github.com/engramdb/engram/internal/rabitq"
 )
 
@@ -369,6 +370,35 @@ func TestPartitionedRecallsFindWhatMatches(t *testing.T) {
 	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)))
 	require.NoError(t, h.awake().runCheckpoint(background, false))
 	require.Equal(t, want, recalledIDs(recall(t, h.s, cue)), "with the rows by leaves")
+}
+
+// A cue is no memory, and may lie between clusters of them: the leaves that are probed
+// hold what is near to it, too.
+func TestPartitionHoldsWhatIsNearToCuesBetweenMemories(t *testing.T) {
+	const dim, rows = 768, 10_000
+	clusters := clouds.Of(dim, rand.New(rand.NewPCG(5, 5)))[1]
+	cues := drawBetween(clusters, dim)
+	v, truths := drawImage(clusters, rows, cues)
+	r := new(rotations).of(dim)
+	p := v.train(r, func() bool { return true })
+	require.True(t, p.pays())
+	query, held := rabitq.NewQuery(r, rabitq.TwoBits), 0
+	v.partition = p
+	for i, truth := range truths {
+		query.Set(cues[i*dim:][:dim])
+		var probed []uint16
+		for leaf := range p.leaves.Nearest(query, p.probe) {
+			if probed = append(probed, leaf); len(probed) == p.probe {
+				break
+			}
+		}
+		for _, d := range truth {
+			if slices.Contains(probed, v.leafOf(d)) {
+				held++
+			}
+		}
+	}
+	require.GreaterOrEqual(t, float64(held)/float64(probeNearest*len(truths)), fewRecall)
 }
 
 // Where all vectors are as far from each other as they can be, no part of them holds

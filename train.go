@@ -23,10 +23,11 @@ const (
 	maxLeafBytes  = 2 << 20 // of centroids, in one operation
 	rowsPerLeaf   = 32      // of the sample
 
-	// Where so many rows' nearest ones lie says how many leaves are probed: those that
-	// hold this share of them, and some more, for a cue is not like a memory. It pays
-	// if those leaves have no more than a share of the rows. How many rows are ahead of
-	// the nearest ones by binary codes says how deep the scan is.
+	// Where the nearest ones of so many cues lie says how many leaves are probed: those
+	// that hold this share of them, and some more. Each cue is the middle of two rows,
+	// for cues are not like memories: they may lie between them. It pays if those leaves
+	// have no more than a share of the rows. How many rows are ahead of the nearest ones
+	// by binary codes says how deep the scan is.
 	probeQueries = 200
 	probeNearest = 10
 	probeRecall  = 0.99
@@ -156,8 +157,9 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	step := max(rows/probeQueries, 1)
 	queries := 0
 	for row := step / 2; row < rows && going(); row += step {
-		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()])
-		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+1)
+		other := (row + rows/2) % rows
+		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()], x.codes.Fine[other*r.FineBytes():][:r.FineBytes()])
+		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+2)
 		at, scanned := 0, 0
 		for leaf := range p.leaves.Nearest(query, len(sizes)) {
 			place[leaf] = at
@@ -165,8 +167,8 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 			shares[at] += float64(scanned) / float64(rows)
 			at++
 		}
-		for _, c := range found[:min(len(found), probeNearest+1)] {
-			if int(c.Row) != row {
+		for _, c := range found[:min(len(found), probeNearest+2)] {
+			if int(c.Row) != row && int(c.Row) != other {
 				places = append(places, place[leafOf[c.Row]])
 				ahead = append(ahead, search.Ahead(c.Row))
 			}

@@ -67,10 +67,14 @@ func (q *Query) Set(v []float32) {
 	q.setRotated()
 }
 
-// SetCode makes the vector of a fine code what is searched for.
-func (q *Query) SetCode(fine []uint8) {
-	for i, b := range fine {
-		q.rotated[2*i], q.rotated[2*i+1] = float32(b&15)-7.5, float32(b>>4)-7.5
+// SetCode makes the sum of the vectors of fine codes what is searched for.
+func (q *Query) SetCode(fine ...[]uint8) {
+	clear(q.rotated)
+	for _, code := range fine {
+		for i, b := range code {
+			q.rotated[2*i] += float32(b&15) - 7.5
+			q.rotated[2*i+1] += float32(b>>4) - 7.5
+		}
 	}
 	q.setRotated()
 }
