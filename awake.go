@@ -39,7 +39,7 @@ type awake struct {
 	kept    atomic.Int64  // bytes of buf, between commits
 
 	// commits guards append, apply and publish against the beginning of a
-	// checkpoint. Order: commits > log.files.
+	// checkpoint. Order: maintenance.running > commits > log.files.
 	commits sync.Mutex
 	buf     []byte // the frame that take made; used again when it is applied, but for a large one
 	frame   frame
@@ -381,8 +381,6 @@ func (t *taking) note(id string) {
 // commit implements committed: the frame is durable, so whatever happens to the
 // log's file now, it counts.
 func (a *awake) commit(writes []*write) {
-	a.commits.Lock()
-	defer a.commits.Unlock()
 	defer func() {
 		if p := recover(); p != nil {
 			err := fmt.Errorf("%w: panic in commit: %v", ErrUnknownOutcome, p)
@@ -392,6 +390,15 @@ func (a *awake) commit(writes []*write) {
 			}
 		}
 	}()
+	if a.commitFrame(writes) {
+		a.checkpointIfDue()
+	}
+}
+
+// commitFrame logs the frame and applies it, and reports whether a checkpoint is due.
+func (a *awake) commitFrame(writes []*write) (due bool) {
+	a.commits.Lock()
+	defer a.commits.Unlock()
 	segment, offset, err := a.log.append(a.buf, &a.frame)
 	switch {
 	case noRoom(err):
@@ -400,14 +407,15 @@ func (a *awake) commit(writes []*write) {
 		a.stop(fmt.Errorf("space %q: %w", string(a.space.ID()), err))
 	}
 	a.apply(writes, segment, offset)
-	frameBytes := len(a.buf)
+	a.maintenance.logged += int64(len(a.buf))
+	a.maintenance.frames++
 	if cap(a.buf) > maxKeptFrameBytes {
 		a.buf = nil
 	}
 	a.kept.Store(int64(cap(a.buf)))
 	a.grow()
 	a.wantVectors()
-	a.checkpointIfDue(frameBytes)
+	return a.checkpointDue(a.maintenance.frames >= smallFrames)
 }
 
 // apply applies the frame, which stands at the offset of the segment.

@@ -79,23 +79,19 @@ func (a *awake) checkpointDue(many bool) bool {
 	return a.maintenance.logged >= max(limit, size/2)
 }
 
-// checkpointIfDue begins a checkpoint at the frame that crosses the limit; if the last
-// checkpoint still runs, and might be so short that another is due, the writer waits for
-// it.
-func (a *awake) checkpointIfDue(frameBytes int) {
-	a.maintenance.logged += int64(frameBytes)
-	a.maintenance.frames++
-	many := a.maintenance.frames >= smallFrames
-	if !a.checkpointDue(many) {
-		return
-	}
+// checkpointIfDue begins a checkpoint behind the frame that crossed the limit; if the
+// last checkpoint still runs, and might be so short that another is due, the writer waits
+// for it.
+func (a *awake) checkpointIfDue() {
 	a.maintenance.running.Lock()
-	if !a.checkpointDue(many) || a.stopped.Load() != nil {
-		a.maintenance.running.Unlock()
-		return
+	var job *checkpointJob
+	var err error
+	a.commits.Lock()
+	if a.checkpointDue(a.maintenance.frames >= smallFrames) && a.stopped.Load() == nil {
+		job, err = a.beginCheckpoint(false)
 	}
-	job, err := a.beginCheckpoint(false)
-	if err != nil {
+	a.commits.Unlock()
+	if job == nil {
 		a.maintenance.running.Unlock()
 		a.checkpointFailed(err)
 		return
@@ -136,28 +132,16 @@ func (a *awake) checkpoint(ctx context.Context) error {
 	return fmt.Errorf("checkpoint of space %q: %w", string(a.space.ID()), err)
 }
 
-// awaitCheckpoint takes commits and maintenance.running. Writes go on beside a
-// checkpoint that it waits for. It returns the error of ctx.
-func (a *awake) awaitCheckpoint(ctx context.Context) error {
-	for a.commits.Lock(); !a.maintenance.running.TryLock(); a.commits.Lock() {
-		a.commits.Unlock()
-		if err := a.maintenance.running.LockContext(ctx); err != nil {
-			return err
-		}
-		a.maintenance.running.Unlock()
-	}
-	return nil
-}
-
 // runCheckpoint makes one and returns when it is there. ctx ends the wait for one that
-// runs, and judges nothing.
+// runs, beside which writes go on.
 func (a *awake) runCheckpoint(ctx context.Context, explicit bool) error {
-	if err := a.awaitCheckpoint(ctx); err != nil {
+	if err := a.maintenance.running.LockContext(ctx); err != nil {
 		return err
 	}
+	defer a.maintenance.running.Unlock()
+	a.commits.Lock()
 	job, err := a.beginCheckpoint(explicit)
 	a.commits.Unlock()
-	defer a.maintenance.running.Unlock()
 	switch {
 	case err != nil:
 	case job != nil:

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -184,7 +186,10 @@ func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 	}
 	require.NoError(t, <-write(20_000), "it begins a checkpoint")
 	<-writing
-	waiting, cancel := context.WithCancel(background)
+	waiting, cancel := context.WithTimeout(background, 5*time.Millisecond)
+	require.ErrorIs(t, r.Delete(waiting, "aaa"), context.DeadlineExceeded)
+	cancel()
+	waiting, cancel = context.WithCancel(background)
 	asked, verified := make(chan error, 1), make(chan error, 1)
 	go func() { asked <- s.Checkpoint(waiting) }()
 	go func() { _, err := s.Verify(waiting); verified <- err }()
@@ -210,8 +215,60 @@ func TestWritesGoOnBesideACheckpoint(t *testing.T) {
 		t.Errorf("the log grows without bounds beside a checkpoint (%v)", err)
 	case <-time.After(50 * time.Millisecond):
 	}
+	waiting, cancel = context.WithTimeout(background, 5*time.Millisecond)
+	defer cancel()
+	go func() { asked <- s.Checkpoint(waiting) }()
+	select {
+	case err := <-asked:
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	case <-time.After(10 * time.Second):
+		t.Error("behind a write that waits for a checkpoint, another one waits longer than its context says")
+	}
 	release()
 	require.NoError(t, <-another)
+	require.NoError(t, r.Close())
+}
+
+// However soon each checkpoint is followed by another that a write is due to begin, one
+// that is asked for has its turn.
+func TestCheckpointHasItsTurn(t *testing.T) {
+	f := crashfs.New()
+	opts := Options{}
+	opts.seams.checkpointBytes = 1000
+	r := openMemory(t, f, opts)
+	s := create(t, r, "aaa")
+	var made atomic.Int64
+	f.SetHook(func(c crashfs.Call) error {
+		if c.Op == crashfs.OpCreate && strings.HasSuffix(c.Name, checkpointTemporary) {
+			made.Add(1)
+			time.Sleep(5 * time.Millisecond)
+		}
+		return nil
+	})
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for i := range 4 {
+		writers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, err := s.Remember(background, Memory{ID: strconv.Itoa(i), Content: strings.Repeat("x", 20_000)})
+				require.NoError(t, err)
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(background, time.Minute)
+	defer cancel()
+	for range 4 {
+		before := made.Load()
+		require.NoError(t, s.Checkpoint(ctx))
+		require.Less(t, made.Load()-before, int64(50))
+	}
+	close(stop)
+	writers.Wait()
 	require.NoError(t, r.Close())
 }
 

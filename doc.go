@@ -48,7 +48,7 @@
 // while one is made. Where several locks are taken, it is in this order, one of those
 // between commas:
 //
-//	Registry.training > Space.mu > awake.commits > maintenance.running
+//	Registry.training > Space.mu > maintenance.running > awake.commits
 //	> log.files, log.removing > log.pins > store.mu > log.mu
 //	> segment.mu, journal.mu, Registry.reserve, embedding.mu
 //	> occupancy.mu > Registry.mu, committer.mu, feed.mu

@@ -349,6 +349,24 @@ func TestRenameWaitsAlone(t *testing.T) {
 	})
 }
 
+// A Rename that gave up waiting for another one of its space has left the id free.
+func TestRenameGivesUpItsClaim(t *testing.T) {
+	f := crashfs.New()
+	r := openMemory(t, f, Options{})
+	create(t, r, "alpha")
+	hanging, release := hangAt(f, func(c crashfs.Call) bool { return c.Op == crashfs.OpRename && c.Name == "alpha" })
+	renamed := make(chan error, 1)
+	go func() { renamed <- r.Rename(background, "alpha", "gamma") }()
+	<-hanging
+	ctx, cancel := context.WithTimeout(background, 5*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, r.Rename(ctx, "alpha", "beta"), context.DeadlineExceeded)
+	release()
+	require.NoError(t, <-renamed)
+	create(t, r, "beta")
+	require.NoError(t, r.Close())
+}
+
 // A Delete that waited for a Rename concerns the id, not the space that had it.
 func TestDeleteOvertakenByRename(t *testing.T) {
 	f := crashfs.New()
@@ -984,7 +1002,7 @@ func TestContextsEndTheWaitForASpaceThatHangs(t *testing.T) {
 			release()
 			<-ended
 			require.Equal(t, []string{"m"}, idsOf(list(t, s, Filter{})))
-			require.NoError(t, r.Rename(background, "alpha", "beta"), "who gave up has left the id free")
+			require.NoError(t, r.Rename(background, "alpha", "beta"))
 			require.NoError(t, r.Delete(background, "beta"))
 			require.NoError(t, r.Close())
 		})

@@ -6,7 +6,7 @@ import (
 )
 
 // contextMutex is a mutex that a context ends the wait for. There is one for each
-// space: it takes eight bytes while nobody has it. Who waits is in no order.
+// space: it takes eight bytes while nobody has it. Those who wait get it in no order.
 type contextMutex struct {
 	held atomic.Pointer[chan struct{}] // closed when it is free again; nil: it is
 }

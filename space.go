@@ -35,7 +35,7 @@ type Space struct {
 	reported atomic.Bool // as quarantined
 
 	// mu serialises waking, sleeping, renaming and deleting. Order: Space.mu >
-	// awake.commits > log.files > journal.mu > Registry.mu, feed.mu.
+	// maintenance.running > awake.commits > log.files > journal.mu > Registry.mu, feed.mu.
 	mu contextMutex
 }
 

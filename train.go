@@ -157,7 +157,7 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	step := max(rows/probeQueries, 1)
 	queries := 0
 	for row := step / 2; row < rows && going(); row += step {
-		other := (row + rows/2) % rows
+		other := (row + rows/3) % rows
 		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()], x.codes.Fine[other*r.FineBytes():][:r.FineBytes()])
 		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+2)
 		at, scanned := 0, 0

@@ -28,10 +28,9 @@ func leakingAnswers() []mutant {
 	}
 	return m, a.damaged()
 }`
-	const before = "// Space is one tenant's memory."
 	cache := func(key string) []edit {
 		return []edit{
-			{"space.go", before, "var leaked sync.Map\n\n" + before},
+			{"registry.go", "// Registry ", "var leaked sync.Map\n\n// Registry "},
 			{"space.go", lookup, `	m, err := r.memory(d)
 	if err != nil {
 		return Memory{}, err
@@ -208,7 +207,7 @@ func leakingIndexes() []mutant {
 		{
 			name: "shared-terms", what: "the terms of a memory are cached by its id",
 			edits: []edit{
-				{"space.go", "// Space is one tenant's memory.", "var leaked sync.Map\n\n// Space is one tenant's memory."},
+				{"registry.go", "// Registry ", "var leaked sync.Map\n\n// Registry "},
 				{"write.go", `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
 `, `		op.analysis = analyzer.analyzeMemory(op.memory.Content)
 		if op.memory.ID != "" {
@@ -329,8 +328,8 @@ func leakingFiles() []mutant {
 			name: "checkpoint-cadence", what: "checkpoints fall due by what all spaces have written",
 			edits: []edit{
 				{"checkpoint.go", "// checkpointIfDue begins", "var leaked atomic.Int64\n\n// checkpointIfDue begins"},
-				{"checkpoint.go", `	a.maintenance.logged += int64(frameBytes)
-`, `	a.maintenance.logged += int64(frameBytes) + leaked.Add(1)%97
+				{"awake.go", `	a.maintenance.logged += int64(len(a.buf))
+`, `	a.maintenance.logged += int64(len(a.buf)) + leaked.Add(1)%97
 `},
 			},
 		},
