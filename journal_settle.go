@@ -28,8 +28,9 @@ import (
 const (
 	settleParallel = 64
 	// defaultSettleHang is how long one space may take to settle before its frames are
-	// carried forward, so that one sick disk does not stop the others' writes.
-	defaultSettleHang = time.Second
+	// carried forward, so that one sick disk does not stop the others' writes. A busy one
+	// flushes later than after a second now and then.
+	defaultSettleHang = 5 * time.Second
 	// idleZero is how long nothing is written before freed files are zeroed.
 	idleZero = time.Second
 	// zeroStepBytes of a file that is in use are zeroed at a time.

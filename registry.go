@@ -405,7 +405,7 @@ func (r *Registry) Settle(ctx context.Context) error {
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
 // waits for calls that create, wake, import, rename, delete, checkpoint or settle, also
 // to export, and cancels those of the Embedder. A space that hangs while it is settled
-// is given up after a second; the directory is then released when that has ended, or
+// is given up after five seconds; the directory is then released when that has ended, or
 // with the process. Calling Close again only waits for the first call. An error says what could
 // not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
