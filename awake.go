@@ -48,7 +48,7 @@ type awake struct {
 	maintenance maintenance
 	scratch     sync.Pool     // of *scratch
 	recalls     chan struct{} // has room for as many as are computed at a time
-	verifying   chan struct{} // has room for one
+	verifying   contextMutex  // held by a Verify
 }
 
 // take implements committed: it checks the writes against the state, gives
@@ -415,7 +415,7 @@ func (a *awake) commitFrame(writes []*write) (due bool) {
 	a.kept.Store(int64(cap(a.buf)))
 	a.grow()
 	a.wantVectors()
-	return a.checkpointDue(a.maintenance.frames >= smallFrames)
+	return a.checkpointDue(a.maintenance.frames)
 }
 
 // apply applies the frame, which stands at the offset of the segment.

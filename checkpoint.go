@@ -67,13 +67,13 @@ type bodiesOutput struct {
 	live    int64 // bytes in them
 }
 
-// checkpointDue reports whether so much was logged since the last checkpoint, in many or
-// few frames, that another is due. It counts the space's own bytes only, so that its files
+// checkpointDue reports whether so much was logged since the last checkpoint, in so many
+// frames, that another is due. It counts the space's own bytes only, so that its files
 // do not depend on what other spaces do. The caller holds commits, or is the only one that
 // knows the space.
-func (a *awake) checkpointDue(many bool) bool {
+func (a *awake) checkpointDue(frames int) bool {
 	limit, size := a.registry.options.seams.checkpointBytes, a.maintenance.size.Load()
-	if many {
+	if frames >= smallFrames {
 		limit = min(limit, max(limit/smallShare, size))
 	}
 	return a.maintenance.logged >= max(limit, size/2)
@@ -87,7 +87,7 @@ func (a *awake) checkpointIfDue() {
 	var job *checkpointJob
 	var err error
 	a.commits.Lock()
-	if a.checkpointDue(a.maintenance.frames >= smallFrames) && a.stopped.Load() == nil {
+	if a.checkpointDue(a.maintenance.frames) && a.stopped.Load() == nil {
 		job, err = a.beginCheckpoint(false)
 	}
 	a.commits.Unlock()

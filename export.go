@@ -540,7 +540,7 @@ func (in *importer) flush(a *awake) error {
 // seal makes the files of a space that was filled durable, with a checkpoint where one
 // would be due if it had been written one memory at a time.
 func (a *awake) seal() error {
-	if a.checkpointDue(true) {
+	if a.checkpointDue(smallFrames) {
 		job, err := a.beginCheckpoint(false)
 		if err == nil {
 			err = a.finishCheckpoint(job)

@@ -219,7 +219,6 @@ func (r *Registry) newAwake(s *Space, id identity, store *store, l *log) *awake 
 	a.turn.Store(r.occupancy.turn.Add(1))
 	a.queue = &queue{space: a}
 	a.recalls = make(chan struct{}, recallsPerProcessor*runtime.GOMAXPROCS(0))
-	a.verifying = make(chan struct{}, 1)
 	return a
 }
 

@@ -53,10 +53,10 @@ func (s *Space) Verify(ctx context.Context) (VerifyReport, error) {
 		v.report.Damage = []string{a.damage.Error()}
 		return v.report, a.damage
 	}
-	if err := takeRoom(ctx, a.verifying); err != nil {
+	if err := a.verifying.LockContext(ctx); err != nil {
 		return v.report, err
 	}
-	defer func() { <-a.verifying }()
+	defer a.verifying.Unlock()
 	if err := a.maintenance.running.LockContext(ctx); err != nil {
 		return v.report, err
 	}
