@@ -342,7 +342,7 @@ func partitionStep(s *Space, v *view, state crashState) vectorStep {
 		}
 		rabitq.NewEncoder(r).Append(&codes, vector)
 	}
-	p := partition{trained: 40, probe: 1, depth: 40, leaves: rabitq.Train(r, codes.Fine, 4, func() bool { return true })}
+	p := partition{trained: 40, scanned: 20, depth: 40, leaves: rabitq.Train(r, codes.Fine, 4, func() bool { return true })}
 	return vectorStep{
 		what: "partition", operations: 1, after: state,
 		partitions: func(seq uint64) uint64 { return seq },

@@ -133,22 +133,28 @@ func partitionSeeds(of func(op operation) []any, kindFields func(kind operationK
 	divide := operation{kind: opPartition, seq: 9, generation: 5, dimension: 2, storedAt: 1, partition: *examplePartition()}
 	idle := divide
 	idle.partition = partition{trained: 7}
-	leavesWithout, probeWithout := divide, divide
-	leavesWithout.partition.probe, probeWithout.partition.leaves = 0, nil
-	beyond, shallow, deep := divide, divide, divide
-	beyond.partition.probe, shallow.partition.depth, deep.partition.depth = 4, 0, 8
+	leavesWithout, slackWithout := divide, divide
+	leavesWithout.partition = partition{trained: 7, leaves: divide.partition.leaves}
+	slackWithout.partition.leaves = nil
+	beyond, nowhere, narrow, wide, shallow, deep := divide, divide, divide, divide, divide, divide
+	beyond.partition.slack, nowhere.partition.slack = 5, math.NaN()
+	narrow.partition.scanned, wide.partition.scanned = 0, 8
+	shallow.partition.depth, deep.partition.depth = 0, 8
 	return seeds{
 		"partition":             of(divide),
 		"partition-none":        of(idle),
-		"partition-unprobed":    of(leavesWithout),
-		"partition-no-leaves":   of(probeWithout),
+		"partition-unmeasured":  of(leavesWithout),
+		"partition-no-leaves":   of(slackWithout),
 		"partition-beyond":      of(beyond),
+		"partition-nowhere":     of(nowhere),
+		"partition-narrow":      of(narrow),
+		"partition-wide":        of(wide),
 		"partition-shallow":     of(shallow),
 		"partition-deep":        of(deep),
 		"partition-no-bytes":    kindFields(opPartition, append([]byte{tagDimension, 8, 2, 0, 0, 0, 0, 0, 0, 0, tagLeaves, 8}, make([]byte, 8)...)...),
 		"partition-undescribed": kindFields(opPartition, append([]byte{tagLeaves, 8}, make([]byte, 8)...)...),
 		"trained-negative":      kindFields(opRemember, append([]byte{tagTrained, 8}, bytes.Repeat([]byte{0xff}, 8)...)...),
-		"probe-beyond":          kindFields(opRemember, tagProbe, 8, 1, 0x10, 0, 0, 0, 0, 0, 0),
+		"scanned-beyond":        kindFields(opRemember, tagScanned, 8, 0, 0, 0, 0, 1, 0, 0, 0),
 	}
 }
 
@@ -255,9 +261,9 @@ func checkpointSeeds() seeds {
 		"next-not-ascending":  {reembeddedWith(sectionNext, 116, 0)},
 		"next-of-present":     {reembeddedWith(sectionNext, 160, 1)},
 		"partition":           {partitionedCheckpoint()},
-		"partition-many":      {changedSection(partitionedCheckpoint(), sectionPartition, 24, 0xff, 0xff, 0xff)},
-		"partition-end":       {changedSection(partitionedCheckpoint(), sectionPartition, 28, 4)},
-		"partition-groups":    {changedSection(partitionedCheckpoint(), sectionPartition, 40, 0xff)},
+		"partition-many":      {changedSection(partitionedCheckpoint(), sectionPartition, 32, 0xff, 0xff, 0xff)},
+		"partition-end":       {changedSection(partitionedCheckpoint(), sectionPartition, 36, 4)},
+		"partition-groups":    {changedSection(partitionedCheckpoint(), sectionPartition, 48, 0xff)},
 		"partition-row":       {changedSection(partitionedCheckpoint(), sectionVectors, 164, 2)},
 
 		// Of the section of associations: see associatedCheckpoint.
@@ -344,7 +350,7 @@ func examplePartition() *partition {
 	if !ok {
 		panic("no partition")
 	}
-	return &partition{number: 9, trained: 7, probe: 1, depth: 5, leaves: leaves}
+	return &partition{number: 9, trained: 7, slack: 0.5, scanned: 6, depth: 5, leaves: leaves}
 }
 
 // partitionedCheckpoint has three memories with vectors in two of three leaves: of

@@ -67,9 +67,10 @@ const (
 	tagEmbedder    = 82
 	tagDimension   = 83
 	tagTrained     = 84
-	tagProbe       = 85
-	tagDepth       = 86
-	tagLeaves      = 87
+	tagSlack       = 85
+	tagScanned     = 86
+	tagDepth       = 87
+	tagLeaves      = 88
 	tagOptional    = 128
 )
 
@@ -457,7 +458,7 @@ func (op *operation) decodeField(tag byte, value []byte) error {
 	case tagWeight:
 		n, err = decodeInt64(value)
 		op.association.Weight = math.Float64frombits(uint64(n))
-	case tagVersion, tagGeneration, tagEmbedder, tagDimension, tagTrained, tagProbe, tagDepth, tagLeaves:
+	case tagVersion, tagGeneration, tagEmbedder, tagDimension, tagTrained, tagSlack, tagScanned, tagDepth, tagLeaves:
 		err = op.decodeVectorField(tag, value)
 	default:
 		err = decodeMemoryField(&op.memory, tag, value)
@@ -490,9 +491,11 @@ func (op *operation) decodeVectorField(tag byte, value []byte) error {
 		if n < 0 {
 			err = errNotOperation
 		}
-	case tagProbe:
-		op.partition.probe = int(n)
-		if n < 0 || n > rabitq.MaxLeaves {
+	case tagSlack:
+		op.partition.slack = math.Float64frombits(uint64(n))
+	case tagScanned:
+		op.partition.scanned = int(n)
+		if n < 0 || n > math.MaxUint32 {
 			err = errNotOperation
 		}
 	case tagDepth:

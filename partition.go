@@ -21,24 +21,30 @@ import (
 type partition struct {
 	number  uint64            // seq of the operation that made it: no other has it
 	trained int64             // on so many vectors
-	probe   int               // leaves that a recall scans at least; 0: it does not pay
-	depth   int               // of that scan, for so many vectors as it was trained on
+	slack   float64           // greatest gap between leaves that a recall scans
+	scanned int               // rows of those, on average
+	depth   int               // of the scan of so many
 	leaves  *rabitq.Partition // nil where it does not pay
 }
 
 // pays reports whether recalls use the partition, which may be nil.
-func (p *partition) pays() bool { return p != nil && p.probe > 0 }
+func (p *partition) pays() bool { return p != nil && p.leaves != nil }
 
 // whole reports whether the parts of what was stored fit each other.
 func (p *partition) whole() bool {
-	return p.pays() == (p.leaves != nil) && p.pays() == (p.depth > 0) && int64(p.depth) <= p.trained
+	if !p.pays() {
+		return p.slack == 0 && p.scanned == 0 && p.depth == 0
+	}
+	return p.slack >= 0 && p.slack <= maxSlack && p.depth > 0 && p.scanned > 0 &&
+		int64(p.depth) <= p.trained && int64(p.scanned) <= p.trained
 }
 
-// depthFor is the depth of a scan of the leaves for the n best by their codes of so
-// many living vectors.
-func (p *partition) depthFor(vectors int64, n int) int {
-	grown := float64(p.depth) * math.Sqrt(float64(vectors)/float64(p.trained))
-	return min(int(grown)*n/exactReads, probedDepth*scanDepthOf(vectors))
+// depthFor is the depth of a scan of so many rows of the leaves, for the n best by their
+// codes. To a cue to which more leaves are about as near as the nearest, so are more rows
+// of each: codes mistake the more of them.
+func (p *partition) depthFor(rows, n int) int {
+	grown := max(1, float64(rows)/float64(p.scanned))
+	return int(float64(p.depth)*grown*grown) * n / exactReads
 }
 
 // partitions reports whether the operation is about the vectors that the space has.
@@ -49,9 +55,10 @@ func (x *vectorState) partitions(op *operation) bool {
 // appendPartition appends what an operation says of it.
 func appendPartition(b []byte, p *partition) []byte {
 	b = appendInt64(b, tagTrained, p.trained)
-	b = appendInt64(b, tagProbe, int64(p.probe))
+	b = appendInt64(b, tagSlack, int64(math.Float64bits(p.slack)))
+	b = appendInt64(b, tagScanned, int64(p.scanned))
 	b = appendInt64(b, tagDepth, int64(p.depth))
-	if p.leaves != nil {
+	if p.pays() {
 		leaves := p.leaves.Append(nil)
 		b = append(appendTag(b, tagLeaves, len(leaves)), leaves...)
 	}
@@ -64,7 +71,7 @@ func (op *operation) decodeLeaves(value []byte) error {
 		return errNotOperation
 	}
 	leaves, ok := rabitq.DecodePartition(op.dimension, value)
-	if op.partition.leaves = leaves; !ok || op.partition.probe > leaves.Leaves() {
+	if op.partition.leaves = leaves; !ok {
 		return errNotOperation
 	}
 	return nil
@@ -154,7 +161,8 @@ func (b *imageBuilder) byLeaf(documents []uint32) []uint32 {
 func (b *imageBuilder) appendPartition(file []byte) []byte {
 	p := b.view.partition
 	file = appendU64(appendU64(file, p.number), uint64(p.trained))
-	file = appendU32(appendU32(file, uint32(p.probe)), uint32(p.depth))
+	file = appendU64(file, math.Float64bits(p.slack))
+	file = appendU32(appendU32(file, uint32(p.scanned)), uint32(p.depth))
 	file = appendU32(file, uint32(len(b.leafEnds)))
 	if !p.pays() {
 		return file
@@ -167,13 +175,13 @@ func (b *imageBuilder) appendPartition(file []byte) []byte {
 
 // decodePartition takes what appendPartition wrote. The vectors are decoded after it.
 func (m *image) decodePartition(d *sectionReader, dimension int) bool {
-	p := &partition{number: d.u64(), trained: int64(d.u64()), probe: int(d.u32()), depth: int(d.u32())}
+	p := &partition{number: d.u64(), trained: int64(d.u64()), slack: math.Float64frombits(d.u64()), scanned: int(d.u32()), depth: int(d.u32())}
 	ends := d.column32(d.u32())
 	m.present.partition, m.present.vectors.ends = p, ends
-	if d.failed || dimension == 0 || p.number > m.seq || p.trained < 0 || p.probe > ends.len() || p.pays() != (ends.len() > 0) {
+	if d.failed || dimension == 0 || p.number > m.seq || p.trained < 0 {
 		return false
 	}
-	if !p.pays() {
+	if ends.len() == 0 {
 		return d.end() && p.whole()
 	}
 	var ok bool

@@ -40,10 +40,13 @@ func (q *recalling) wholeParts() {
 	s.addPart(rabitq.WholePart(&v.recent.derived.codes.codes, q.liveDerived()), derivedRows)
 }
 
-// probedParts has the leaves searched that are nearest to the cue, as many as the
-// partition says, and on until so many rows are that live and satisfy the filter:
-// what it leaves over of a partition may not be near. It reports whether that is all.
-func (q *recalling) probedParts(enough int) (all bool) {
+// probedParts has the leaves searched that are nearest to the cue, up to the gap that
+// the partition says, and on until so many rows are that live and satisfy the filter:
+// what it leaves over of a partition may not be near. It returns how many do, and
+// whether those are all leaves. A cue that is like nothing stored is as far from many
+// leaves, so the gaps between them are small, and all of them are searched (query-aware
+// pruning, as in SPANN: Chen et al. 2021).
+func (q *recalling) probedParts(enough int) (rows int, all bool) {
 	v, s := q.view, &q.vector
 	s.parts, s.ranges = s.parts[:0], s.ranges[:0]
 	p, set := v.partition, v.image.of(v.generation)
@@ -60,16 +63,16 @@ func (q *recalling) probedParts(enough int) (all bool) {
 		liveImaged = q.liveImagedRows(&set.vectors, 0, uint32(set.vectors.documents.len()))
 		s.countLeaves(liveImaged, set.vectors.leaves.under(p, &set.vectors.codes))
 	}
-	probed, rows := 0, 0
-	for leaf := range p.leaves.Nearest(s.query, p.probe) {
+	probed := 0
+	for leaf, gap := range p.leaves.Nearest(s.query, float32(p.slack)) {
+		if float64(gap) > p.slack && rows >= enough {
+			break
+		}
 		probed++
 		s.probed[leaf] = true
 		rows += int(s.leafRows[leaf])
 		if byLeaf {
 			rows += q.addLeaf(&set.vectors, leaf)
-		}
-		if probed >= p.probe && rows >= enough {
-			break
 		}
 	}
 	if !byLeaf {
@@ -80,7 +83,7 @@ func (q *recalling) probedParts(enough int) (all bool) {
 	s.keepProbed(liveDerived, derived.leavesUnder(p))
 	s.addPart(rabitq.WholePart(&recent.codes, liveRecent), recentRows)
 	s.addPart(rabitq.WholePart(&derived.codes, liveDerived), derivedRows)
-	return probed == p.leaves.Leaves()
+	return rows, probed == p.leaves.Leaves()
 }
 
 // countLeaves adds the rows whose bits are set to those of their leaves.

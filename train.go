@@ -1,6 +1,7 @@
 package engram
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -23,16 +24,17 @@ const (
 	maxLeafBytes  = 2 << 20 // of centroids, in one operation
 	rowsPerLeaf   = 32      // of the sample
 
-	// Where the nearest ones of so many cues lie says how many leaves are probed: those
-	// that hold this share of them, and some more. Each cue is the middle of two rows,
-	// for cues are not like memories: they may lie between them. It pays if those leaves
-	// have no more than a share of the rows. How many rows are ahead of the nearest ones
-	// by binary codes says how deep the scan is.
+	// Where the nearest ones of so many cues lie says up to which gap leaves are probed:
+	// those that hold this share of them, and some more. Each cue is the middle of two
+	// rows, for cues are not like memories: they may lie between them. It pays if those
+	// leaves have no more than a share of the rows. How many rows are ahead of the nearest
+	// ones by binary codes says how deep the scan is.
 	probeQueries = 200
 	probeNearest = 10
 	probeRecall  = 0.99
 	fewRecall    = 0.998 // of no more than scanRows vectors, which gain less: they are to lose nothing
-	probeMargin  = 1.1
+	slackMargin  = 1.05
+	maxSlack     = 4 // gaps are those of cosines, as codes estimate them
 	depthMargin  = 2
 	probeShare   = 0.25
 
@@ -120,11 +122,8 @@ func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
 		}
 	}
 	p := &partition{trained: v.vectors, leaves: rabitq.Train(r, sample, leaves, going)}
-	if p.leaves != nil {
-		p.measure(v, r, going)
-	}
-	if !p.pays() {
-		p.leaves = nil
+	if p.leaves == nil || !p.measure(v, r, going) {
+		p = &partition{trained: v.vectors}
 	}
 	if !going() {
 		return nil
@@ -132,15 +131,15 @@ func (v *view) train(r *rabitq.Rotation, going func() bool) *partition {
 	return p
 }
 
-// measure finds out how many leaves of the view's vectors a recall has to probe, and
-// how deep, unless the partition does not pay.
-func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
+// measure finds out which leaves of the view's vectors a recall has to probe, and how
+// deep. It reports whether the partition pays.
+func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) (pays bool) {
 	x := &v.image.of(v.generation).vectors
 	rows := x.documents.len()
 	for end := 0; end < rows; {
 		end = min(end+columnRows, rows)
 		if x.leaves.under(p, x.codes.Slice(0, end)); !going() {
-			return
+			return false
 		}
 	}
 	leafOf, sizes := x.leaves.under(p, &x.codes), make([]int, p.leaves.Leaves())
@@ -151,45 +150,46 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) {
 	query, search := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search)
 	var found []rabitq.Candidate
 	deepest := probedDepth * scanDepthOf(v.vectors)
-	var places, ahead []int // of near rows: their leaves' in order, and how many rows are ahead
-	place := make([]int, len(sizes))
-	shares := make([]float64, len(sizes)) // of the rows, in the leaves up to a place, summed over the queries
+	var gaps []float32 // of each leaf, query by query
+	var near []float32 // of the near rows' leaves
+	var ahead []int    // rows, of each near one
 	step := max(rows/probeQueries, 1)
-	queries := 0
 	for row := step / 2; row < rows && going(); row += step {
 		other := (row + rows/3) % rows
 		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()], x.codes.Fine[other*r.FineBytes():][:r.FineBytes()])
 		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+2)
-		at, scanned := 0, 0
-		for leaf := range p.leaves.Nearest(query, len(sizes)) {
-			place[leaf] = at
-			scanned += sizes[leaf]
-			shares[at] += float64(scanned) / float64(rows)
-			at++
+		gaps = append(gaps, make([]float32, len(sizes))...)
+		gapOf := gaps[len(gaps)-len(sizes):]
+		for leaf, gap := range p.leaves.Nearest(query, maxSlack) {
+			gapOf[leaf] = gap
 		}
 		for _, c := range found[:min(len(found), probeNearest+2)] {
 			if int(c.Row) != row && int(c.Row) != other {
-				places = append(places, place[leafOf[c.Row]])
+				near = append(near, gapOf[leafOf[c.Row]])
 				ahead = append(ahead, search.Ahead(c.Row))
 			}
 		}
-		queries++
 	}
-	if len(places) == 0 {
-		return
+	if len(near) == 0 {
+		return false
 	}
 	share := probeRecall
 	if p.trained <= scanRows {
 		share = fewRecall
 	}
-	probe := int(math.Ceil(probeMargin * float64(mostOf(places, share)+1)))
-	if probe <= len(sizes) && shares[probe-1]/float64(queries) <= probeShare {
-		p.probe, p.depth = probe, min(depthMargin*(mostOf(ahead, share)+1), deepest, int(p.trained))
+	p.slack = slackMargin * float64(mostOf(near, share))
+	for i, gap := range gaps {
+		if float64(gap) <= p.slack {
+			p.scanned += sizes[i%len(sizes)]
+		}
 	}
+	p.scanned /= len(gaps) / len(sizes)
+	p.depth = min(depthMargin*(mostOf(ahead, share)+1), deepest, int(p.trained))
+	return float64(p.scanned) <= probeShare*float64(rows)
 }
 
 // mostOf returns what so large a share of the numbers, which it sorts, do not exceed.
-func mostOf(list []int, share float64) int {
+func mostOf[N cmp.Ordered](list []N, share float64) N {
 	slices.Sort(list)
 	return list[int(share*float64(len(list)-1))]
 }

@@ -317,9 +317,9 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 func (q *recalling) searchLeaves(n int) bool {
 	v, s := q.view, &q.vector
 	depth := probedDepth * scanDepthOf(v.vectors)
-	all := q.probedParts(max(depth, 4*n))
+	rows, all := q.probedParts(max(depth, 4*n))
 	if q.matcher.admitsAll() { // as where the partition's was measured
-		depth = v.partition.depthFor(v.vectors, n)
+		depth = min(depth, v.partition.depthFor(rows, n))
 	}
 	s.find(depth, n)
 	return all || s.matching(n)

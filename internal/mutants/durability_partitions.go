@@ -33,7 +33,7 @@ func partitions() []mutant {
 		},
 		{
 			name: "filter-ends-probing", what: "no further leaves are probed where a filter leaves few memories in the first ones",
-			edits: []edit{{"probe.go", `probed >= p.probe && rows >= enough`, `probed >= p.probe`}},
+			edits: []edit{{"probe.go", `float64(gap) > p.slack && rows >= enough`, `float64(gap) > p.slack`}},
 			tests: "TestPartitionedRecallsFilterAnywhere",
 		},
 		{
@@ -50,12 +50,17 @@ func partitions() []mutant {
 		{
 			name: "depth-of-few", what: "a scan of leaves ranks so few rows that what is nearest is missed",
 			edits: []edit{{"train.go", `depthMargin*(mostOf(ahead, share)+1)`, `mostOf(ahead, share)/8+1`}},
-			tests: "TestPartition",
+			tests: "TestPartitionHoldsWhatIsNearToCues",
 		},
 		{
-			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where the space has grown",
-			edits: []edit{{"partition.go", `math.Sqrt(float64(vectors)/float64(p.trained))`, `math.Sqrt(1)`}},
+			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where more are scanned",
+			edits: []edit{{"partition.go", `float64(p.depth)*grown*grown`, `float64(p.depth)*min(grown, 1)`}},
 			tests: "TestPartitionDepth",
+		},
+		{
+			name: "gaps-ignored", what: "leaves are probed until there are rows enough, however near the next ones are",
+			edits: []edit{{"probe.go", `float64(gap) > p.slack && rows >= enough`, `gap >= 0 && rows >= enough`}},
+			tests: "TestPartitionHoldsWhatIsNearToCues",
 		},
 		{
 			name: "partition-outlives-vectors", what: "the vectors of another embedder are partitioned as the last ones were",

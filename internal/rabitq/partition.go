@@ -194,20 +194,30 @@ func (p *Partition) AppendLeaves(dst []uint16, fine []uint8) []uint16 {
 }
 
 // Nearest yields all leaves, the nearest to the query first, of equal ones that of
-// the lower number. It costs least where about as many as expected are taken.
-func (p *Partition) Nearest(q *Query, expected int) iter.Seq[uint16] {
+// the lower number, each with its gap: how much less its cosine with the query is than
+// that of the first. It costs least where those up to the expected gap are taken.
+func (p *Partition) Nearest(q *Query, expected float32) iter.Seq2[uint16, float32] {
 	products, keys := make([]int32, p.Leaves()), make([]uint64, p.Leaves())
 	p.set.DotInt4(products, q.bytes, p.leaves.fine)
+	highest := minusInfinity
 	for i, product := range products {
-		keys[i] = key(q.fineScore(product, p.leaves.scales[i]), uint32(i))
+		score := q.fineScore(product, p.leaves.scales[i])
+		keys[i] = key(score, uint32(i))
+		highest = max(highest, score)
 	}
-	return func(yield func(uint16) bool) {
-		for left, count := keys, max(expected, 1); len(left) > 0; count *= 2 {
+	count := 0
+	for _, k := range keys {
+		if highest-keyScore(k) <= expected {
+			count++
+		}
+	}
+	return func(yield func(uint16, float32) bool) {
+		for left, count := keys, max(count, 1); len(left) > 0; count *= 2 {
 			count = min(count, len(left))
 			selectGreatest(left, count)
 			slices.Sort(left[:count])
 			for _, k := range slices.Backward(left[:count]) {
-				if !yield(uint16(keyRow(k))) {
+				if !yield(uint16(keyRow(k)), highest-keyScore(k)) {
 					return
 				}
 			}

@@ -2,6 +2,7 @@ package rabitq_test
 
 import (
 	"encoding/binary"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -40,7 +41,7 @@ func TestPartitionFindsWhatIsNear(t *testing.T) {
 		places := 0
 		for row := 0; row < 3000; row += 10 {
 			query.SetCode(codes.Fine[row*r.FineBytes():][:r.FineBytes()])
-			order := slices.Collect(p.Nearest(query, 5))
+			order := slices.Collect(leavesOf(p.Nearest(query, 0.1)))
 			require.Len(t, order, p.Leaves())
 			places += slices.Index(order, leaves[row])
 			sorted := slices.Sorted(slices.Values(order))
@@ -50,14 +51,34 @@ func TestPartitionFindsWhatIsNear(t *testing.T) {
 	}
 }
 
-// Nearest is the same however many leaves are expected to be asked for.
+// Nearest is the same whatever gap is expected to be asked for: the gaps ascend from
+// none.
 func TestPartitionOrdersLeaves(t *testing.T) {
 	r, codes, p := trained(t, 100, 2000)
 	query := rabitq.NewQuery(r, rabitq.TwoBits)
 	query.SetCode(codes.Fine[:r.FineBytes()])
-	want := slices.Collect(p.Nearest(query, p.Leaves()))
-	for _, expected := range []int{0, 1, 7, p.Leaves() + 9} {
-		require.Equal(t, want, slices.Collect(p.Nearest(query, expected)))
+	want := slices.Collect(leavesOf(p.Nearest(query, 2)))
+	for _, expected := range []float32{-1, 0, 0.1, 0.3, 5} {
+		last := float32(0)
+		for leaf, gap := range p.Nearest(query, expected) {
+			if leaf == want[0] {
+				require.Zero(t, gap)
+			}
+			require.GreaterOrEqual(t, gap, last)
+			last = gap
+		}
+		require.Positive(t, last)
+		require.Equal(t, want, slices.Collect(leavesOf(p.Nearest(query, expected))))
+	}
+}
+
+func leavesOf(nearest iter.Seq2[uint16, float32]) iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		for leaf := range nearest {
+			if !yield(leaf) {
+				return
+			}
+		}
 	}
 }
 
@@ -208,7 +229,7 @@ func requirePartition(t *testing.T, dim int, b []byte) {
 	query := rabitq.NewQuery(r, rabitq.TwoBits)
 	query.SetCode(codes.Fine[:r.FineBytes()])
 	seen := make([]bool, p.Leaves())
-	for leaf := range p.Nearest(query, 2) {
+	for leaf := range p.Nearest(query, 0.5) {
 		require.False(t, seen[leaf])
 		seen[leaf] = true
 	}
