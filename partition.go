@@ -22,7 +22,7 @@ type partition struct {
 	number  uint64            // seq of the operation that made it: no other has it
 	trained int64             // on so many vectors
 	slack   float64           // greatest gap between leaves that a recall scans
-	scanned int               // rows of those, on average
+	scanned int               // rows of those and of what else is scanned, on average
 	depth   int               // of the scan of so many
 	leaves  *rabitq.Partition // nil where it does not pay
 }
@@ -40,11 +40,13 @@ func (p *partition) whole() bool {
 }
 
 // depthFor is the depth of a scan of so many rows of the leaves, for the n best by their
-// codes. To a cue to which more leaves are about as near as the nearest, so are more rows
-// of each: codes mistake the more of them.
-func (p *partition) depthFor(rows, n int) int {
-	grown := max(1, float64(rows)/float64(p.scanned))
-	return int(float64(p.depth)*grown*grown) * n / exactReads
+// codes of so many living vectors. If more of all rows are scanned than in the training,
+// more leaves are about as near to the cue as the nearest, and so are more rows of each:
+// codes mistake the more of them.
+func (p *partition) depthFor(vectors int64, rows, n int) int {
+	growth := float64(vectors) / float64(p.trained)
+	wider := max(1, float64(rows)/(float64(p.scanned)*growth))
+	return int(float64(p.depth)*wider*wider*math.Sqrt(growth)) * n / exactReads
 }
 
 // partitions reports whether the operation is about the vectors that the space has.

@@ -134,17 +134,22 @@ func TestPartition(t *testing.T) {
 	require.GreaterOrEqual(t, hits, 980)
 }
 
-// The depth grows with the square of the rows that are scanned, and with how many are
-// wanted.
+// The depth grows as that of a scan of all rows does, with how many are wanted, and with
+// the square of the share of the rows that are scanned.
 func TestPartitionDepth(t *testing.T) {
-	p := &partition{scanned: 10_000, depth: 500}
-	for _, c := range []struct{ rows, n, want int }{
-		{10_000, exactReads, 500},
-		{40_000, exactReads, 8000},
-		{10_000, 3 * exactReads, 1500},
-		{2500, exactReads, 500},
+	p := &partition{trained: 1 << 18, scanned: 10_000, depth: 500}
+	for _, c := range []struct {
+		vectors       int64
+		rows, n, want int
+	}{
+		{p.trained, 10_000, exactReads, 500},
+		{p.trained, 40_000, exactReads, 8000},
+		{p.trained, 2500, exactReads, 500},
+		{4 * p.trained, 40_000, exactReads, 1000},
+		{p.trained / 4, 2500, exactReads, 250},
+		{p.trained, 10_000, 3 * exactReads, 1500},
 	} {
-		require.Equal(t, c.want, p.depthFor(c.rows, c.n), c)
+		require.Equal(t, c.want, p.depthFor(c.vectors, c.rows, c.n), c)
 	}
 }
 

@@ -147,45 +147,62 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) (pay
 	for _, leaf := range leafOf {
 		sizes[leaf]++
 	}
-	query, search := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search)
+	query, search, deepest := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search), probedDepth*scanDepthOf(v.vectors)
+	var m measured
 	var found []rabitq.Candidate
-	deepest := probedDepth * scanDepthOf(v.vectors)
-	var gaps []float32 // of each leaf, query by query
-	var near []float32 // of the near rows' leaves
-	var ahead []int    // rows, of each near one
+	code := func(row int) []uint8 { return x.codes.Fine[row*r.FineBytes():][:r.FineBytes()] }
 	step := max(rows/probeQueries, 1)
 	for row := step / 2; row < rows && going(); row += step {
 		other := (row + rows/3) % rows
-		query.SetCode(x.codes.Fine[row*r.FineBytes():][:r.FineBytes()], x.codes.Fine[other*r.FineBytes():][:r.FineBytes()])
+		query.SetCode(code(row), code(other))
 		found = search.All(found[:0], []rabitq.Part{rabitq.WholePart(&x.codes, live)}, query, deepest, probeNearest+2)
-		gaps = append(gaps, make([]float32, len(sizes))...)
-		gapOf := gaps[len(gaps)-len(sizes):]
-		for leaf, gap := range p.leaves.Nearest(query, maxSlack) {
-			gapOf[leaf] = gap
-		}
+		gapOf := m.ask(p.leaves, query)
 		for _, c := range found[:min(len(found), probeNearest+2)] {
 			if int(c.Row) != row && int(c.Row) != other {
-				near = append(near, gapOf[leafOf[c.Row]])
-				ahead = append(ahead, search.Ahead(c.Row))
+				m.near, m.ahead = append(m.near, gapOf[leafOf[c.Row]]), append(m.ahead, search.Ahead(c.Row))
 			}
 		}
 	}
-	if len(near) == 0 {
+	if len(m.near) == 0 {
 		return false
 	}
 	share := probeRecall
 	if p.trained <= scanRows {
 		share = fewRecall
 	}
-	p.slack = slackMargin * float64(mostOf(near, share))
-	for i, gap := range gaps {
-		if float64(gap) <= p.slack {
-			p.scanned += sizes[i%len(sizes)]
+	p.slack = slackMargin * float64(mostOf(m.near, share))
+	within := m.within(p.slack, sizes)
+	p.scanned = min(max(within, deepest), int(p.trained)) // deepest is enough for probedParts
+	p.depth = min(depthMargin*(mostOf(m.ahead, share)+1), deepest, int(p.trained))
+	return float64(within) <= probeShare*float64(rows)
+}
+
+// measured is what the cues of a training found.
+type measured struct {
+	gaps  []float32 // of each leaf, cue by cue
+	near  []float32 // of the leaf of each near row
+	ahead []int     // rows, of each near one, by their binary codes
+}
+
+// ask returns the gap of each leaf.
+func (m *measured) ask(leaves *rabitq.Partition, query *rabitq.Query) []float32 {
+	m.gaps = append(m.gaps, make([]float32, leaves.Leaves())...)
+	gapOf := m.gaps[len(m.gaps)-leaves.Leaves():]
+	for leaf, gap := range leaves.Nearest(query, maxSlack) {
+		gapOf[leaf] = gap
+	}
+	return gapOf
+}
+
+// within returns how many rows the leaves up to a gap have on average.
+func (m *measured) within(slack float64, sizes []int) int {
+	rows := 0
+	for i, gap := range m.gaps {
+		if float64(gap) <= slack {
+			rows += sizes[i%len(sizes)]
 		}
 	}
-	p.scanned /= len(gaps) / len(sizes)
-	p.depth = min(depthMargin*(mostOf(ahead, share)+1), deepest, int(p.trained))
-	return float64(p.scanned) <= probeShare*float64(rows)
+	return rows / (len(m.gaps) / len(sizes))
 }
 
 // mostOf returns what so large a share of the numbers, which it sorts, do not exceed.

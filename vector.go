@@ -319,7 +319,7 @@ func (q *recalling) searchLeaves(n int) bool {
 	depth := probedDepth * scanDepthOf(v.vectors)
 	rows, all := q.probedParts(max(depth, 4*n))
 	if q.matcher.admitsAll() { // as where the partition's was measured
-		depth = min(depth, v.partition.depthFor(rows, n))
+		depth = min(depth, v.partition.depthFor(v.vectors, rows, n))
 	}
 	s.find(depth, n)
 	return all || s.matching(n)

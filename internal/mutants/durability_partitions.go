@@ -49,12 +49,17 @@ func partitions() []mutant {
 		},
 		{
 			name: "depth-of-few", what: "a scan of leaves ranks so few rows that what is nearest is missed",
-			edits: []edit{{"train.go", `depthMargin*(mostOf(ahead, share)+1)`, `mostOf(ahead, share)/8+1`}},
+			edits: []edit{{"train.go", `depthMargin*(mostOf(m.ahead, share)+1)`, `mostOf(m.ahead, share)/8+1`}},
 			tests: "TestPartitionHoldsWhatIsNearToCues",
 		},
 		{
-			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where more are scanned",
-			edits: []edit{{"partition.go", `float64(p.depth)*grown*grown`, `float64(p.depth)*min(grown, 1)`}},
+			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where the space has grown",
+			edits: []edit{{"partition.go", `wider*wider*math.Sqrt(growth)`, `wider*wider*math.Sqrt(1)`}},
+			tests: "TestPartitionDepth",
+		},
+		{
+			name: "depth-of-wide", what: "a scan of leaves ranks no more rows where more are scanned",
+			edits: []edit{{"partition.go", `wider := max(1, float`, `wider := min(1, float`}},
 			tests: "TestPartitionDepth",
 		},
 		{
