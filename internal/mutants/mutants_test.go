@@ -3,9 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,10 +36,50 @@ func TestMutantsApply(t *testing.T) {
 				original, err := os.ReadFile(filepath.Join(moduleRoot, file))
 				require.NoError(t, err)
 				require.NotEqual(t, string(original), content, "%s: %s changes nothing", name, m.name)
+				if unused := unusedImports(t, content); unused != nil {
+					misplaced = append(misplaced, fmt.Errorf("%s: %s: %s does not compile, it does not use %s any more", name, m.name, file, unused))
+				}
 			}
 		}
 	}
 	require.NoError(t, errors.Join(misplaced...))
+}
+
+// unusedImports returns the packages that a source imports and does not use: what
+// most often becomes of a mutant that does not compile, where compiling each would take
+// minutes.
+func unusedImports(t *testing.T, source string) (unused []string) {
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	used := make(map[string]bool)
+	ast.Inspect(file, func(n ast.Node) bool {
+		if selector, found := n.(*ast.SelectorExpr); found {
+			if x, found := selector.X.(*ast.Ident); found {
+				used[x.Name] = true
+			}
+		}
+		return true
+	})
+	for _, imported := range file.Imports {
+		whole, err := strconv.Unquote(imported.Path.Value)
+		require.NoError(t, err)
+		name := path.Base(versionSuffix.ReplaceAllString(whole, ""))
+		if imported.Name != nil {
+			name = imported.Name.Name
+		}
+		if name != "_" && !used[name] {
+			unused = append(unused, whole)
+		}
+	}
+	return unused
+}
+
+var versionSuffix = regexp.MustCompile(`/v[0-9]+$`)
+
+func TestUnusedImports(t *testing.T) {
+	source := "package p\nimport (\n\t\"a/rand/v2\"\n\tx \"a/y\"\n\t_ \"a/z\"\n\t\"strings\"\n)\nvar _ = rand.N + x.M\n"
+	require.Equal(t, []string{"strings"}, unusedImports(t, source))
+	require.Empty(t, unusedImports(t, source+"var _ = strings.Clone\n"))
 }
 
 // The tests that a mutant names exist.
