@@ -77,7 +77,7 @@ type Why struct {
 	Contiguity float64 `json:"contiguity,omitempty"` // its neighbours in the episode match
 	Episode    float64 `json:"episode,omitempty"`    // its episode as a whole matches
 	Label      float64 `json:"label,omitempty"`      // the cue names who or what it is labelled with ("Ann: ...")
-	Time       float64 `json:"time,omitempty"`       // it is near one of the first 32 dates that the cue names, or says when if the cue asks when
+	Time       float64 `json:"time,omitempty"`       // it is near one of the first 32 dates that the cue names, or tells when, where or who as the cue asks
 	Feedback   float64 `json:"feedback,omitempty"`   // it shares words with the best matches
 	// Association: others that match, or are activated themselves, have
 	// associations to it. Path are the ids of the memories over which the most of

@@ -238,7 +238,7 @@ func checkpointSeeds() seeds {
 		"record-too-long":     change(begin(sectionDocuments)+38, 0xff, 0xff, 0xff, 0xff),
 		"episode-unknown":     change(begin(sectionDocuments)+46, 2),
 		"order-unknown":       change(begin(sectionDocuments)+50, 1),
-		"flag-unknown":        change(begin(sectionDocuments)+54, 8),
+		"flag-unknown":        change(begin(sectionDocuments)+54, 32),
 		"pair-unknown":        change(begin(sectionDocuments)+59, 1),
 		"pair-too-short":      change(begin(sectionDocuments)+64, 9),
 		"episode-elsewhere":   change(begin(sectionEpisodes)+11, 1),

@@ -50,10 +50,13 @@ const (
 
 // Flags of a document.
 const (
-	documentSemantic  = 1
-	documentEmbedded  = 2
-	documentTellsWhen = 4
-	documentFlags     = documentSemantic | documentEmbedded | documentTellsWhen
+	documentSemantic   = 1
+	documentEmbedded   = 2
+	documentTellsWhen  = 4
+	documentTellsWhere = 8
+	documentTellsWho   = 16
+	documentTells      = documentTellsWhen | documentTellsWhere | documentTellsWho
+	documentFlags      = documentSemantic | documentEmbedded | documentTells
 )
 
 var (

@@ -124,9 +124,9 @@ func (o *recallOracle) scores(cue string, admitted func(Memory) bool) (scores []
 			extras += labelWeight * o.idf(o.labelled[t])
 		}
 	}
-	when := asksWhen(cueWords(cue))
-	if when && len(terms) > 0 {
-		extras += tellingWeight
+	asked := asksFor(cueWords(cue))
+	if len(terms) > 0 {
+		extras += tellingWeight * told(asked)
 	}
 	for i, m := range o.memories {
 		text, episode := o.text(i, terms)
@@ -139,9 +139,7 @@ func (o *recallOracle) scores(cue string, admitted func(Memory) bool) (scores []
 				scores[i] += labelWeight * o.idf(o.labelled[t])
 			}
 		}
-		if when && o.texts[i].tellsWhen {
-			scores[i] += tellingWeight
-		}
+		scores[i] += tellingWeight * told(asked&o.texts[i].tells)
 		if admitted(m) {
 			best = append(best, i)
 		}
@@ -163,6 +161,16 @@ func (o *recallOracle) scores(cue string, admitted func(Memory) bool) (scores []
 		}
 	}
 	return scores, (defaultTextK1+1)*(1+episodeWeight+feedbackWeight)*reach + extras
+}
+
+// told is how many of when, where and who are told.
+func told(flags uint8) (n float64) {
+	for _, flag := range []uint8{documentTellsWhen, documentTellsWhere, documentTellsWho} {
+		if flags&flag != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (o *recallOracle) feedback(best []int, strengths []float64, reach float64) func(i int) float64 {
@@ -256,7 +264,7 @@ func drawMemories(t *rapid.T, most int) []Memory {
 			content += w + " "
 		}
 		content = rapid.SampledFrom([]string{"", "", "Ann: ", "River: "}).Draw(t, "label") + content +
-			rapid.SampledFrom([]string{"", ".", "?", ". Today?"}).Draw(t, "end")
+			rapid.SampledFrom([]string{"", ".", "?", ". Today?", "in Rome", "of Ann."}).Draw(t, "end")
 		memories[i] = Memory{
 			ID: fmt.Sprint("m", i), Content: content,
 			Time:       day.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "hour")) * time.Hour),
@@ -285,7 +293,7 @@ func drawVector(t *rapid.T) []float32 {
 
 func drawCue(t *rapid.T) Cue {
 	cue := Cue{
-		Text:  rapid.SampledFrom([]string{"river", "green tea", "stone lamp winter", "when did Ann see the river?", "bread bread", "absent", ""}).Draw(t, "cue"),
+		Text:  rapid.SampledFrom([]string{"river", "green tea", "stone lamp winter", "when did Ann see the river?", "where is the tea, and who has it?", "bread bread", "absent", ""}).Draw(t, "cue"),
 		Limit: rapid.IntRange(1, 50).Draw(t, "limit"),
 		Filter: rapid.SampledFrom([]Filter{
 			{}, {Episode: "one"}, {Kind: Semantic}, {Attributes: map[string]string{"lang": "de"}},

@@ -23,8 +23,8 @@ import (
 //     to what follows, which is likely the answer;
 //   - episode: Σ idf · sat(f in the whole episode), weighed;
 //   - label: Σ idf of the terms that stand in its label ("Ann: ..."), weighed;
-//   - time: how near it is to a date that the cue names, and whether it tells
-//     when if the cue asks when;
+//   - time: how near it is to a date that the cue names, and, weighed each, whether
+//     it tells when, where and who if the cue asks for that;
 //   - feedback: the terms that mark the best memories so far, asked as a second
 //     cue (Rocchio 1971; RM3, Lavrenko and Croft 2001).
 //
@@ -85,7 +85,7 @@ type textRecall struct {
 	reach float64  // Σ idf
 
 	dates  []date
-	when   bool
+	asked  uint8   // documentTells
 	timing float64 // what time can add
 	extras float64 // what label and time can add
 
@@ -194,7 +194,7 @@ func (q *recalling) recallText(ctx context.Context, limit int) (*textRecall, err
 	}
 	if q.view.config.Analyzer.isEnglish() {
 		words := cueWords(q.cue.Text)
-		t.dates, t.when = datesIn(words), asksWhen(words)
+		t.dates, t.asked = datesIn(words), asksFor(words)
 	}
 	k1, b := q.view.config.textParameters()
 	t.curve.bend(k1, b, ratio(q.view.tokens, q.view.live))
@@ -309,10 +309,7 @@ func (t *textRecall) matchLabels() {
 	for _, d := range t.dates {
 		best = max(best, d.weight())
 	}
-	t.timing = timeWeight * best
-	if t.when {
-		t.timing += tellingWeight
-	}
+	t.timing = float64(timeWeight*best) + worth(t.asked)
 	t.extras += t.timing
 }
 
@@ -386,8 +383,8 @@ func (t *textRecall) add(p *textParts, d uint32) {
 		}
 		p.time = timeWeight * best
 	}
-	if t.when && t.view.flagsOf(d)&documentTellsWhen != 0 {
-		p.time += tellingWeight
+	if t.asked != 0 {
+		p.time += worth(t.asked & t.view.flagsOf(d))
 	}
 	p.discount(1 - float64(questionPrice*t.questionShare(d)))
 }

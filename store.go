@@ -215,12 +215,9 @@ func (s *store) remember(op *operation) {
 		size:       uint32(op.record.length),
 		length:     uint32(op.length),
 	}
-	d.questions = op.questions
+	d.questions, d.flags = op.questions, op.tells
 	if m.Kind == Semantic {
 		d.flags |= documentSemantic
-	}
-	if op.tellsWhen {
-		d.flags |= documentTellsWhen
 	}
 	if len(m.Embedding) > 0 {
 		d.flags |= documentEmbedded

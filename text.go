@@ -77,7 +77,7 @@ type analysis struct {
 	// Of English texts only:
 	label     []string // the distinct terms of what stands before the first colon
 	questions uint8    // share of the sentences that are questions, of 255
-	tellsWhen bool
+	tells     uint8    // documentTells
 }
 
 func (a Analyzer) isEnglish() bool { return a == "" || a == English || a == EnglishAll }
@@ -87,19 +87,22 @@ func (a Analyzer) isEnglish() bool { return a == "" || a == English || a == Engl
 //
 // The terms share one string: who keeps a term longer than the call clones it.
 func (a Analyzer) analyze(text string) (terms []termCount, length int) {
-	x := a.terms(text)
+	x := a.terms(text, nil)
 	return x.terms, x.length
 }
 
 // analyzeMemory is analyze for what is stored: it also sees what kind of text
 // it is.
 func (a Analyzer) analyzeMemory(text string) analysis {
-	x := a.terms(text)
 	if !a.isEnglish() {
-		return x
+		return a.terms(text, nil)
 	}
+	before := label(text)
+	told := teller{label: len(before)}
+	x := a.terms(text, &told)
+	x.tells = told.tells
 	x.questions = uint8(math.Round(255 * questionShare(text)))
-	if before := label(text); before != "" {
+	if before != "" {
 		terms, _ := a.analyze(before)
 		for _, t := range terms {
 			x.label = append(x.label, t.term)
@@ -108,16 +111,17 @@ func (a Analyzer) analyzeMemory(text string) analysis {
 	return x
 }
 
-func (a Analyzer) terms(text string) analysis {
+// terms has told, if there is one, see the words.
+func (a Analyzer) terms(text string, told *teller) analysis {
 	if text == "" {
 		return analysis{}
 	}
 	rules := wordRules{bigrams: a == CJK, stems: a.isEnglish()}
 	rules.stops = rules.stems && a != EnglishAll
-	x := rules.analyze(text)
+	x := rules.analyze(text, told)
 	if x.length == 0 && rules.stops {
 		rules.stops = false
-		x = rules.analyze(text)
+		x = rules.analyze(text, told)
 	}
 	return x
 }
@@ -168,7 +172,7 @@ type wordRules struct {
 // analyze writes the terms one after another into a buffer, so that a memory of
 // ordinary size costs three allocations: the array of the word at hand, the
 // terms' bytes and the result.
-func (r wordRules) analyze(text string) (x analysis) {
+func (r wordRules) analyze(text string, told *teller) (x analysis) {
 	var (
 		bytesOnStack [512]byte
 		endsOnStack  [64]int
@@ -182,7 +186,9 @@ func (r wordRules) analyze(text string) (x analysis) {
 			buffer, ends = run.add(&words, buffer, ends)
 			continue
 		}
-		x.tellsWhen = x.tellsWhen || r.stems && isTimeWord(words.word, words.capital)
+		if told != nil {
+			told.see(&words)
+		}
 		if r.stops && (words.negated || isStopWord(words.word)) {
 			continue
 		}
@@ -271,7 +277,8 @@ type wordScanner struct {
 	plain   bool   // word is nothing but a to z: it can be stemmed
 	negated bool   // word is an auxiliary that lost its "n't": didn, won
 	letter  bool   // word is one letter of a script without spaces
-	capital bool   // word begins with an upper-case letter from A to Z
+	capital bool   // word begins with an upper-case letter
+	first   bool   // word is the first of a sentence, or of what follows a comma or colon
 
 	cut   bool // word is full: the rest is left out
 	joint int  // length of word at its last apostrophe; 0 for none
@@ -280,7 +287,7 @@ type wordScanner struct {
 // next finds the next word, and reports whether there was one.
 func (s *wordScanner) next() bool {
 	s.word, s.plain, s.negated, s.letter = s.word[:0], true, false, false
-	s.capital = false
+	s.capital, s.first = false, s.at == 0
 	s.cut, s.joint = false, 0
 	for s.at < len(s.text) {
 		r, size := rune(s.text[s.at]), 1
@@ -299,7 +306,7 @@ func (s *wordScanner) next() bool {
 		switch role {
 		case runeInWord:
 			if len(s.word) == 0 {
-				s.capital = 'A' <= r && r <= 'Z'
+				s.capital = unicode.IsUpper(r)
 			}
 			s.append(folded)
 		case runeIsWord:
@@ -318,6 +325,7 @@ func (s *wordScanner) next() bool {
 			if len(s.word) > 0 {
 				return s.finish()
 			}
+			s.first = s.first || beginsSentence(r)
 		case runeMark:
 			if len(s.word) > 0 && (!s.letter || len(s.word)+utf8.RuneLen(folded) <= maxLetterBytes) {
 				s.append(folded)
@@ -327,6 +335,16 @@ func (s *wordScanner) next() bool {
 		s.at += size
 	}
 	return s.finish()
+}
+
+// beginsSentence reports what a sentence may begin after. A comma is among it because
+// the name behind one is often of who is spoken to: "Thanks, Ann".
+func beginsSentence(r rune) bool {
+	switch r {
+	case '.', '!', '?', ',', ':', '\n':
+		return true
+	}
+	return false
 }
 
 // append adds a folded rune, or none once one did not fit.

@@ -196,6 +196,10 @@ func requireAnalysis(t require.TestingT, text string) {
 	// What separates words changes nothing around them.
 	spaced, _ := English.analyze(" " + text + ". ")
 	require.Equal(t, terms, spaced)
+
+	stored := English.analyzeMemory(text)
+	require.Equal(t, terms, stored.terms)
+	require.Equal(t, namesTold(text), stored.tells&^documentTellsWhen)
 }
 
 func TestAnalyzeAnyText(t *testing.T) {

@@ -24,7 +24,7 @@
 //   - episode: 0.3 · Σ idf(t) · sat(f(t, the episode as one document))
 //   - label: 2.5 · Σ idf of t among the labels, for the terms in d's label.
 //   - time: 2 · the weight of a date in the cue · how near d's time is to it
-//   - answer: 3, if the cue asks when and d's content says when
+//   - answer: 3 each, if the cue asks when, where or who, and d's content tells that
 //   - feedback: the terms that mark the best five memories by the sum so far,
 //     asked as a second cue (pseudo relevance feedback: Rocchio 1971; RM3, Lavrenko
 //     and Croft 2001). This is spreading over what memories have in common.
@@ -58,7 +58,9 @@ type Form struct {
 	EpisodeWeight  float64
 	LabelWeight    float64
 	TimeWeight     float64
-	AnswerWeight   float64
+	WhenWeight     float64 // of an answer
+	WhereWeight    float64
+	WhoWeight      float64
 	FeedbackWeight float64
 
 	KeepsStopWords bool
@@ -73,7 +75,8 @@ func Chosen() Form {
 	return Form{
 		K1: 1.3, B: 0.5,
 		NearShare: 0.45, FarShare: 0.3, QuestionPass: 0.4, QuestionPrice: 0.3,
-		EpisodeWeight: 0.3, LabelWeight: 2.5, TimeWeight: 2, AnswerWeight: 3, FeedbackWeight: 0.7,
+		EpisodeWeight: 0.3, LabelWeight: 2.5, TimeWeight: 2, FeedbackWeight: 0.7,
+		WhenWeight: 3, WhereWeight: 3, WhoWeight: 3,
 	}
 }
 
@@ -110,7 +113,7 @@ type memory struct {
 	length        int
 	label         []string
 	questionShare float64
-	tellsWhen     bool
+	tells         answers
 
 	episode *episode // nil for none
 	turn    int      // place in it
@@ -166,8 +169,7 @@ func New(memories []engram.Memory, form Form) *Space {
 }
 
 func (s *Space) add(given engram.Memory, place int) {
-	content := words(given.Content)
-	list := s.form.terms(content)
+	list := s.form.terms(words(given.Content))
 	m := &memory{
 		Memory:        given,
 		place:         place,
@@ -175,7 +177,7 @@ func (s *Space) add(given engram.Memory, place int) {
 		length:        len(list),
 		label:         distinct(s.form.terms(words(label(given.Content)))),
 		questionShare: math.Round(255*questionShare(given.Content)) / 255, // as it is stored
-		tellsWhen:     tellsWhen(content),
+		tells:         tells(given.Content),
 	}
 	for _, t := range list {
 		m.counts[t]++
@@ -207,7 +209,7 @@ func (s *Space) add(given engram.Memory, place int) {
 func (s *Space) Recall(cue string) []Recollection {
 	asked := words(cue)
 	cueTerms := distinct(s.form.terms(asked))
-	dates, when := datesIn(asked), asksWhen(asked)
+	dates, wanted := datesIn(asked), asks(asked)
 	var found []*Recollection
 	var owners []*memory
 	for _, m := range s.memories {
@@ -216,9 +218,7 @@ func (s *Space) Recall(cue string) []Recollection {
 			continue
 		}
 		p.Label, p.Time = s.labelMatch(m, cueTerms), s.timeMatch(m, dates)
-		if when && m.tellsWhen {
-			p.Answer = s.form.AnswerWeight
-		}
+		p.Answer = s.form.weigh(wanted.and(m.tells))
 		found = append(found, &Recollection{Memory: m.Memory, Parts: p, Score: s.discounted(m, p)})
 		owners = append(owners, m)
 	}
@@ -239,7 +239,7 @@ func (s *Space) Recall(cue string) []Recollection {
 		first = append(first, scored{owners[i], found[i].Score})
 	}
 	feedback := s.feedback(first, cueTerms)
-	bound := s.bound(cueTerms, dates, when)
+	bound := s.bound(cueTerms, dates, wanted)
 	for i, r := range found {
 		r.Parts.Feedback = feedback.match(s, owners[i])
 		r.Score, r.Bound = s.discounted(owners[i], r.Parts), bound
@@ -417,7 +417,7 @@ func (s *Space) sumOfIDF(terms []string) float64 {
 }
 
 // bound is what the parts can reach for a cue.
-func (s *Space) bound(cue []string, dates []date, when bool) float64 {
+func (s *Space) bound(cue []string, dates []date, wanted answers) float64 {
 	sum := (s.form.K1 + 1) * (1 + s.form.EpisodeWeight + s.form.FeedbackWeight) * s.sumOfIDF(cue)
 	for _, t := range cue {
 		if n := s.labelled[t]; n > 0 {
@@ -428,9 +428,5 @@ func (s *Space) bound(cue []string, dates []date, when bool) float64 {
 	for _, d := range dates {
 		best = max(best, d.weight())
 	}
-	sum += s.form.TimeWeight * best
-	if when {
-		sum += s.form.AnswerWeight
-	}
-	return sum
+	return sum + s.form.TimeWeight*best + s.form.weigh(wanted)
 }

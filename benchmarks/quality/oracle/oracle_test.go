@@ -195,7 +195,7 @@ func TestFormsLeaveOut(t *testing.T) {
 		"episode":  {func(f *Form) { f.EpisodeWeight = 0 }, func(p Parts) float64 { return p.Episode }},
 		"label":    {func(f *Form) { f.LabelWeight = 0 }, func(p Parts) float64 { return p.Label }},
 		"time":     {func(f *Form) { f.TimeWeight = 0 }, func(p Parts) float64 { return p.Time }},
-		"answer":   {func(f *Form) { f.AnswerWeight = 0 }, func(p Parts) float64 { return p.Answer }},
+		"answer":   {func(f *Form) { f.WhenWeight, f.WhoWeight, f.WhereWeight = 0, 0, 0 }, func(p Parts) float64 { return p.Answer }},
 		"feedback": {func(f *Form) { f.FeedbackWeight = 0 }, func(p Parts) float64 { return p.Feedback }},
 	} {
 		without := Chosen()
@@ -230,4 +230,35 @@ func TestFormsOfTerms(t *testing.T) {
 	require.Equal(t, []string{"went", "orchard"}, of(func(f *Form) { f.KeepsIrregular = true }))
 	require.Equal(t, []string{"went", "orchards"}, of(func(f *Form) { f.KeepsEndings = true }))
 	require.Equal(t, []string{"she", "go", "to", "the", "orchard"}, of(func(f *Form) { f.KeepsStopWords = true }))
+}
+
+func TestAnswers(t *testing.T) {
+	for cue, want := range map[string]answers{
+		"river":                       {},
+		"When was it?":                {when: true},
+		"where is it":                 {where: true},
+		"what European city is it in": {where: true},
+		"the city is what":            {},
+		"which place is it":           {where: true, who: true},
+		"whose name is it":            {who: true},
+		"what day, and who was where": {when: true, where: true, who: true},
+	} {
+		require.Equal(t, want, asks(words(cue)), cue)
+	}
+	for content, want := range map[string]answers{
+		"Yes. It is, I say":     {},
+		"it rained yesterday":   {when: true},
+		"the tea of Ann":        {who: true},
+		"we live in Rome":       {where: true, who: true},
+		"Thanks, Ann! Bye":      {},
+		"Ann Lee: Hello":        {},
+		"From Rome: in Évora":   {where: true, who: true},
+		"we fly to\nRome, near": {},
+	} {
+		require.Equal(t, want, tells(content), content)
+	}
+	s := New([]engram.Memory{{ID: "1", Content: "an apple in Rome"}, {ID: "2", Content: "an apple of Ann"}, {ID: "3", Content: "an apple"}}, Chosen())
+	for _, r := range s.Recall("Where is the apple, and who has it?") {
+		require.InDelta(t, map[string]float64{"1": 6, "2": 3, "3": 0}[r.Memory.ID], r.Parts.Answer, 0)
+	}
 }

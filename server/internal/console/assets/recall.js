@@ -15,7 +15,7 @@ const shares = [
   ["contiguity", "its neighbours in the episode match"],
   ["episode", "its episode as a whole matches"],
   ["label", "the cue names who or what it is labelled with"],
-  ["time", "the cue asks for a time, and it has one that fits"],
+  ["time", "it is near a date that the cue names, or tells when, where or who as the cue asks"],
   ["feedback", "it shares words with the best matches"],
   ["association", "others that came have associations to it"],
   ["filter", "it satisfies the filter, which is all of the cue"],
