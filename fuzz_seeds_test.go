@@ -354,9 +354,9 @@ func examplePartition() *partition {
 }
 
 // partitionedCheckpoint has three memories with vectors in two of three leaves: of
-// section 13, the number is at 0, what it was trained on at 8, what is probed at 16,
-// how deep at 20, the number of leaves at 24, their ends at 28, and the groups from
-// 40 on.
+// section 13, the number is at 0, what it was trained on at 8, the slack at 16, what is
+// scanned at 24, how deep at 28, the number of leaves at 32, their ends at 36, and the
+// groups from 48 on.
 func partitionedCheckpoint() []byte {
 	s := newStore()
 	for i, op := range []operation{

@@ -21,8 +21,8 @@ import (
 type partition struct {
 	number  uint64            // seq of the operation that made it: no other has it
 	trained int64             // on so many vectors
-	slack   float64           // greatest gap between leaves that a recall scans
-	scanned int               // rows of those and of what else is scanned, on average
+	slack   float64           // greatest gap to the nearest leaf of one that a recall probes
+	scanned int               // vectors that a recall scans on average, or at least if that is more
 	depth   int               // of the scan of so many
 	leaves  *rabitq.Partition // nil where it does not pay
 }
@@ -40,14 +40,18 @@ func (p *partition) whole() bool {
 }
 
 // depthFor is the depth of a scan of so many rows of the leaves, for the n best by their
-// codes of so many living vectors. If more of all rows are scanned than in the training,
+// codes of so many living vectors. If more of them are scanned than in the training,
 // more leaves are about as near to the cue as the nearest, and so are more rows of each:
 // codes mistake the more of them.
 func (p *partition) depthFor(vectors int64, rows, n int) int {
 	growth := float64(vectors) / float64(p.trained)
 	wider := max(1, float64(rows)/(float64(p.scanned)*growth))
-	return int(float64(p.depth)*wider*wider*math.Sqrt(growth)) * n / exactReads
+	depth := float64(p.depth) * wider * wider * math.Sqrt(growth) * float64(n) / exactReads
+	return int(min(depth, float64(deepestOf(vectors)))) // what is stored may say anything
 }
+
+// deepestOf is the greatest depth of a scan of leaves of so many vectors.
+func deepestOf(vectors int64) int { return probedDepth * scanDepthOf(vectors) }
 
 // partitions reports whether the operation is about the vectors that the space has.
 func (x *vectorState) partitions(op *operation) bool {

@@ -95,7 +95,7 @@ func (h *partitioned) partition() *partition {
 func (h *partitioned) divide(slack float64) {
 	a := h.awake()
 	v := a.store.view()
-	p := &partition{trained: v.vectors, slack: slack, scanned: 100, depth: 40}
+	p := &partition{trained: v.vectors, slack: slack, scanned: 1600, depth: 40}
 	p.leaves = rabitq.Train(a.store.rotations.of(v.dimension), v.image.present.vectors.codes.Fine, 60, a.going)
 	require.NoError(h.t, h.s.divide(v, p))
 	h.follow()
@@ -143,14 +143,17 @@ func TestPartitionDepth(t *testing.T) {
 		rows, n, want int
 	}{
 		{p.trained, 10_000, exactReads, 500},
-		{p.trained, 40_000, exactReads, 8000},
+		{p.trained, 20_000, exactReads, 2000},
 		{p.trained, 2500, exactReads, 500},
 		{4 * p.trained, 40_000, exactReads, 1000},
 		{p.trained / 4, 2500, exactReads, 250},
 		{p.trained, 10_000, 3 * exactReads, 1500},
+		{p.trained, 100_000, exactReads, deepestOf(p.trained)},
 	} {
 		require.Equal(t, c.want, p.depthFor(c.vectors, c.rows, c.n), c)
 	}
+	hostile := &partition{trained: 1 << 62, scanned: 1, depth: 1}
+	require.Equal(t, deepestOf(10_000), hostile.depthFor(10_000, 5000, exactReads+1))
 }
 
 // nearest returns the n memories nearest to the cue that satisfy its filter.
@@ -396,9 +399,10 @@ func TestPartitionHoldsWhatIsNearToCues(t *testing.T) {
 		require.True(t, v.partition.pays(), name)
 		v.image = sortedByLeaf(v.image, v.partition)
 		q := &recalling{reader: &reader{awake: a, view: v}, scratch: new(scratch), matcher: v.matcher(new(Filter))}
-		ofBetween, share := searched(q, truths[:100], between)
-		ofNoisy, noisyShare := searched(q, truths[100:], noisy)
-		t.Log(name, ofBetween, share/rows, ofNoisy, noisyShare/rows)
+		ofBetween, scanned := searched(q, truths[:100], between)
+		ofNoisy, noisyScanned := searched(q, truths[100:], noisy)
+		t.Log(name, ofBetween, scanned, ofNoisy, noisyScanned)
+		require.InEpsilon(t, scanned/rows, float64(v.partition.scanned)/float64(c.vectors), 0.2, name)
 		require.GreaterOrEqual(t, ofBetween, c.least, name)
 		require.GreaterOrEqual(t, ofNoisy, 0.97, name)
 	}

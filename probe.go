@@ -42,10 +42,10 @@ func (q *recalling) wholeParts() {
 
 // probedParts has the leaves searched that are nearest to the cue, up to the gap that
 // the partition says, and on until so many rows are that live and satisfy the filter:
-// what it leaves over of a partition may not be near. It returns how many do, and
-// whether those are all leaves. A cue that is like nothing stored is as far from many
-// leaves, so the gaps between them are small, and all of them are searched (query-aware
-// pruning, as in SPANN: Chen et al. 2021).
+// what it leaves over of a partition may not be near. It returns how many rows that are,
+// and whether all leaves are searched. A cue that is like nothing stored is about as far
+// from many leaves, so their gaps are small, and most are searched (query-aware pruning,
+// as in SPANN: Chen et al. 2021).
 func (q *recalling) probedParts(enough int) (rows int, all bool) {
 	v, s := q.view, &q.vector
 	s.parts, s.ranges = s.parts[:0], s.ranges[:0]

@@ -147,7 +147,7 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) (pay
 	for _, leaf := range leafOf {
 		sizes[leaf]++
 	}
-	query, search, deepest := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search), probedDepth*scanDepthOf(v.vectors)
+	query, search, deepest := rabitq.NewQuery(r, rabitq.TwoBits), new(rabitq.Search), deepestOf(v.vectors)
 	var m measured
 	var found []rabitq.Candidate
 	code := func(row int) []uint8 { return x.codes.Fine[row*r.FineBytes():][:r.FineBytes()] }
@@ -171,10 +171,10 @@ func (p *partition) measure(v *view, r *rabitq.Rotation, going func() bool) (pay
 		share = fewRecall
 	}
 	p.slack = slackMargin * float64(mostOf(m.near, share))
-	within := m.within(p.slack, sizes)
-	p.scanned = min(max(within, deepest), int(p.trained)) // deepest is enough for probedParts
+	within := m.within(p.slack, sizes) / float64(rows)
+	p.scanned = min(max(int(within*float64(p.trained)), deepest), int(p.trained))
 	p.depth = min(depthMargin*(mostOf(m.ahead, share)+1), deepest, int(p.trained))
-	return float64(within) <= probeShare*float64(rows)
+	return within <= probeShare
 }
 
 // measured is what the cues of a training found.
@@ -195,14 +195,14 @@ func (m *measured) ask(leaves *rabitq.Partition, query *rabitq.Query) []float32 
 }
 
 // within returns how many rows the leaves up to a gap have on average.
-func (m *measured) within(slack float64, sizes []int) int {
+func (m *measured) within(slack float64, sizes []int) float64 {
 	rows := 0
 	for i, gap := range m.gaps {
 		if float64(gap) <= slack {
 			rows += sizes[i%len(sizes)]
 		}
 	}
-	return rows / (len(m.gaps) / len(sizes))
+	return float64(rows) * float64(len(sizes)) / float64(len(m.gaps))
 }
 
 // mostOf returns what so large a share of the numbers, which it sorts, do not exceed.

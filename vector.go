@@ -316,10 +316,10 @@ func (q *recalling) nearestRows(n int) []candidateRow {
 // that is enough: where few of those rows match, what does may stand anywhere.
 func (q *recalling) searchLeaves(n int) bool {
 	v, s := q.view, &q.vector
-	depth := probedDepth * scanDepthOf(v.vectors)
+	depth := deepestOf(v.vectors)
 	rows, all := q.probedParts(max(depth, 4*n))
 	if q.matcher.admitsAll() { // as where the partition's was measured
-		depth = min(depth, v.partition.depthFor(v.vectors, rows, n))
+		depth = v.partition.depthFor(v.vectors, rows, n)
 	}
 	s.find(depth, n)
 	return all || s.matching(n)

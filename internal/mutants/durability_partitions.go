@@ -54,13 +54,18 @@ func partitions() []mutant {
 		},
 		{
 			name: "depth-as-trained", what: "a scan of leaves ranks no more rows where the space has grown",
-			edits: []edit{{"partition.go", `wider*wider*math.Sqrt(growth)`, `wider*wider*math.Sqrt(1)`}},
+			edits: []edit{{"partition.go", `wider * wider * math.Sqrt(growth)`, `wider * wider * math.Sqrt(1)`}},
 			tests: "TestPartitionDepth",
 		},
 		{
 			name: "depth-of-wide", what: "a scan of leaves ranks no more rows where more are scanned",
 			edits: []edit{{"partition.go", `wider := max(1, float`, `wider := min(1, float`}},
 			tests: "TestPartitionDepth",
+		},
+		{
+			name: "depth-of-dead", what: "a scan of leaves ranks more rows for those that are dead or in no probed leaf",
+			edits: []edit{{"vector.go", `depthFor(v.vectors, rows, n)`, `depthFor(v.vectors, int(s.ranges[len(s.ranges)-1].end)+0*rows, n)`}},
+			tests: "TestPartitionedAnswersShowTheStateAlone",
 		},
 		{
 			name: "gaps-ignored", what: "leaves are probed until there are rows enough, however near the next ones are",
