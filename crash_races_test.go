@@ -382,6 +382,33 @@ func TestCrashHangingLog(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
+// What hung and has ended while Close waits is settled: a disk was busy.
+func TestCloseWaitsForABusyLog(t *testing.T) {
+	t.Parallel()
+	f := crashfs.New()
+	r := openMemory(t, f, Options{seams: seams{settleHang: 10 * time.Millisecond, closeHang: patient}})
+	s := create(t, r, "busy")
+	remember(t, s, Memory{ID: "m", Content: "content"})
+	directory := madeIn(s)
+	hanging, release := hangAt(f, func(c crashfs.Call) bool {
+		return c.Op == crashfs.OpSync && strings.Contains(c.Name, directory)
+	})
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	<-hanging
+	require.Eventually(t, func() bool {
+		r.journal.mu.Lock()
+		defer r.journal.mu.Unlock()
+		return len(r.journal.carried) > 0
+	}, time.Minute, time.Millisecond, "it is given up")
+	release()
+	require.NoError(t, <-closed)
+	require.Empty(t, f.Handles())
+	r = openMemory(t, f.Crash(1), Options{})
+	require.Len(t, list(t, get(t, r, "busy"), Filter{}), 1)
+	require.NoError(t, r.Close())
+}
+
 // Nor does a log that hangs as it is written what it had no room for: the others' group
 // commit waits neither for that nor for who does it.
 func TestCrashHangingLogBesideAFullDisk(t *testing.T) {

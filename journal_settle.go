@@ -31,6 +31,9 @@ const (
 	// carried forward, so that one sick disk does not stop the others' writes. A busy one
 	// flushes later than after a second now and then.
 	defaultSettleHang = 5 * time.Second
+	// closePatience times as long Close waits for spaces that hang, which stop nobody by
+	// then: a busy disk has flushed what it was asked to.
+	closePatience = 5
 	// idleZero is how long nothing is written before freed files are zeroed.
 	idleZero = time.Second
 	// zeroStepBytes of a file that is in use are zeroed at a time.
@@ -194,13 +197,24 @@ func (j *journal) hangs() bool {
 	return len(j.hanging) > 0
 }
 
-// awaitSettlers returns when no space is being settled.
-func (j *journal) awaitSettlers() {
+// awaitSettlers returns when no space is being settled, or ctx ends.
+func (j *journal) awaitSettlers(ctx context.Context) {
+	defer j.changeAfter(ctx)()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.hanging) > 0 {
+	for len(j.hanging) > 0 && ctx.Err() == nil {
 		j.changed.Wait()
 	}
+}
+
+// changeAfter has who waits for a change look again when ctx ends, unless stop is
+// called before.
+func (j *journal) changeAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.changed.Broadcast()
+	})
 }
 
 // settled says that the space's mark, flushed by this process, covers seq. It does
@@ -448,12 +462,7 @@ func (f *journalFile) zero(from int64) error {
 // settle empties and zeroes the journal. It returns an error that names what
 // could not be settled; those frames stay in the journal.
 func (j *journal) settle(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.changed.Broadcast()
-	})
-	defer stop()
+	defer j.changeAfter(ctx)()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.failed != nil {

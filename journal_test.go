@@ -549,7 +549,7 @@ func TestEverySpaceThatIsNotSettledIsNamed(t *testing.T) {
 		}
 		require.Len(t, named, len(owners))
 		close(spaces)
-		j.awaitSettlers()
+		j.awaitSettlers(background)
 		require.NoError(t, j.close())
 	})
 }

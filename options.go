@@ -75,6 +75,7 @@ type seams struct {
 	extentBytes     int64                    // zeroed ahead in a journal file; default defaultExtentBytes
 	partitionRows   int64                    // least vectors that are partitioned; default defaultPartitionRows
 	settleHang      time.Duration            // after which a space that is settled hangs; default defaultSettleHang
+	closeHang       time.Duration            // that Close waits for those that hang; default closePatience times settleHang
 }
 
 func (o Options) withDefaults() Options {
@@ -110,6 +111,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.seams.settleHang == 0 {
 		o.seams.settleHang = defaultSettleHang
+	}
+	if o.seams.closeHang == 0 {
+		o.seams.closeHang = closePatience * o.seams.settleHang
 	}
 	return o
 }

@@ -405,7 +405,7 @@ func (r *Registry) Settle(ctx context.Context) error {
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
 // waits for calls that create, wake, import, rename, delete, checkpoint or settle, also
 // to export, and cancels those of the Embedder. A space that hangs while it is settled
-// is given up after five seconds; the directory is then released when that has ended, or
+// is given up after half a minute; the directory is then released when that has ended, or
 // with the process. Calling Close again only waits for the first call. An error says what could
 // not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
@@ -433,13 +433,13 @@ func (r *Registry) Close() error {
 	r.work.Wait()
 	var errs []error
 	if !r.options.ReadOnly {
-		errs = append(errs, r.journal.settle(context.Background()), r.sweepTombstones())
+		errs = append(errs, r.settleAtLast(), r.sweepTombstones())
 	}
 	errs = append(errs, r.journal.close())
 	if r.journal.hangs() {
 		// What hangs may still change the directory: nobody else may have it yet.
 		go func() {
-			r.journal.awaitSettlers()
+			r.journal.awaitSettlers(context.Background())
 			if err := r.releaseSpaces(); err != nil {
 				r.options.Logger.Warn("files of a closed registry", zap.Error(err))
 			}
@@ -447,6 +447,19 @@ func (r *Registry) Close() error {
 		return errors.Join(errs...)
 	}
 	return errors.Join(append(errs, r.releaseSpaces())...)
+}
+
+// settleAtLast settles all spaces, again if some that hung have ended meanwhile.
+func (r *Registry) settleAtLast() error {
+	err := r.journal.settle(context.Background())
+	if errors.Is(err, errHangs) {
+		patience, cancel := context.WithTimeout(context.Background(), r.options.seams.closeHang)
+		defer cancel()
+		if r.journal.awaitSettlers(patience); patience.Err() == nil {
+			err = r.journal.settle(context.Background())
+		}
+	}
+	return err
 }
 
 // loaded returns the spaces that are awake.

@@ -26,6 +26,11 @@ func settling() []mutant {
 			tests: "TestCrashHangingLog",
 		},
 		{
+			name: "close-impatient", what: "Close gives up a space whose disk is busy for longer than others may wait for it",
+			edits: []edit{{"registry.go", `	if errors.Is(err, errHangs) {`, `	if err == nil {`}},
+			tests: "TestCloseWaitsForABusyLog",
+		},
+		{
 			name: "unlocked-while-sleeping", what: "a closed registry lets go of its directory while a space that falls asleep writes its mark",
 			edits: []edit{{"registry.go", `		a.space.mu.Lock() // a caller may just put it to sleep
 		if a.space.awake.Load() == a {
