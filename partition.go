@@ -50,9 +50,6 @@ func (p *partition) depthFor(vectors int64, rows, n int) int {
 	return int(min(depth, float64(deepestOf(vectors)))) // what is stored may say anything
 }
 
-// deepestOf is the greatest depth of a scan of leaves of so many vectors.
-func deepestOf(vectors int64) int { return probedDepth * scanDepthOf(vectors) }
-
 // partitions reports whether the operation is about the vectors that the space has.
 func (x *vectorState) partitions(op *operation) bool {
 	return x.dimension > 0 && op.dimension == x.dimension && op.generation == x.generation

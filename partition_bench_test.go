@@ -20,9 +20,10 @@ import (
 // dimensions, or as many as ENGRAM_BENCH_ROWS says, where they are partitioned, by
 // turns with a scan of all: x-flat is how often the time of the one goes into that of
 // the other, the mean over the queries of the fastest of each; share is how much of the
-// rows is scanned. Recall is that of ten,
-// once the candidates are compared by their floats, also of queries between two vectors,
-// and of such as are a vector with twice as much noise; depth is what the training found to be deep enough, 0 where the partition does not pay.
+// rows is scanned. Recall is that of ten, once the candidates are compared by their
+// floats, also of queries between two vectors, and of noisy ones, each a vector with twice
+// as much noise; depth is what the training found to be deep enough, 0 where the partition
+// does not pay.
 func BenchmarkPartition(b *testing.B) {
 	rows := 100_000
 	if s := os.Getenv("ENGRAM_BENCH_ROWS"); s != "" {

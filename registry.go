@@ -405,9 +405,9 @@ func (r *Registry) Settle(ctx context.Context) error {
 // no group had taken, get ErrClosed, and so may reads that are under way. Close
 // waits for calls that create, wake, import, rename, delete, checkpoint or settle, also
 // to export, and cancels those of the Embedder. A space that hangs while it is settled
-// is given up after half a minute; the directory is then released when that has ended, or
-// with the process. Calling Close again only waits for the first call. An error says what could
-// not be settled; the next Open recovers it.
+// is given up after half a minute; the directory is then released when that has ended,
+// or with the process. Calling Close again only waits for the first call. An error says
+// what could not be settled; the next Open recovers it.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	if r.closed.Swap(true) {
@@ -449,7 +449,7 @@ func (r *Registry) Close() error {
 	return errors.Join(append(errs, r.releaseSpaces())...)
 }
 
-// settleAtLast settles all spaces, again if some that hung have ended meanwhile.
+// settleAtLast settles all spaces, again if all that hung have ended meanwhile.
 func (r *Registry) settleAtLast() error {
 	err := r.journal.settle(context.Background())
 	if errors.Is(err, errHangs) {

@@ -291,6 +291,9 @@ func scanDepthOf(vectors int64) int {
 	return max(scanDepth, int(scanDepth*math.Sqrt(float64(vectors)/scanRows)))
 }
 
+// deepestOf is the greatest depth of a scan of leaves of so many living vectors.
+func deepestOf(vectors int64) int { return probedDepth * scanDepthOf(vectors) }
+
 // nearestRows returns the n nearest by their codes.
 func (q *recalling) nearestRows(n int) []candidateRow {
 	s, v := &q.vector, q.view
